@@ -1,0 +1,1 @@
+"""Model set to bundle: the engines of one device, certified against the golden tensors."""

@@ -1,0 +1,32 @@
+"""The lean runtime of musetalk-edge: speech and an avatar in, a talking face out, as a stream.
+
+The public API is listed in ``__all__``. Names are resolved on first use, so importing the package costs
+nothing but itself.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from musetalk_runtime.avatar import Avatar
+    from musetalk_runtime.bundle import Bundle
+    from musetalk_runtime.errors import MuseTalkEdgeError
+    from musetalk_runtime.session import Frame, Session
+
+__all__ = ["Avatar", "Bundle", "Frame", "MuseTalkEdgeError", "Session", "__version__"]
+
+_HOMES = {
+    "Avatar": "avatar",
+    "Bundle": "bundle",
+    "Frame": "session",
+    "MuseTalkEdgeError": "errors",
+    "Session": "session",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

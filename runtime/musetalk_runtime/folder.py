@@ -1,0 +1,135 @@
+"""A folder with a ``manifest.json``: the one format of model sets, bundles and avatars.
+
+The manifest is a JSON object with ``kind``, ``schema`` (raised when the meaning changes), ``created_by``, and
+``files``: name to ``{"bytes": int, "sha256": hex}``. A folder is written aside and renamed into place whole.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime import __version__
+from musetalk_runtime.errors import InputNotFound, InvalidArgument, InvalidFolder
+
+Manifest = dict[str, Any]
+
+MANIFEST = "manifest.json"
+MANIFEST_LIMIT = 4 << 20
+CHUNK = 1 << 20
+
+
+def read_folder(path: Path, kind: str, schema: int) -> Manifest:
+    """The manifest of the folder at `path`, once its kind, schema, and every file's size and hash are checked.
+
+    Raises InputNotFound, or InvalidFolder naming the file and what is wrong with it.
+    """
+    manifest = _read_manifest(path, kind)
+    if manifest.get("schema") != schema:
+        raise InvalidFolder(
+            f"{path}: this {kind} has schema {manifest.get('schema')!r}, this version ({__version__}) reads {schema}: "
+            f"make it again with this version, or use the version that made it ({manifest.get('created_by')!r})"
+        )
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise InvalidFolder(f"{path / MANIFEST}: it lists no files")
+    for name, entry in files.items():
+        _check_file(path, name, entry)
+    return manifest
+
+
+@contextmanager
+def new_folder(path: Path, kind: str, schema: int) -> Iterator[tuple[Path, Manifest]]:
+    """Give an empty folder beside `path` and a manifest to fill; on leaving, hash its files and rename it to `path`.
+
+    An older folder of the same kind at `path` is replaced; anything else there is refused (InvalidArgument).
+    When the block raises, nothing is left behind.
+    """
+    check_destination(path, kind)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        content: Manifest = {}
+        yield work, content
+        files = {file.name: _describe(file) for file in sorted(work.iterdir())}
+        header = {"kind": kind, "schema": schema, "created_by": f"musetalk-edge {__version__}"}
+        text = json.dumps({**header, **content, "files": files}, indent=1)
+        (work / MANIFEST).write_text(text + "\n", encoding="utf-8")
+        work.chmod(0o755)
+        _replace(work, path)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def check_destination(path: Path, kind: str) -> None:
+    """Raise InvalidArgument unless `path` is free or holds an older folder of this kind."""
+    if not path.name:
+        raise InvalidArgument(f"{path}: give the new {kind} a folder of its own")
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists() or path.is_symlink():
+        try:
+            _read_manifest(path, kind)
+        except (InputNotFound, InvalidFolder):
+            raise InvalidArgument(f"{path} exists and is no {kind}: choose another output, or move it away") from None
+
+
+def _read_manifest(path: Path, kind: str) -> Manifest:
+    file = path / MANIFEST
+    if not path.exists():
+        raise InputNotFound(f"{path}: no such {kind}")
+    if not file.is_file():
+        raise InvalidFolder(f"{path}: not a {kind}: it has no {MANIFEST}")
+    if file.stat().st_size > MANIFEST_LIMIT:
+        raise InvalidFolder(f"{file}: {file.stat().st_size} bytes, a manifest has at most {MANIFEST_LIMIT}")
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidFolder(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
+        raise InvalidFolder(f"{path}: expected a {kind}, found {found!r}")
+    return manifest
+
+
+def _check_file(folder: Path, name: str, entry: Any) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name):
+        raise InvalidFolder(f"{folder / MANIFEST}: {name!r} is no plain file name")
+    file = folder / name
+    if file.is_symlink() or not file.is_file():
+        raise InvalidFolder(f"{file}: named in the manifest, and missing")
+    if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
+        raise InvalidFolder(f"{folder / MANIFEST}: {name!r} has no size or no hash")
+    if file.stat().st_size != entry["bytes"]:
+        raise InvalidFolder(f"{file}: {file.stat().st_size} bytes, the manifest says {entry['bytes']}: copy it again")
+    if _describe(file)["sha256"] != entry["sha256"]:
+        raise InvalidFolder(f"{file}: its content does not match the hash in the manifest: copy it again")
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(CHUNK):
+            digest.update(block)
+    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _replace(work: Path, path: Path) -> None:
+    if not path.exists():
+        work.rename(path)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    path.rename(old / path.name)
+    try:
+        work.rename(path)
+    except OSError:
+        os.rename(old / path.name, path)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
