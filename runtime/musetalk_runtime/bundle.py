@@ -21,7 +21,8 @@ class Bundle:
     """An open bundle. Engines are loaded when they are first used, and released by `close`.
 
     Attributes: ``path``, ``manifest`` (its JSON), ``spec`` (the model's sizes), ``batch_sizes`` (ascending),
-    ``batch_ms`` (milliseconds the generator took for each batch size when the bundle was built).
+    ``batch_ms`` (milliseconds the generator took for each batch size when the bundle was built), ``live_context``
+    (seconds of speech the audio encoder hears at once when the audio is live).
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -30,6 +31,7 @@ class Bundle:
         where = str(path / MANIFEST)
         self.spec = ModelSpec.from_json(manifest.get("model"), where)
         self.batch_ms = _batch_ms(manifest, where)
+        self.live_context = _live_context(manifest, self.spec, where)
         self.batch_sizes = sorted(self.batch_ms)
 
     @classmethod
@@ -98,3 +100,10 @@ def _batch_ms(manifest: dict[str, Any], where: str) -> dict[int, float]:
         return {int(size): float(ms) for size, ms in measured.items()}
     except (TypeError, ValueError):
         raise InvalidFolder(f"{where}: 'batch_ms' holds something that is no number") from None
+
+
+def _live_context(manifest: dict[str, Any], spec: ModelSpec, where: str) -> float:
+    seconds = manifest.get("live_context_seconds")
+    if not isinstance(seconds, (int, float)) or not 0.2 <= seconds <= spec.audio_seconds:
+        raise InvalidFolder(f"{where}: live_context_seconds is {seconds!r}, expected 0.2 to {spec.audio_seconds}")
+    return float(seconds)

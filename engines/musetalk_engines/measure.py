@@ -1,0 +1,56 @@
+"""How fast the engines of a bundle are on this machine."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from musetalk_engines.modelset import ModelSet
+from musetalk_runtime.model import HOP, SAMPLE_RATE
+from musetalk_runtime.onnx_session import OnnxSession
+
+SECONDS = 1.0  # spent on each figure, at least three runs
+LIVE_CONTEXTS = (30.0, 10.0, 5.0, 2.0)  # seconds
+LIVE_SHARE_MS = 8.0  # of a 40 ms frame, for hearing live speech again at every frame
+
+
+def generator_ms(modelset: ModelSet, folder: Path, batch_sizes: Sequence[int]) -> dict[int, float]:
+    """Median milliseconds the generator takes for each batch size."""
+    session = OnnxSession(folder / "generator.onnx")
+    golden = modelset.golden()
+    latents, tokens = golden["unet.latents"], golden["unet.tokens"]
+
+    def run(size: int) -> Any:
+        shape = (size, *latents.shape[1:]), (size, *tokens.shape[1:])
+        return session.run("faces", latents=np.resize(latents, shape[0]), tokens=np.resize(tokens, shape[1]))
+
+    return {size: _median_ms(lambda size=size: run(size)) for size in batch_sizes}  # type: ignore[misc]
+
+
+def live_context(modelset: ModelSet, folder: Path) -> tuple[float, dict[float, float]]:
+    """Seconds of speech the audio encoder can hear again at every frame of live speech, and what was measured.
+
+    The longest of LIVE_CONTEXTS that takes at most LIVE_SHARE_MS, else the shortest; milliseconds by seconds.
+    """
+    session = OnnxSession(folder / "audio_encoder.onnx")
+    spec = modelset.spec
+    measured: dict[float, float] = {}
+    for seconds in (context for context in LIVE_CONTEXTS if context <= spec.audio_seconds):
+        mel = np.zeros((1, spec.mel_bins, round(seconds * SAMPLE_RATE / HOP)), np.float32)
+        measured[seconds] = _median_ms(lambda mel=mel: session.run("states", mel=mel))  # type: ignore[misc]
+        if measured[seconds] <= LIVE_SHARE_MS:
+            break
+    return min(measured), measured
+
+
+def _median_ms(run: Callable[[], Any]) -> float:
+    run()
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < SECONDS:
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return round(median(times) * 1e3, 3)

@@ -1,0 +1,53 @@
+"""A model set, as ``export-student`` writes it."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.errors import InvalidFolder
+from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
+from musetalk_runtime.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA, ModelSpec
+
+GOLDEN = "golden.npz"
+GOLDEN_LIMIT = 4 << 30  # bytes, unpacked
+
+
+class ModelSet:
+    """The ONNX graphs of one model, its sizes, and the tensors that its engines must reproduce.
+
+    Attributes: ``path``, ``manifest``, ``spec``, ``precision`` (``fp32`` or ``fp16``).
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.spec = ModelSpec.from_json(manifest.get("model"), str(path / MANIFEST))
+        self.precision = manifest.get("precision")
+        missing = {GOLDEN, *(f"{graph}.onnx" for graph in GRAPHS)} - manifest["files"].keys()
+        if missing:
+            raise InvalidFolder(f"{path / MANIFEST}: it does not list {', '.join(sorted(missing))}")
+
+    @classmethod
+    def open(cls, path: Path) -> "ModelSet":
+        """Open the model set in the folder `path`; raises InputNotFound or InvalidFolder."""
+        return cls(path, read_folder(path, MODELSET_KIND, MODELSET_SCHEMA))
+
+    def graph(self, name: str) -> Path:
+        """The ONNX file of one of ``GRAPHS``."""
+        return self.path / f"{name}.onnx"
+
+    def golden(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The golden tensors, FP32, by ``<graph>.<tensor>``; read when they are looked up."""
+        file = self.path / GOLDEN
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > GOLDEN_LIMIT:
+                raise InvalidFolder(f"{file}: {size} bytes unpacked, expected at most {GOLDEN_LIMIT}")
+            return np.load(file, allow_pickle=False)  # type: ignore[no-any-return]
+        except (zipfile.BadZipFile, ValueError) as error:
+            raise InvalidFolder(f"{file}: not an archive of arrays: {error}") from None

@@ -1,0 +1,53 @@
+"""What every command of this project has in common: its errors, its exit status, its end by a signal."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
+
+from musetalk_runtime.errors import MuseTalkEdgeError
+
+
+class Terminated(BaseException):
+    """SIGTERM, raised in the main thread so that what is half done is cleaned up."""
+
+
+def run_command(program: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
+    """Run `command` and give its exit status: 0; 2 or 3 with one line on stderr for an error of this project.
+
+    Ends by the signal itself when one stops it (SIGINT, SIGTERM) or when the reader of its output goes away (SIGPIPE).
+    Any other exception is a bug and comes through. ``--verbose`` among the arguments adds the traceback.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return command(arguments)
+    except MuseTalkEdgeError as error:
+        if "--verbose" in arguments:
+            traceback.print_exc()
+        message = " ".join(str(error).split())
+        print(f"{program}: error: {message}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        die_by(signal.SIGPIPE)
+    except KeyboardInterrupt:
+        die_by(signal.SIGINT)
+    except Terminated:
+        die_by(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def die_by(number: int) -> NoReturn:
+    """End this process as `number` would have, so that a shell or a service manager sees what happened."""
+    sys.stderr.flush()
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # process 1 of a container does not die by a signal it sends itself
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

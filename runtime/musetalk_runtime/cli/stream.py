@@ -1,0 +1,114 @@
+"""``musetalk-edge stream``: speech and an avatar to a file, a pipe or a URL."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime.audio import PipeReader
+from musetalk_runtime.avatar import Avatar
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.cli.command import die_by
+from musetalk_runtime.cli.progress import StatusLine
+from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.rate import RATES, generation_rate
+from musetalk_runtime.session import Session
+from musetalk_runtime.sink import open_sink
+
+EXAMPLES = """\
+examples:
+  musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.mp3 -o talk.mp4
+  musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav -o - | ffplay -
+  arecord -t raw -f S16_LE -r 16000 -c 1 | musetalk-edge stream -b BUNDLE -a AVATAR --audio - -o rtmp://host/live/key
+
+The output is fragmented MP4 (MPEG-TS where its name ends in .ts): a viewer can start while it is made. A file
+appears under its name when it is whole. SIGINT and SIGTERM end the stream early, with a playable file."""
+
+URL_CONTAINERS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "srt": "mpegts", "udp": "mpegts", "tcp": "mpegts", "http": "mp4", "https": "mp4"}
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "stream",
+        help="make an avatar say something, as a stream",
+        description="Make an avatar say a piece of audio, as H.264 and AAC.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-b", "--bundle", type=Path, required=True, help="the engines, from build-engines")
+    parser.add_argument("-a", "--avatar", type=Path, required=True, help="the face, from musetalk-edge prepare")
+    parser.add_argument(
+        "--audio", required=True, metavar="FILE|-", help="any audio or video file; - for live s16le 16 kHz mono on stdin"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="-|FILE|URL", help="stdout, a file or FIFO, or rtmp, srt, rtsp, udp, tcp, http"
+    )
+    rates = ", ".join(map(str, RATES))
+    parser.add_argument(
+        "--fps", default="auto", help=f"frame rate; auto (the default): the highest of {rates} this machine can hold"
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write figures of the run to FILE, as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Stream; end by the signal that stopped it, if one did."""
+    container = _container(args.output)
+    audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
+    with Bundle.open(args.bundle) as bundle, Avatar.open(args.avatar) as avatar:
+        with Session(bundle, avatar, audio, args.fps) as session, _graceful(session) as signals:
+            _warn_if_slow(bundle, session)
+            _send(session, args.output, container)
+            report = session.report()
+    for warning in report["warnings"]:
+        print(f"musetalk-edge: warning: {warning}", file=sys.stderr)
+    if args.report:
+        args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if signals:
+        die_by(signals[0])
+    return 0
+
+
+def _send(session: Session, output: str, container: str) -> None:
+    with StatusLine() as status:
+        if "://" in output:
+            for _ in session.push(output, container):
+                status.update(_status(session))
+            return
+        with open_sink(output, session.stopping) as sink:
+            for data in session.stream(container):
+                sink.write(data)
+                status.update(_status(session))
+
+
+def _status(session: Session) -> str:
+    report = session.progress()
+    return (
+        f"frame {report.frames}  {report.fps:.1f} fps  {report.real_time_factor:.2f}x real time  "
+        f"buffer {session.waiting / session.fps:.1f} s"
+    )
+
+
+@contextmanager
+def _graceful(session: Session) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM end `session` early; they are listed in order. A second one ends the process at once."""
+    received: list[int] = []
+
+    def handle(number: int, _: Any) -> None:
+        if received:
+            os._exit(128 + number)
+        received.append(number)
+        threading.Thread(target=session.stop).start()  # a handler must not take the locks it interrupted
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,190 @@
+"""One stream: an avatar that says one piece of audio."""
+
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain, repeat
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.audio import AudioFile, LivePcm
+from musetalk_runtime.avatar import Avatar
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.muxer import Muxer, Writable
+from musetalk_runtime.rate import parse_rate
+from musetalk_runtime.renderer import Renderer
+from musetalk_runtime.speech import SpeechFrames
+from musetalk_runtime.stage import Stage
+from musetalk_runtime.timings import Timings, peak_memory_mb
+
+QUEUE = 8  # frames that wait between two stages
+PUSH_LEAD = 1.0  # seconds that a push to a URL runs ahead of real time
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A finished frame, shown at ``pts`` seconds: exactly ``index / fps``.
+
+    ``nv12`` is uint8 ``[H * 3 / 2, W]``, BT.709 in limited range, perhaps read-only; ``sound`` float32
+    ``[channels, n]`` at 48 kHz, the audio to send with this frame, which runs a little ahead of the frames.
+    """
+
+    index: int
+    pts: Fraction
+    nv12: npt.NDArray[np.uint8]
+    sound: npt.NDArray[np.float32]
+
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """The frame as RGB ``[H, W, 3]``."""
+        picture = av.VideoFrame.from_ndarray(self.nv12, format="nv12")
+        return picture.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709")
+
+
+class Session:
+    """Makes frames, or the bytes of a stream, while the audio is read. Iterate `frames`, `stream` or `push`, once.
+
+    `audio` is a file that FFmpeg reads, or live speech: an iterable of PCM bytes (signed 16-bit little-endian, mono,
+    16 kHz), such as a ``PipeReader``; if it can wait for long, it needs an ``interrupt()`` like that one's. `fps` is
+    ``auto``, a number or a fraction. Raises InputNotFound, InvalidMedia, InvalidArgument or AvatarMismatch; live
+    audio that ends before its first sample raises InvalidMedia when iterated.
+
+    Two threads make the audio tokens and the frames, a few frames ahead; `close` ends them. Use ``with``.
+    """
+
+    def __init__(
+        self, bundle: Bundle, avatar: Avatar, audio: str | Path | Iterable[bytes], fps: str | float | Fraction = "auto"
+    ) -> None:
+        self._started = time.perf_counter()
+        avatar.check(bundle.spec)
+        self.avatar = avatar
+        self.fps = parse_rate(str(fps), bundle)
+        self.audio = AudioFile(Path(audio)) if isinstance(audio, (str, Path)) else LivePcm(audio)
+        self.timings = Timings()
+        self.frames_made = 0
+        self._first_output: float | None = None
+        self._stopping = threading.Event()
+        self._renderer = Renderer(bundle, avatar, self.fps, self.timings)
+        self._batches = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
+        depth = max(QUEUE, bundle.batch_sizes[-1])
+        self._speech = Stage(iter(SpeechFrames(self.audio, bundle, self.fps, self.timings)), depth, "speech")
+        self._frames = Stage(self._render(), depth, "render")
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def frames(self) -> Iterator[Frame]:
+        """The frames in order, until the audio ends or `stop` is called."""
+        for frame in self._frames:
+            self.frames_made += 1
+            yield frame
+
+    def stream(self, container: str = "mp4") -> Generator[bytes, None, None]:
+        """The bytes of a stream in the FFmpeg format `container`, piece by piece as they are made."""
+        pieces = _Pieces()
+        with closing(self._mux(pieces, container)) as frames:
+            for _ in frames:
+                if data := pieces.take():
+                    if self._first_output is None and (container != "mp4" or b"moof" in data):
+                        self._first_output = time.perf_counter() - self._started
+                    yield data
+        if data := pieces.take():
+            yield data
+
+    def push(self, url: str, container: str) -> Generator[Frame, None, None]:
+        """Send the stream to an output `url` at the pace of real time; gives each frame once it is sent.
+
+        Raises OutputError where the URL cannot be opened or no longer takes data.
+        """
+        start = None
+        with closing(self._mux(url, container)) as frames:
+            for frame in frames:
+                start = time.perf_counter() if start is None else start
+                self._stopping.wait(max(0.0, start + float(frame.pts) - PUSH_LEAD - time.perf_counter()))
+                yield frame
+
+    def stop(self) -> None:
+        """End early: what iterates ends after the frame in hand, and a stream with a whole container. Thread-safe."""
+        self._stopping.set()
+        self._frames.stop()
+
+    def close(self) -> None:
+        """End the threads and close the audio. Closing twice is fine."""
+        self.stop()
+        self._speech.stop()
+        self.audio.interrupt()
+        self._frames.close()
+        self._speech.close()
+        self.audio.close()
+
+    @property
+    def waiting(self) -> int:
+        """Finished frames that nobody has taken yet."""
+        return len(self._frames)
+
+    def report(self) -> dict[str, Any]:
+        """Figures so far: frames, seconds, fps, real-time factor, first fragment, milliseconds by stage, memory."""
+        elapsed = time.perf_counter() - self._started
+        seconds = float(self.frames_made / self.fps)
+        first = self._first_output
+        return {
+            "frames": self.frames_made,
+            "stream_fps": float(self.fps),
+            "stream_seconds": round(seconds, 3),
+            "elapsed_seconds": round(elapsed, 3),
+            "fps": round(self.frames_made / elapsed, 2),
+            "real_time_factor": round(seconds / elapsed, 3),
+            "first_fragment_seconds": None if first is None else round(first, 4),
+            "stages": self.timings.to_json(),
+            "peak_memory_mb": round(peak_memory_mb(), 1),
+            "warnings": self.audio.warnings,
+        }
+
+    def _render(self) -> Generator[Frame, None, None]:
+        for size in self._batches:
+            batch = self._speech.take(size)
+            if not batch:
+                return
+            for speech, nv12 in zip(batch, self._renderer.render(batch), strict=True):
+                yield Frame(speech.index, speech.index / self.fps, nv12, speech.sound)
+
+    def _mux(self, target: Writable | str, container: str) -> Generator[Frame, None, None]:
+        frames = self.frames()
+        first = next(frames, None)
+        if first is None:
+            return
+        size = self.avatar.width, self.avatar.height
+        with Muxer(target, container, *size, self.fps, self.audio.channels) as muxer:
+            for frame in chain([first], frames):
+                with self.timings.measure("encode"):
+                    muxer.sound(frame.sound)
+                    muxer.frame(frame.index, frame.nv12)
+                yield frame
+
+
+class _Pieces:
+    """What a muxer wrote and nobody has taken yet."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+
+    def write(self, data: bytes) -> int:
+        self._data += data
+        return len(data)
+
+    def take(self) -> bytes:
+        data = bytes(self._data)
+        self._data.clear()
+        return data

@@ -1,0 +1,119 @@
+"""Where the bytes of a stream go. Every sink writes all it is given."""
+
+import os
+import select
+import stat
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from musetalk_runtime.errors import OutputError
+
+PIPE_WRITE = 4096  # bytes a pipe that polls as writable takes without blocking (PIPE_BUF)
+LOOK = 0.1  # seconds between looks at the stop signal
+GRACE = 2.0  # seconds a stalled reader is waited for once the stream is to stop
+
+
+class FileSink:
+    """A regular file, written aside and renamed into place when the ``with`` block ends without an error.
+
+    Raises OutputError when it cannot be written. After an error nothing is left.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        self._partial = Path(name)
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+
+    def __enter__(self) -> "FileSink":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if kind is not None:
+            self._partial.unlink(missing_ok=True)
+            return
+        umask = os.umask(0)
+        os.umask(umask)
+        self._partial.chmod(0o666 & ~umask)
+        self._partial.replace(self.path)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[self._file.write(view) or 0 :]
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
+
+
+class PipeSink:
+    """A pipe, FIFO, socket or terminal. A reader that stalls makes `write` wait, one that went away raises
+    BrokenPipeError. Once `stopping` is set, a reader that takes nothing for 2 s is given up.
+    """
+
+    def __init__(self, descriptor: int, stopping: threading.Event) -> None:
+        self._descriptor = descriptor
+        self._stopping = stopping
+        self._given_up = False
+
+    def __enter__(self) -> "PipeSink":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._descriptor > 2:
+            os.close(self._descriptor)
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view and self._wait():
+            view = view[os.write(self._descriptor, view[:PIPE_WRITE]) :]
+
+    def _wait(self) -> bool:
+        """Wait until something can be written; False once that is given up."""
+        deadline = None
+        while not self._given_up:
+            _, ready, _ = select.select([], [self._descriptor], [], LOOK)
+            if ready:
+                return True
+            if self._stopping.is_set():
+                deadline = deadline or time.monotonic() + GRACE
+                self._given_up = time.monotonic() > deadline
+        return False
+
+
+def open_sink(target: str, stopping: threading.Event) -> FileSink | PipeSink:
+    """The sink that `target` names: ``-`` for stdout, a FIFO or device that exists, else a regular file."""
+    if target == "-":
+        return PipeSink(1, stopping)
+    path = Path(target)
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder: name a file in it")
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        return PipeSink(_open_for_writing(path, stopping), stopping)
+    return FileSink(path)
+
+
+def _open_for_writing(path: Path, stopping: threading.Event) -> int:
+    """Open a FIFO once it has a reader."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            waits_for_reader = stat.S_ISFIFO(path.stat().st_mode) and not stopping.is_set()
+            if not waits_for_reader or isinstance(error, PermissionError):
+                raise OutputError(f"{path}: cannot be opened: {error.strerror}") from None
+            stopping.wait(LOOK)
+            continue
+        os.set_blocking(descriptor, True)
+        return descriptor

@@ -1,0 +1,101 @@
+"""Speech cut into video frames: the tokens that move the mouth and the sound that goes with them."""
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.activity import Activity
+from musetalk_runtime.audio import SOUND_RATE, AudioFile, LivePcm
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.errors import InvalidMedia
+from musetalk_runtime.fifo import SampleFifo
+from musetalk_runtime.model import SAMPLE_RATE
+from musetalk_runtime.states import RATE, RollingStates, SegmentStates
+from musetalk_runtime.timings import Timings
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class SpeechFrame:
+    """What frame `index`, shown at ``index / fps``, is made from.
+
+    ``tokens`` float32 ``[tokens, audio_width]``, the window's states in time order and within a state by layer;
+    ``weight`` in [0, 1], how much of the generated mouth shows; ``sound`` float32 ``[channels, n]`` at 48 kHz, the
+    audio to send with this frame, which ends where the window does.
+    """
+
+    index: int
+    tokens: Floats
+    weight: float
+    sound: Floats
+
+
+class SpeechFrames:
+    """The frames of `audio` at `fps`, each as soon as its window has been heard.
+
+    A file is heard in the model's whole segments, live audio over the bundle's rolling context. The last frame is the
+    one in which the audio ends. Iterating raises InvalidMedia for live audio that ends before its first sample.
+    """
+
+    def __init__(self, audio: AudioFile | LivePcm, bundle: Bundle, fps: Fraction, timings: Timings) -> None:
+        self._audio = audio
+        self._spec = bundle.spec
+        self._fps = fps
+        encode = timings.timed("audio_encoder", bundle.encode_audio)
+        self._states: SegmentStates | RollingStates = (
+            RollingStates(encode, bundle.spec, bundle.live_context) if audio.live else SegmentStates(encode, bundle.spec)
+        )
+        self._activity = Activity(fps)
+        self._sound = SampleFifo()
+        self._sent = 0  # samples of sound
+        self._received = 0  # samples of speech
+        self._index = 0
+
+    def __iter__(self) -> Generator[SpeechFrame, None, None]:
+        with closing(iter(self._audio)) as chunks:
+            for chunk in chunks:
+                self._received += len(chunk.speech)
+                self._states.feed(chunk.speech)
+                self._activity.feed(chunk.speech)
+                self._sound.push(chunk.sound)
+                yield from self._ready(None)
+        if not self._received:
+            raise InvalidMedia("the audio ended before its first sample")
+        self._states.finish()
+        yield from self._ready(frame_count(self._received, self._fps))
+
+    def _ready(self, count: int | None) -> Iterator[SpeechFrame]:
+        """The frames whose windows have been heard; all up to the last, once their `count` is known."""
+        steps = self._spec.window_steps
+        while self._index != count:
+            start = window_start(self._index, self._fps, self._spec.window_before)
+            window = self._states.window(start)
+            if window is None:
+                return
+            tokens = window.reshape(self._spec.tokens, self._spec.audio_width)
+            sound = self._take_sound(None if self._index + 1 == count else (start + steps) * SOUND_RATE // RATE)
+            yield SpeechFrame(self._index, tokens, self._activity.weight(start, steps), sound)
+            self._index += 1
+
+    def _take_sound(self, end: int | None) -> Floats:
+        """The sound up to sample `end`, or all that is left."""
+        count = len(self._sound) if end is None else min(len(self._sound), end - self._sent)
+        if count <= 0:
+            return np.empty((self._audio.channels, 0), np.float32)
+        self._sent += count
+        return self._sound.take(count)
+
+
+def window_start(index: int, fps: Fraction, before: int) -> int:
+    """Index of the first audio state that conditions frame `index`: `before` states before the frame's time."""
+    return int(RATE * index / fps) - before
+
+
+def frame_count(samples: int, fps: Fraction) -> int:
+    """Frames that `samples` of 16 kHz audio last, the last one perhaps in part."""
+    return -int(-samples * fps // SAMPLE_RATE)

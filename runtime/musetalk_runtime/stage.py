@@ -1,0 +1,80 @@
+"""A stage of the chain: an iterator in a thread of its own, joined to the next by a bounded queue."""
+
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Stage(Generic[T]):
+    """Runs `items` in a thread, at most `depth` items ahead of whoever takes them.
+
+    An exception in `items` comes out of `take`, after the items made before it. `close` ends the thread and waits for
+    it; a thread that waits inside `items` must be woken by other means first. Closing twice is fine.
+    """
+
+    def __init__(self, items: Generator[T, None, None], depth: int, name: str) -> None:
+        self._items = items
+        self._depth = depth
+        self._queue: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._done = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        while items := self.take(1):
+            yield items[0]
+
+    def __len__(self) -> int:
+        """Items that wait to be taken."""
+        return len(self._queue)
+
+    def take(self, limit: int) -> list[T]:
+        """Wait for one item and give it with those that are ready, at most `limit`; empty at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._done or self._stopped)
+            if self._stopped:
+                return []
+            taken = [self._queue.popleft() for _ in range(min(limit, len(self._queue)))]
+            self._changed.notify_all()
+            if not taken and self._error:
+                error, self._error = self._error, None
+                raise error
+            return taken
+
+    def stop(self) -> None:
+        """Make `take` give nothing more and the thread end, without waiting for it. Safe from any thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Stop, and wait until the thread has ended and `items` is closed."""
+        self.stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    break
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the items are taken
+            self._error = error
+        finally:
+            self._items.close()
+            with self._changed:
+                self._done = True
+                self._changed.notify_all()
+
+    def _put(self, item: T) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._queue) < self._depth or self._stopped)
+            if not self._stopped:
+                self._queue.append(item)
+                self._changed.notify_all()
+            return not self._stopped

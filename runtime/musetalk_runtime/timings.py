@@ -1,0 +1,57 @@
+"""How long each stage took, and how much memory the process uses."""
+
+import resource
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+KEPT = 10_000  # frames of each stage
+
+
+class Timings:
+    """Milliseconds a frame, by stage; the last 10000 frames count."""
+
+    def __init__(self) -> None:
+        self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
+
+    @contextmanager
+    def measure(self, stage: str, frames: int = 1) -> Iterator[None]:
+        """Time the block as the work of `frames` frames."""
+        start = time.perf_counter()
+        yield
+        self._stages[stage].extend([(time.perf_counter() - start) * 1e3 / frames] * frames)
+
+    def timed(self, stage: str, function: Callable[P, R]) -> Callable[P, R]:
+        """`function`, each call timed as one frame's work."""
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            with self.measure(stage):
+                return function(*args, **kwargs)
+
+        return call
+
+    def to_json(self) -> dict[str, Any]:
+        """``{stage: {"p50_ms": float, "p99_ms": float}}``"""
+        return {
+            stage: {f"p{p}_ms": round(float(np.percentile(list(times), p)), 3) for p in (50, 99)}
+            for stage, times in sorted(self._stages.items())
+        }
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size this process ever had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def memory_mb() -> float:
+    """Resident size of this process now, in MB."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize() / 1e6
