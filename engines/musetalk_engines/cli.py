@@ -27,7 +27,7 @@ Exit status: 2 for bad input or usage, 3 if an engine is not accurate or this ma
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (``sys.argv`` if None) and return its exit status."""
-    return run_command(PROGRAM, _run, arguments)
+    return run_command(PROGRAM, _run, arguments, extra="engines")
 
 
 def _run(arguments: Sequence[str]) -> int:

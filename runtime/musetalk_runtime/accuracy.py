@@ -1,7 +1,8 @@
 """How far a computed tensor is from the one it should be."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -47,17 +48,12 @@ def require(differences: Sequence[Difference], made_from: str) -> None:
         )
 
 
-def table(differences: Sequence[Difference], note: dict[str, str] | None = None) -> str:
-    """`differences` as text for a person, with a column of the `note` of each graph."""
-    note = note or {}
-    head = f"{'graph':<15}{'output':<12}{'':>12}{'max error':>12}{'relative':>12}{'bound':>9}"
-    return "\n".join(
-        [
-            head.rstrip(),
-            *(
-                f"{row.graph:<15}{row.output:<12}{note.get(row.graph, ''):>12}"
-                f"{row.max_error:>12.2e}{row.relative_error:>12.2e}{row.bound:>9.0e}"
-                for row in differences
-            ),
-        ]
-    )
+def table(differences: Sequence[Difference], title: str = "", notes: Mapping[str, str] = MappingProxyType({})) -> str:
+    """`differences` as text for a person; `notes` by graph make a column of their own under `title`."""
+    head = f"{'graph':<15}{'output':<12}{title:>12}{'max error':>12}{'relative':>12}{'bound':>9}"
+    lines = [
+        f"{row.graph:<15}{row.output:<12}{notes.get(row.graph, ''):>12}"
+        f"{row.max_error:>12.2e}{row.relative_error:>12.2e}{row.bound:>9.0e}"
+        for row in differences
+    ]
+    return "\n".join((head, *lines))

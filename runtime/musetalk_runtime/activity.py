@@ -3,6 +3,7 @@
 from collections import deque
 from fractions import Fraction
 from itertools import islice
+from math import isclose
 
 import numpy as np
 import numpy.typing as npt
@@ -45,5 +46,6 @@ class Activity:
         loud = bool(powers) and sum(powers) / len(powers) > THRESHOLD
         self._silent = 0 if loud else self._silent + 1
         step = self._rise if self._silent <= self._hold else -self._fall
-        self._weight = min(1.0, max(0.0, round(self._weight + step, 6)))
+        weight = min(1.0, max(0.0, self._weight + step))
+        self._weight = round(weight) if isclose(weight, round(weight), abs_tol=1e-9) else weight
         return self._weight

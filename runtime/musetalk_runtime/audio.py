@@ -89,7 +89,9 @@ class AudioFile:
                 yield chunk
             declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
             if seconds < declared - 0.5:
-                self.warnings.append(f"{self.path}: the audio ends at {seconds:.1f} s, its header says {declared:.1f} s")
+                self.warnings.append(
+                    f"{self.path}: the audio ends at {seconds:.1f} s, its header says {declared:.1f} s"
+                )
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
         damaged = 0
@@ -197,7 +199,9 @@ def _check_wav(path: Path) -> None:
             start = file.tell()
             if name == b"data":
                 if length != 0xFFFFFFFF and start + length > size:  # the maximum: written to a pipe, length unknown
-                    raise InvalidMedia(f"{path}: truncated: its header promises {length} bytes of audio, {size - start} are there")
+                    raise InvalidMedia(
+                        f"{path}: truncated: its header promises {length} bytes of audio, {size - start} are there"
+                    )
                 return
             file.seek(start + length + length % 2)
 

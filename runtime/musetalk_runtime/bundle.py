@@ -78,18 +78,18 @@ class Bundle:
 
     def encode_images(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """VAE latents ``[N, C, S, S]`` of RGB `images` ``[N, 3, I, I]`` in [0, 1], times the scaling factor."""
-        return self.vae_encoder.run("latents", images=images)
+        latents: npt.NDArray[np.float32] = self.vae_encoder.run("latents", images=images)
+        return latents
 
     def encode_audio(self, mel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Hidden states ``[T / 2, audio_states, audio_width]`` of a log-mel spectrogram ``[mel_bins, T]``."""
         states: npt.NDArray[np.float32] = self.audio_encoder.run("states", mel=mel[None])[0]
         return states
 
-    def generate(
-        self, latents: npt.NDArray[np.float32], tokens: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.uint8]:
+    def generate(self, latents: npt.NDArray[np.float32], tokens: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
         """RGB faces ``[N, I, I, 3]`` from UNet latents ``[N, 2 * C, S, S]`` and audio tokens ``[N, tokens, width]``."""
-        return self.generator.run("faces", latents=latents, tokens=tokens)
+        faces: npt.NDArray[np.uint8] = self.generator.run("faces", latents=latents, tokens=tokens)
+        return faces
 
 
 def _batch_ms(manifest: dict[str, Any], where: str) -> dict[int, float]:

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.box import Box
+
 Bytes = npt.NDArray[np.uint8]
-Box = tuple[int, int, int, int]
 
 # RGB in [0, 255] to Y, U, V (ITU-R BT.709, 8 bits, limited range), one row each, the last column added.
 _KR, _KB = 0.2126, 0.0722
@@ -68,7 +69,7 @@ def _stretched(image: Bytes, box: Box, region: Box) -> Bytes:
     x0, y0, x1, y1 = max(region[0], box[0]), max(region[1], box[1]), min(region[2], box[2]), min(region[3], box[3])
     inside = resized[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
     if (x0, y0, x1, y1) == region:
-        return inside
+        return np.asarray(inside)
     rim = ((y0 - region[1], region[3] - y1), (x0 - region[0], region[2] - x1), (0, 0))
     return np.pad(inside, rim[: inside.ndim])
 

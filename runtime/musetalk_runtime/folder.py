@@ -6,7 +6,6 @@ The manifest is a JSON object with ``kind``, ``schema`` (raised when the meaning
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -129,7 +128,7 @@ def _replace(work: Path, path: Path) -> None:
     try:
         work.rename(path)
     except OSError:
-        os.rename(old / path.name, path)
+        (old / path.name).rename(path)
         raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

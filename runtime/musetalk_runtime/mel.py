@@ -21,7 +21,7 @@ def log_mel(samples: Floats, bins: int) -> Floats:
     ``(log10(power) + 4) / 4`` (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision").
     """
     padded = np.pad(samples.astype(np.float32, copy=False), FFT // 2, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[:: HOP][: len(samples) // HOP]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP][: len(samples) // HOP]
     spectrum = np.fft.rfft(frames * _window(), axis=1)
     power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
     logs = np.log10(np.maximum(_filters(bins) @ power.T, FLOOR))

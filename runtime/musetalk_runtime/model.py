@@ -4,12 +4,12 @@ The four graphs, with N the batch (dynamic), S ``latent_size``, I ``image_size``
 
 | graph | inputs | outputs |
 | --- | --- | --- |
-| unet | ``latents [N, 2*C, S, S]``, ``tokens [N, window_steps * audio_states, audio_width]`` | ``prediction [N, C, S, S]`` |
+| unet | ``latents [N, 2*C, S, S]``, ``tokens [N, window_steps * audio_states, audio_width]`` | ``prediction`` |
 | vae_decoder | ``latents [N, C, S, S]`` | ``images [N, 3, I, I]``, RGB in [0, 1] |
 | vae_encoder | ``images [N, 3, I, I]``, RGB in [0, 1] | ``latents [N, C, S, S]``, the distribution's mean |
 | audio_encoder | ``mel [N, mel_bins, T]`` | ``states [N, T / 2, audio_states, audio_width]`` |
 
-All latents are times the scaling factor. ``latents`` of the UNet are those of the face with its lower half black,
+``prediction [N, C, S, S]`` is the latents of the face to show. All latents are times the scaling factor. ``latents`` of the UNet are those of the face with its lower half black,
 then those of the whole face.
 """
 
@@ -64,5 +64,7 @@ class ModelSpec:
         for name in names:
             number = isinstance(value[name], (int, float)) and not isinstance(value[name], bool) and value[name] > 0
             if not (isinstance(value[name], str) if kinds[name] is str else number):
-                raise InvalidFolder(f"{where}: model {name} is {value[name]!r}, expected a positive {kinds[name].__name__}")
+                raise InvalidFolder(
+                    f"{where}: model {name} is {value[name]!r}, expected a positive {kinds[name].__name__}"
+                )
         return cls(**value)

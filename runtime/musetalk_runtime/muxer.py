@@ -44,14 +44,16 @@ class Muxer:
         self._fps = fps
         self._samples = 0
         options = {"flush_packets": "1", **(MP4_OPTIONS if container == "mp4" else {})}
-        try:
-            self._container = av.open(target, "w", format=container, options=options, buffer_size=BUFFER)
-        except (av.FFmpegError, OSError) as error:
-            raise OutputError(f"{target}: cannot be opened: {error.strerror or error}") from error
+        self._container = av.open(target, "w", format=container, options=options, buffer_size=BUFFER)
         self._video = self._add_video(width, height)
         self._layout = "stereo" if channels == 2 else "mono"
         self._audio: Any = self._container.add_stream("aac", rate=SOUND_RATE, layout=self._layout)
         self._audio.bit_rate = AAC_BITS * channels
+        try:
+            self._checked("opened", self._container.start_encoding)
+        except BaseException:
+            self._release()
+            raise
 
     def __enter__(self) -> "Muxer":
         return self
@@ -63,10 +65,9 @@ class Muxer:
             self._mux(self._video.encode(None))
             if self._samples:
                 self._mux(self._audio.encode(None))
-            self._checked(self._container.close)
+            self._checked("written", self._container.close)
         else:
-            with suppress(av.FFmpegError, OSError):
-                self._container.close()
+            self._release()
 
     def frame(self, index: int, nv12: npt.NDArray[np.uint8]) -> None:
         """Encode frame `index`, NV12 ``[H * 3 / 2, W]``."""
@@ -98,10 +99,14 @@ class Muxer:
             # AAC's priming packet lies before time 0. Sent, it would make FFmpeg shift the video by 21 ms; without it
             # the first 21 ms of sound are faded in.
             if packet.pts >= 0:
-                self._checked(self._container.mux, packet)
+                self._checked("written", self._container.mux, packet)
 
-    def _checked(self, write: Any, *arguments: Any) -> None:
+    def _checked(self, what: str, call: Any, *arguments: Any) -> None:
         try:
-            write(*arguments)
+            call(*arguments)
         except av.FFmpegError as error:
-            raise OutputError(f"{self._target}: cannot be written: {error.strerror}") from error
+            raise OutputError(f"{self._target}: cannot be {what}: {error.strerror}") from error
+
+    def _release(self) -> None:
+        with suppress(av.FFmpegError, OSError):
+            self._container.close()

@@ -45,7 +45,8 @@ class Frame:
     def rgb(self) -> npt.NDArray[np.uint8]:
         """The frame as RGB ``[H, W, 3]``."""
         picture = av.VideoFrame.from_ndarray(self.nv12, format="nv12")
-        return picture.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709")
+        rgb = picture.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709")
+        return rgb.astype(np.uint8, copy=False)
 
 
 class Session:
@@ -55,6 +56,8 @@ class Session:
     16 kHz), such as a ``PipeReader``; if it can wait for long, it needs an ``interrupt()`` like that one's. `fps` is
     ``auto``, a number or a fraction. Raises InputNotFound, InvalidMedia, InvalidArgument or AvatarMismatch; live
     audio that ends before its first sample raises InvalidMedia when iterated.
+
+    Attributes: ``fps`` (Fraction), ``frames_made``, ``stopping`` (an Event, set once the session is to end).
 
     Two threads make the audio tokens and the frames, a few frames ahead; `close` ends them. Use ``with``.
     """
@@ -70,7 +73,7 @@ class Session:
         self.timings = Timings()
         self.frames_made = 0
         self._first_output: float | None = None
-        self._stopping = threading.Event()
+        self.stopping = threading.Event()
         self._renderer = Renderer(bundle, avatar, self.fps, self.timings)
         self._batches = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
         depth = max(QUEUE, bundle.batch_sizes[-1])
@@ -112,12 +115,12 @@ class Session:
         with closing(self._mux(url, container)) as frames:
             for frame in frames:
                 start = time.perf_counter() if start is None else start
-                self._stopping.wait(max(0.0, start + float(frame.pts) - PUSH_LEAD - time.perf_counter()))
+                self.stopping.wait(max(0.0, start + float(frame.pts) - PUSH_LEAD - time.perf_counter()))
                 yield frame
 
     def stop(self) -> None:
         """End early: what iterates ends after the frame in hand, and a stream with a whole container. Thread-safe."""
-        self._stopping.set()
+        self.stopping.set()
         self._frames.stop()
 
     def close(self) -> None:
@@ -130,13 +133,18 @@ class Session:
         self.audio.close()
 
     @property
+    def elapsed(self) -> float:
+        """Seconds since the session was opened."""
+        return time.perf_counter() - self._started
+
+    @property
     def waiting(self) -> int:
         """Finished frames that nobody has taken yet."""
         return len(self._frames)
 
     def report(self) -> dict[str, Any]:
         """Figures so far: frames, seconds, fps, real-time factor, first fragment, milliseconds by stage, memory."""
-        elapsed = time.perf_counter() - self._started
+        elapsed = self.elapsed
         seconds = float(self.frames_made / self.fps)
         first = self._first_output
         return {

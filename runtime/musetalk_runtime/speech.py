@@ -48,7 +48,9 @@ class SpeechFrames:
         self._fps = fps
         encode = timings.timed("audio_encoder", bundle.encode_audio)
         self._states: SegmentStates | RollingStates = (
-            RollingStates(encode, bundle.spec, bundle.live_context) if audio.live else SegmentStates(encode, bundle.spec)
+            RollingStates(encode, bundle.spec, bundle.live_context)
+            if audio.live
+            else SegmentStates(encode, bundle.spec)
         )
         self._activity = Activity(fps)
         self._sound = SampleFifo()

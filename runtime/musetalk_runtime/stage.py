@@ -63,7 +63,7 @@ class Stage(Generic[T]):
             for item in self._items:
                 if not self._put(item):
                     break
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the items are taken
+        except BaseException as error:
             self._error = error
         finally:
             self._items.close()

@@ -70,7 +70,8 @@ class RollingStates:
     """Speech as it is spoken: encoded again whenever a frame's window is there, over the last `context` seconds.
 
     The context is padded with silence to its full length, so the encoder always runs at one size. With `context` equal
-    to ``spec.audio_seconds``, speech that fits in it gives the states of SegmentStates once it has all been heard.
+    to ``spec.audio_seconds``, speech of whole states that fits in it gives the states of SegmentStates once it has all
+    been heard.
     """
 
     def __init__(self, encode: Encode, spec: ModelSpec, context: float) -> None:
@@ -109,10 +110,8 @@ class RollingStates:
         first = max(self._origin, end - self._context)
         self._samples = self._samples[(first - self._origin) * STEP :]
         self._origin = first
-        length = (end - first) * STEP
-        if self._finished and end == heard:  # the last samples make no whole state, and are heard all the same
-            length = min(len(self._samples), self._context * STEP)
-        states = _encode_padded(self._encode, self._samples[:length], self._context * STEP, self._spec.mel_bins)
+        samples = self._samples[: (end - first) * STEP]
+        states = _encode_padded(self._encode, samples, self._context * STEP, self._spec.mel_bins)
         self._states, self._first = states[: end - first], first
 
 

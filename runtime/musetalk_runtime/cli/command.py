@@ -8,35 +8,38 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from musetalk_runtime.errors import MuseTalkEdgeError
+from musetalk_runtime.errors import MachineError, MuseTalkEdgeError
 
 
 class Terminated(BaseException):
     """SIGTERM, raised in the main thread so that what is half done is cleaned up."""
 
 
-def run_command(program: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None) -> int:
-    """Run `command` and give its exit status: 0; 2 or 3 with one line on stderr for an error of this project.
+def run_command(
+    program: str, command: Callable[[Sequence[str]], int], arguments: Sequence[str] | None, extra: str = "cpu"
+) -> int:
+    """Run `command` and give its exit status: 0, or 2 or 3 with one line on stderr for what the user can mend.
 
-    Ends by the signal itself when one stops it (SIGINT, SIGTERM) or when the reader of its output goes away (SIGPIPE).
-    Any other exception is a bug and comes through. ``--verbose`` among the arguments adds the traceback.
+    A package that is missing is one of `extra`. Ends by the signal itself when one stops it (SIGINT, SIGTERM) or when
+    the reader of its output goes away (SIGPIPE). Any other exception is a bug and comes through. ``--verbose`` among
+    the arguments adds the traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         return command(arguments)
-    except MuseTalkEdgeError as error:
-        if "--verbose" in arguments:
-            traceback.print_exc()
-        message = " ".join(str(error).split())
-        print(f"{program}: error: {message}", file=sys.stderr)
-        return error.exit_status
     except BrokenPipeError:
         die_by(signal.SIGPIPE)
     except KeyboardInterrupt:
         die_by(signal.SIGINT)
     except Terminated:
         die_by(signal.SIGTERM)
+    except (MuseTalkEdgeError, ModuleNotFoundError, OSError) as error:
+        if "--verbose" in arguments:
+            traceback.print_exc()
+        message, status = _describe(error, extra)
+        print(f"{program}: error: {message}", file=sys.stderr)
+        return status
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -49,5 +52,13 @@ def die_by(number: int) -> NoReturn:
     os._exit(128 + number)  # process 1 of a container does not die by a signal it sends itself
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+def _describe(error: Exception, extra: str) -> tuple[str, int]:
+    """The error in one line, and the exit status it stands for."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"{error}: pip install 'musetalk-edge[{extra}]'", MachineError.exit_status
+    status = error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status
+    return " ".join(str(error).split()), status
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated

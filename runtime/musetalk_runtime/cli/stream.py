@@ -30,7 +30,16 @@ examples:
 The output is fragmented MP4 (MPEG-TS where its name ends in .ts): a viewer can start while it is made. A file
 appears under its name when it is whole. SIGINT and SIGTERM end the stream early, with a playable file."""
 
-URL_CONTAINERS = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "srt": "mpegts", "udp": "mpegts", "tcp": "mpegts", "http": "mp4", "https": "mp4"}
+URL_CONTAINERS = {
+    "rtmp": "flv",
+    "rtmps": "flv",
+    "rtsp": "rtsp",
+    "srt": "mpegts",
+    "udp": "mpegts",
+    "tcp": "mpegts",
+    "http": "mp4",
+    "https": "mp4",
+}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,10 +53,17 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-b", "--bundle", type=Path, required=True, help="the engines, from build-engines")
     parser.add_argument("-a", "--avatar", type=Path, required=True, help="the face, from musetalk-edge prepare")
     parser.add_argument(
-        "--audio", required=True, metavar="FILE|-", help="any audio or video file; - for live s16le 16 kHz mono on stdin"
+        "--audio",
+        required=True,
+        metavar="FILE|-",
+        help="any audio or video file; - for live s16le 16 kHz mono on stdin",
     )
     parser.add_argument(
-        "-o", "--output", required=True, metavar="-|FILE|URL", help="stdout, a file or FIFO, or rtmp, srt, rtsp, udp, tcp, http"
+        "-o",
+        "--output",
+        required=True,
+        metavar="-|FILE|URL",
+        help="stdout, a file or FIFO, or rtmp, srt, rtsp, udp, tcp, http",
     )
     rates = ", ".join(map(str, RATES))
     parser.add_argument(
@@ -61,11 +77,15 @@ def run(args: argparse.Namespace) -> int:
     """Stream; end by the signal that stopped it, if one did."""
     container = _container(args.output)
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
-    with Bundle.open(args.bundle) as bundle, Avatar.open(args.avatar) as avatar:
-        with Session(bundle, avatar, audio, args.fps) as session, _graceful(session) as signals:
-            _warn_if_slow(bundle, session)
-            _send(session, args.output, container)
-            report = session.report()
+    with (
+        Bundle.open(args.bundle) as bundle,
+        Avatar.open(args.avatar) as avatar,
+        Session(bundle, avatar, audio, args.fps) as session,
+        _graceful(session) as signals,
+    ):
+        _warn_if_slow(bundle, session)
+        _send(session, args.output, container)
+        report = session.report()
     for warning in report["warnings"]:
         print(f"musetalk-edge: warning: {warning}", file=sys.stderr)
     if args.report:
@@ -88,11 +108,31 @@ def _send(session: Session, output: str, container: str) -> None:
 
 
 def _status(session: Session) -> str:
-    report = session.progress()
+    fps, target = session.frames_made / session.elapsed, float(session.fps)
     return (
-        f"frame {report.frames}  {report.fps:.1f} fps  {report.real_time_factor:.2f}x real time  "
-        f"buffer {session.waiting / session.fps:.1f} s"
+        f"frame {session.frames_made}  {fps:.1f} fps  {fps / target:.2f}x real time  "
+        f"buffer {session.waiting / target:.1f} s"
     )
+
+
+def _container(output: str) -> str:
+    """The FFmpeg format for `output`: by a URL's scheme, or by a file's suffix."""
+    if "://" not in output:
+        return "mpegts" if output.endswith(".ts") else "mp4"
+    scheme = output.partition("://")[0].lower()
+    if scheme not in URL_CONTAINERS:
+        raise InvalidArgument(f"{output}: expected a URL of {', '.join(URL_CONTAINERS)}")
+    return URL_CONTAINERS[scheme]
+
+
+def _warn_if_slow(bundle: Bundle, session: Session) -> None:
+    rate = generation_rate(bundle)
+    if rate < session.fps:
+        print(
+            f"musetalk-edge: warning: this bundle makes {rate:.1f} frames a second here, less than the {session.fps} "
+            "of the stream: it will not keep up with real time",
+            file=sys.stderr,
+        )
 
 
 @contextmanager

@@ -1,0 +1,102 @@
+"""Checkpoint to model set."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from musetalk_export.check import check_graphs
+from musetalk_export.checkpoint import Checkpoint, count, read_checkpoint
+from musetalk_export.golden import Golden, make_golden
+from musetalk_export.graph import write_graph
+from musetalk_export.unet import UNetGraph
+from musetalk_export.vae import DecoderGraph, EncoderGraph
+from musetalk_export.whisper import AudioGraph
+from musetalk_runtime.accuracy import Difference, table
+from musetalk_runtime.folder import check_destination, new_folder
+from musetalk_runtime.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA
+
+log = logging.getLogger(__name__)
+
+
+def export_model_set(checkpoint: Path, output: Path, *, unet_file: Path | None = None, half: bool = False) -> str:
+    """Write the model set of `checkpoint` to the folder `output`, and return a table of its errors.
+
+    `unet_file` takes the place of the checkpoint's UNet; `half` writes FP16 graphs with FP32 islands. Raises
+    InputNotFound, InvalidArgument or InvalidCheckpoint for what was given, and AccuracyError if a graph in ONNX
+    Runtime differs from PyTorch by more than ``check.BOUNDS``; then nothing is written.
+    """
+    check_destination(output, MODELSET_KIND)
+    log.info("reading %s", checkpoint)
+    models = read_checkpoint(checkpoint, unet_file)
+    parameters = _parameters(models)
+    with new_folder(output, MODELSET_KIND, MODELSET_SCHEMA) as (folder, manifest):
+        manifest.update(_describe(models, half))
+        log.info("computing the golden tensors with PyTorch")
+        golden = make_golden(models)
+        np.savez(folder / "golden.npz", allow_pickle=False, **golden)
+        _write_graphs(models, golden, folder, half)
+        log.info("checking the graphs with ONNX Runtime")
+        rows = check_graphs(folder, golden, manifest["precision"])
+        manifest["graphs"] = _graphs(rows, parameters)
+    return table(rows, "parameters", {graph: f"{count / 1e6:.1f} M" for graph, count in parameters.items()})
+
+
+def _write_graphs(models: Checkpoint, golden: Golden, folder: Path, half: bool) -> None:
+    """Write the four graphs; the modules of `models` are used up."""
+    wrap: dict[str, Callable[[], nn.Module]] = {
+        "unet": lambda: UNetGraph(models.unet, models.spec.tokens),
+        "vae_decoder": lambda: DecoderGraph(models.vae),
+        "vae_encoder": lambda: EncoderGraph(models.vae),
+        "audio_encoder": lambda: AudioGraph(models.audio),
+    }
+    for graph in GRAPHS:
+        log.info("writing %s.onnx", graph)
+        inputs, outputs = _examples(graph, golden)
+        write_graph(wrap[graph](), inputs, outputs, folder / f"{graph}.onnx", half=half)
+
+
+def _examples(graph: str, golden: Golden) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Inputs and outputs with a batch of one: the golden tensors list a graph's inputs first, then its one output."""
+    tensors = {
+        name.partition(".")[2]: torch.from_numpy(array[:1])
+        for name, array in golden.items()
+        if name.startswith(f"{graph}.")
+    }
+    output = list(tensors)[-1]
+    return {name: tensor for name, tensor in tensors.items() if name != output}, {output: tensors[output]}
+
+
+def _parameters(models: Checkpoint) -> dict[str, int]:
+    vae = models.vae
+    return {
+        "unet": count(models.unet),
+        "vae_decoder": count(vae.decoder, vae.post_quant_conv),
+        "vae_encoder": count(vae.encoder, vae.quant_conv),
+        "audio_encoder": count(models.audio),
+    }
+
+
+def _describe(models: Checkpoint, half: bool) -> dict[str, Any]:
+    unet = models.unet.config
+    return {
+        "model": models.spec.to_json(),
+        "precision": "fp16" if half else "fp32",
+        "unet_config": {name: unet[name] for name in ("block_out_channels", "layers_per_block")},
+    }
+
+
+def _graphs(rows: list[Difference], parameters: dict[str, int]) -> dict[str, Any]:
+    errors = {row.graph: row for row in rows}
+    return {
+        graph: {
+            "parameters": parameters[graph],
+            "max_error": errors[graph].max_error,
+            "relative_error": errors[graph].relative_error,
+        }
+        for graph in GRAPHS
+    }

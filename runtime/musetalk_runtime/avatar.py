@@ -1,0 +1,149 @@
+"""An avatar: a face prepared for one VAE encoder, as frames with the latents, boxes and masks that go with them.
+
+The folder holds, for n frames and the model's sizes C (latent channels) and S (latent size):
+
+| file | content |
+| --- | --- |
+| ``frames.mp4`` | H.264, keyframes only, yuv420p, BT.709 limited range |
+| ``latents.npy`` | float16 ``[n, 2 * C, S, S]``: the UNet's input, 0 without a face |
+| ``boxes.npy`` | int32 ``[n, 4]``: x0, y0, x1, y1 in pixels, the last two exclusive; may leave the frame |
+| ``masks.npy`` | uint8 ``[n, MASK_SIZE, MASK_SIZE]`` over the box: 255 takes the model's face, 0 keeps the frame |
+| ``has_face.npy`` | bool ``[n]``: frames without a face are played as they are |
+
+and in the manifest ``width``, ``height``, ``fps`` ("25/1"), ``frames``, ``image_size``, ``latent_size``,
+``latent_channels``, ``encoder_id``, and ``face``: how the faces were found.
+"""
+
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.box import Box, box_problem
+from musetalk_runtime.errors import AvatarMismatch, InvalidFolder
+from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
+from musetalk_runtime.frames import NV12, FrameStore
+from musetalk_runtime.model import ModelSpec
+
+AVATAR_KIND, AVATAR_SCHEMA = "avatar", 1
+FRAMES, LATENTS, BOXES, MASKS, HAS_FACE = "frames.mp4", "latents.npy", "boxes.npy", "masks.npy", "has_face.npy"
+MASK_SIZE = 64
+MAX_SIDE = 16384
+
+
+class Avatar:
+    """An open avatar pack.
+
+    Attributes: ``path``, ``width`` and ``height`` (even, pixels), ``fps`` (Fraction), ``encoder_id``, and by frame
+    ``latents``, ``boxes``, ``masks``, ``has_face`` (see the module), all read-only. Its length is its frames.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self._manifest = manifest
+        self.width, self.height = self._size("width", MAX_SIDE), self._size("height", MAX_SIDE)
+        self.fps = self._rate()
+        self.encoder_id = str(manifest.get("encoder_id"))
+        self._count = self._size("frames")
+        side, channels = self._size("latent_size"), 2 * self._size("latent_channels")
+        self.latents = self._array(LATENTS, np.float16, (channels, side, side))
+        self.boxes = self._array(BOXES, np.int32, (4,))
+        self.masks = self._array(MASKS, np.uint8, (MASK_SIZE, MASK_SIZE))
+        self.has_face = self._array(HAS_FACE, np.bool_, ())
+        self._check_boxes()
+        self._frames = FrameStore(self._file(FRAMES), self.width, self.height)
+        if len(self._frames) != self._count:
+            raise InvalidFolder(f"{path / FRAMES}: {len(self._frames)} frames, the manifest says {self._count}")
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Avatar":
+        """Open the avatar in the folder `path`; raises InputNotFound or InvalidFolder."""
+        return cls(Path(path), read_folder(Path(path), AVATAR_KIND, AVATAR_SCHEMA))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __enter__(self) -> "Avatar":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop the frames held in memory. Closing twice is fine."""
+        self._frames.close()
+
+    def frame(self, index: int) -> NV12:
+        """Frame `index` as read-only NV12 uint8 ``[height * 3 / 2, width]``, BT.709 limited range."""
+        return self._frames[index]
+
+    def index_at(self, k: int, fps: Fraction) -> int:
+        """The frame to show with frame `k` of a stream at `fps`: forth and back, the ends shown once a turn."""
+        if len(self) == 1:
+            return 0
+        position = k * self.fps / fps
+        nearest = -((1 - 2 * position) // 2)  # half rounds down
+        turn = int(nearest) % (2 * len(self) - 2)
+        return min(turn, 2 * len(self) - 2 - turn)
+
+    def check(self, spec: ModelSpec) -> None:
+        """Raise AvatarMismatch unless the latents were made by the encoder of `spec`, at its sizes."""
+        made = [
+            self.encoder_id,
+            *(self._manifest.get(name) for name in ("image_size", "latent_size", "latent_channels")),
+        ]
+        wanted = [spec.encoder_id, spec.image_size, spec.latent_size, spec.latent_channels]
+        if made != wanted:
+            raise AvatarMismatch(
+                f"{self.path}: prepared with VAE encoder {_short(made)}, the bundle has {_short(wanted)}: "
+                f"run 'musetalk-edge prepare VIDEO -b BUNDLE -o {self.path}' with this bundle"
+            )
+
+    def _size(self, name: str, largest: int = 1 << 30) -> int:
+        value = self._manifest.get(name)
+        if type(value) is not int or not 0 < value <= largest or (name in ("width", "height") and value % 2):
+            raise InvalidFolder(f"{self.path / MANIFEST}: {name} is {value!r}, expected a positive (even) number")
+        return value
+
+    def _rate(self) -> Fraction:
+        text = self._manifest.get("fps")
+        try:
+            rate = Fraction(text) if isinstance(text, str) else Fraction(0)
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if not 0 < rate <= 1000:
+            raise InvalidFolder(f"{self.path / MANIFEST}: fps is {text!r}, expected a rate such as '25/1'")
+        return rate
+
+    def _file(self, name: str) -> Path:
+        if name not in self._manifest["files"]:
+            raise InvalidFolder(f"{self.path / MANIFEST}: it does not list {name}")
+        return self.path / name
+
+    def _array(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        file = self._file(name)
+        try:
+            array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
+        except (ValueError, OSError, EOFError) as error:
+            raise InvalidFolder(f"{file}: not a plain array: {error}") from None
+        expected = (self._count, *shape)
+        if array.dtype != dtype or array.shape != expected:
+            raise InvalidFolder(
+                f"{file}: found {array.dtype} {list(array.shape)}, expected {np.dtype(dtype)} {list(expected)}"
+            )
+        return array
+
+    def _check_boxes(self) -> None:
+        for index in np.flatnonzero(self.has_face):
+            box: Box = tuple(self.boxes[index].tolist())
+            if problem := box_problem(box, self.width, self.height):
+                raise InvalidFolder(f"{self.path / BOXES}: the box of frame {index} {problem}: prepare it again")
+
+
+def _short(made: list[Any]) -> str:
+    return f"{str(made[0])[:12]} ({made[1]} pixels, latents of {made[3]}x{made[2]}x{made[2]})"

@@ -1,0 +1,36 @@
+"""``musetalk-edge bench``: how fast this machine is."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime.avatar import Avatar
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.errors import InvalidArgument
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "bench",
+        help="measure the chain on this machine",
+        description="Stream synthetic speech to nowhere and print figures as JSON: frames a second, time to the first "
+        "fragment, milliseconds a frame by stage (median and 99th percentile), memory over the run.",
+    )
+    parser.add_argument("-b", "--bundle", type=Path, required=True, help="the engines, from build-engines")
+    parser.add_argument("-a", "--avatar", type=Path, help="an avatar; default: a drawn one, 512x512")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the speech, 1 to 36000 (default: 20)")
+    parser.add_argument("--fps", default="25", help="frame rate of the stream (default: 25)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the figures on stdout."""
+    from musetalk_runtime.bench import bench
+
+    if not 1 <= args.seconds <= 36_000:
+        raise InvalidArgument(f"--seconds {args.seconds:g} is out of range [1, 36000]")
+    with Bundle.open(args.bundle) as bundle:
+        avatar = Avatar.open(args.avatar) if args.avatar else None
+        print(json.dumps(bench(bundle, avatar, args.seconds, args.fps), indent=1))
+    return 0

@@ -1,0 +1,88 @@
+"""``musetalk-edge prepare``: a video or photo of a person to an avatar."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime.box import Box
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.cli.progress import StatusLine
+
+EXAMPLES = """\
+examples:
+  musetalk-edge prepare person.mp4 -b BUNDLE -o AVATAR --preview look.png
+  musetalk-edge prepare portrait.jpg -b BUNDLE -o AVATAR --face-model face_detection_yunet.onnx
+  musetalk-edge prepare cartoon.png -b BUNDLE -o AVATAR --face-box 210,180,390,370 --mask-extent 1.3
+
+A video is played forth and back, so a few seconds do. Frames in which no face is found are played as they are.
+A photo becomes an avatar that keeps still and moves its mouth. An avatar fits every bundle with the same VAE."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "prepare",
+        help="turn a video or photo of a person into an avatar",
+        description="Turn a video or photo of a person into an avatar for 'musetalk-edge stream'.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("source", type=Path, metavar="VIDEO|PHOTO", help="one person, the face well visible")
+    parser.add_argument("-b", "--bundle", type=Path, required=True, help="the engines, from build-engines")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="AVATAR", help="the folder to make")
+    face = parser.add_mutually_exclusive_group()
+    face.add_argument("--face-model", type=Path, metavar="FILE", help="a YuNet face detector; default: the bundle's")
+    face.add_argument(
+        "--face-box",
+        type=_box,
+        metavar="X0,Y0,X1,Y1",
+        help="instead of a detector: the box in pixels that is repainted in every frame, from the eyebrows to just "
+        "below the chin, its middle on the nose; it may leave the frame (--face-box=-9,40,...)",
+    )
+    parser.add_argument(
+        "--mask-extent",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="how much of the lower face is repainted, 0.5 to 1.6; larger for stylised faces (default: 1)",
+    )
+    parser.add_argument(
+        "--max-seconds", type=float, default=60.0, metavar="S", help="cut a longer video there (default: 60)"
+    )
+    parser.add_argument("--preview", type=Path, metavar="PNG", help="draw boxes, landmarks and masks on sample frames")
+    parser.add_argument("--json", action="store_true", help="print what was made on stdout, as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prepare, and say on stderr what came of it."""
+    from musetalk_runtime.prepare import PrepareOptions, prepare_avatar
+
+    options = PrepareOptions(args.face_model, args.face_box, args.mask_extent, args.max_seconds, args.preview)
+    with Bundle.open(args.bundle) as bundle, StatusLine() as status:
+        report = prepare_avatar(
+            args.source,
+            bundle,
+            args.output,
+            options,
+            lambda stage, done, total: status.update(f"{stage}: {done} of {total}"),
+        )
+    if report.cut:
+        print(f"musetalk-edge: {args.source} is longer than {args.max_seconds:g} s: cut there", file=sys.stderr)
+    print(
+        f"musetalk-edge: {args.output}: {report.frames} frames of {report.width}x{report.height} at "
+        f"{float(report.fps):g} fps, a face in {report.faces}",
+        file=sys.stderr,
+    )
+    if args.json:
+        print(json.dumps(report.to_json()))
+    return 0
+
+
+def _box(text: str) -> Box:
+    try:
+        x0, y0, x1, y1 = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected four whole numbers x0,y0,x1,y1") from None
+    return x0, y0, x1, y1

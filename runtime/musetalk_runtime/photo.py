@@ -1,0 +1,29 @@
+"""A photo as upright RGB, whatever its depth, colours and orientation."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.errors import InvalidMedia
+
+
+def read_photo(path: Path) -> npt.NDArray[np.uint8]:
+    """The photo as RGB uint8 ``[H, W, 3]``: EXIF orientation applied, transparent parts black.
+
+    Raises InvalidMedia. The size is not bounded here.
+    """
+    data = path.read_bytes()
+    if data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise InvalidMedia(f"{path}: truncated: the JPEG has no end")
+    encoded = np.frombuffer(data, np.uint8)
+    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    if picture is None:
+        raise InvalidMedia(f"{path}: not a readable photo: save it as PNG or JPEG")
+    rgb: npt.NDArray[np.uint8] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+    if stored is not None and stored.ndim == 3 and stored.shape[2] == 4 and stored.shape[:2] == rgb.shape[:2]:
+        opacity = stored[..., 3:].astype(np.float32) / np.iinfo(stored.dtype).max
+        rgb = (rgb * opacity).round().astype(np.uint8)
+    return rgb

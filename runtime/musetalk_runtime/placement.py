@@ -1,0 +1,64 @@
+"""Where the face is in every frame of a source."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.box import Box, box_problem, face_box
+from musetalk_runtime.errors import FaceNotFound, InvalidArgument
+from musetalk_runtime.face import FaceDetector
+from musetalk_runtime.mask import face_mask
+from musetalk_runtime.track import follow_face
+from musetalk_runtime.video_source import VideoSource
+
+MAX_GAP = 0.5  # seconds without the face that are bridged
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many frames are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A face in one frame: the model's box, the blend mask over it (see `face_mask`), and the five landmarks ``[5, 2]``
+    in pixels, None for a box by hand."""
+
+    box: Box
+    mask: npt.NDArray[np.uint8]
+    landmarks: npt.NDArray[np.float64] | None = None
+
+
+def detect_placements(
+    source: VideoSource, detector: FaceDetector, mask_extent: float, progress: Progress
+) -> list[Placement | None]:
+    """The face in every frame, None where it has none; raises FaceNotFound where no frame has one."""
+    sightings = []
+    for rgb in source.frames():
+        sightings.append(detector.detect(rgb))
+        progress("finding faces", len(sightings), len(source))
+    path = follow_face(sightings, max_gap=round(MAX_GAP * source.fps))
+    placements = [_placement(face, source, mask_extent) for face in path]
+    if not any(placements):
+        raise FaceNotFound(
+            f"no face found in {len(placements)} frame{'s' if len(placements) > 1 else ''}: use a larger or more "
+            "frontal face, give its box by --face-box, or another detector by --face-model"
+        )
+    return placements
+
+
+def fixed_placements(source: VideoSource, box: Box, mask_extent: float) -> list[Placement | None]:
+    """The same `box` in every frame; raises InvalidArgument unless it fits the frame's size."""
+    if problem := box_problem(box, source.width, source.height):
+        raise InvalidArgument(f"--face-box {','.join(map(str, box))} {problem}")
+    return [Placement(box, face_mask(box, None, mask_extent))] * len(source)
+
+
+def _placement(face: npt.NDArray[np.float64], source: VideoSource, mask_extent: float) -> Placement | None:
+    if np.isnan(face).any():
+        return None
+    box = face_box(face)
+    if box is None or box_problem(box, source.width, source.height):
+        return None
+    landmarks = face[4:].reshape(5, 2)
+    return Placement(box, face_mask(box, landmarks, mask_extent), landmarks)

@@ -1,0 +1,116 @@
+"""Turn a video or a photo of a person into an avatar."""
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av.error
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.avatar import AVATAR_KIND, AVATAR_SCHEMA
+from musetalk_runtime.avatar_writer import write_avatar
+from musetalk_runtime.box import Box
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.errors import InvalidArgument, MuseTalkEdgeError, OutputError
+from musetalk_runtime.face import FaceDetector
+from musetalk_runtime.folder import check_destination, new_folder
+from musetalk_runtime.mask import MAX_EXTENT, MIN_EXTENT
+from musetalk_runtime.placement import Placement, Progress, detect_placements, fixed_placements
+from musetalk_runtime.preview import Preview
+from musetalk_runtime.video_source import VideoSource
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """How to prepare. Raises InvalidArgument for a value out of its range.
+
+    ``face_model``: a YuNet file, by default the bundle's. ``face_box``: the model's box in every frame, instead of a
+    detector. ``mask_extent``: 0.5 to 1.6, how far the mask reaches. ``max_seconds``: a longer video is cut there.
+    ``preview``: a PNG file to draw sample frames into.
+    """
+
+    face_model: Path | None = None
+    face_box: Box | None = None
+    mask_extent: float = 1.0
+    max_seconds: float = 60.0
+    preview: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.face_model is not None and self.face_box is not None:
+            raise InvalidArgument("--face-model and --face-box exclude each other: a given box needs no detector")
+        if not MIN_EXTENT <= self.mask_extent <= MAX_EXTENT:
+            raise InvalidArgument(f"--mask-extent {self.mask_extent} is out of range [{MIN_EXTENT}, {MAX_EXTENT}]")
+        if not 0 < self.max_seconds < float("inf"):
+            raise InvalidArgument(f"--max-seconds {self.max_seconds} must be a positive number of seconds")
+        if self.preview is not None and (self.preview.suffix.lower() != ".png" or not self.preview.parent.is_dir()):
+            raise InvalidArgument(f"--preview {self.preview}: expected a .png file in a folder that exists")
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What came of it: frames, those with a face, rate, size, and whether the source was longer than allowed."""
+
+    frames: int
+    faces: int
+    fps: Fraction
+    width: int
+    height: int
+    cut: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "fps": f"{self.fps.numerator}/{self.fps.denominator}"}
+
+
+def prepare_avatar(
+    path: Path, bundle: Bundle, output: Path, options: PrepareOptions, progress: Progress | None = None
+) -> PrepareReport:
+    """Make the avatar folder `output` from the video or photo at `path`, replacing an older avatar there.
+
+    Raises a MuseTalkEdgeError (InputNotFound, InvalidMedia, InvalidArgument, FaceNotFound, OutputError); nothing is
+    left behind then.
+    """
+    progress = progress or _no_progress
+    check_destination(output, AVATAR_KIND)
+    source = VideoSource(path, options.max_seconds)
+    placements = _place(source, bundle, options, progress)
+    preview = Preview(len(source))
+
+    def observe(index: int, rgb: npt.NDArray[np.uint8]) -> None:
+        preview.add(index, rgb, placements[index])
+        progress("encoding frames", index + 1, len(source))
+
+    try:
+        with new_folder(output, AVATAR_KIND, AVATAR_SCHEMA) as (folder, manifest):
+            manifest.update(write_avatar(folder, source, placements, bundle, observe))
+            manifest["face"] = _face_entry(bundle, options)
+            if options.preview is not None:
+                preview.write(options.preview)
+    except MuseTalkEdgeError:
+        raise
+    except (OSError, av.error.FFmpegError) as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
+    faces = sum(placement is not None for placement in placements)
+    return PrepareReport(len(source), faces, source.fps, source.width, source.height, source.cut)
+
+
+def _place(source: VideoSource, bundle: Bundle, options: PrepareOptions, progress: Progress) -> list[Placement | None]:
+    if options.face_box is not None:
+        return fixed_placements(source, options.face_box, options.mask_extent)
+    model = options.face_model or bundle.face_model
+    if model is None:
+        raise InvalidArgument(
+            "the bundle holds no face detector: give one by --face-model FILE (YuNet, such as OpenCV Zoo's "
+            "face_detection_yunet), or the face's box by --face-box x0,y0,x1,y1"
+        )
+    return detect_placements(source, FaceDetector(model), options.mask_extent, progress)
+
+
+def _face_entry(bundle: Bundle, options: PrepareOptions) -> dict[str, Any]:
+    model = None if options.face_box else options.face_model or bundle.face_model
+    return {"detector": model and model.name, "box": options.face_box, "mask_extent": options.mask_extent}
+
+
+def _no_progress(stage: str, done: int, total: int) -> None:
+    """Report to nobody."""

@@ -1,0 +1,44 @@
+"""One constant frame rate for a video, and which of its frames is shown at each tick of it."""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+
+STILL_RATE = Fraction(25)
+MAX_RATE = 30
+VARIABLE_RATES = (24, 25, 30)
+
+
+def resample(times: Sequence[float], stated: Fraction | None) -> tuple[Fraction, list[int]]:
+    """Frame rate, and the index of the source frame for every tick, of a video whose frames appear at `times`.
+
+    `times` are seconds, not decreasing; `stated` is the rate its file claims. A steady rate is kept, or divided by a
+    whole number when above 30. An unsteady one becomes 24, 25 or 30, whichever is nearest to its mean.
+    """
+    count = len(times)
+    span = times[-1] - times[0]
+    if count == 1 or span <= 0:
+        return (stated if stated and count > 1 and stated <= MAX_RATE else STILL_RATE), list(range(count))
+    mean = (count - 1) / span
+    for rate in (stated, Fraction(mean).limit_denominator(1001)):
+        if rate and _is_steady(times, rate):
+            step = max(1, math.ceil((rate - Fraction(1, 2)) / MAX_RATE))
+            return rate / step, list(range(0, count, step))
+    nearest = min(VARIABLE_RATES, key=lambda choice: abs(choice - mean))
+    return Fraction(nearest), _shown_at_ticks(times, nearest)
+
+
+def _is_steady(times: Sequence[float], rate: Fraction) -> bool:
+    """Whether every frame lies within half a frame of where the rate puts it."""
+    expected = times[0] + np.arange(len(times)) / float(rate)
+    return bool(np.all(np.abs(np.asarray(times) - expected) < 0.5 / rate))
+
+
+def _shown_at_ticks(times: Sequence[float], rate: int) -> list[int]:
+    interval = (times[-1] - times[0]) / (len(times) - 1)
+    ticks = max(1, round((times[-1] + interval - times[0]) * rate))
+    instants = times[0] + np.arange(ticks) / rate + interval / 8  # timestamps are rounded, in Matroska to 1 ms
+    indexes: list[int] = (np.searchsorted(times, instants, side="right") - 1).tolist()
+    return indexes

@@ -1,0 +1,153 @@
+"""A video or photo as upright RGB frames of even size at a constant rate."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import av.container
+import av.error
+import av.video
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.colour import to_rgb
+from musetalk_runtime.errors import InputNotFound, InvalidMedia
+from musetalk_runtime.photo import read_photo
+from musetalk_runtime.resample import STILL_RATE, resample
+
+RGB = npt.NDArray[np.uint8]
+
+MAX_PIXELS = 4096 * 4096
+MIN_SIDE = 32
+# Only formats that hold pictures in one file: a playlist would open other files, and text is a video to FFmpeg.
+FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,h264,hevc,m4v,gif,apng,"
+    "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+)
+DECLARING = {"mov", "matroska", "flv"}  # their headers state how long the streams are
+
+
+class VideoSource:
+    """Frames of a video or photo, read as often as needed and never held all at once.
+
+    Attributes: ``width`` and ``height`` (even, pixels), ``fps``, ``cut`` (whether it is longer than `max_seconds`,
+    and only its beginning is used). Odd sizes lose their last column or row, pixels are made square, the file's
+    rotation is applied. A photo is one frame.
+    """
+
+    def __init__(self, path: Path, max_seconds: float) -> None:
+        """Decode the whole file once, to know its timing and that it is sound.
+
+        Raises InputNotFound or InvalidMedia.
+        """
+        if not path.is_file():
+            raise InputNotFound(f"{path}: no such file")
+        self._path = path
+        with _open(path) as (container, stream):
+            photo = container.format.name == "image2" or container.format.name.endswith("_pipe")
+            first, times, self.cut = _scan(path, container, stream, max_seconds)
+        self._still = even(read_photo(path)) if photo else None
+        self.height, self.width = (even(first) if self._still is None else self._still).shape[:2]
+        if min(self.width, self.height) < MIN_SIDE:
+            raise InvalidMedia(f"{path}: {self.width}x{self.height} pixels, expected at least {MIN_SIDE}x{MIN_SIDE}")
+        self.fps, self._indexes = (STILL_RATE, [0]) if photo else resample(times, stream.average_rate)
+        del self._indexes[max(1, int(max_seconds * self.fps)) :]
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    def frames(self) -> Iterator[RGB]:
+        """Every frame in turn, RGB ``[height, width, 3]``."""
+        if self._still is not None:
+            yield self._still
+            return
+        position = 0
+        with _open(self._path) as (container, stream):
+            for index, frame in enumerate(_decode(self._path, container, stream)):
+                if index != self._indexes[position]:
+                    continue
+                rgb = even(_upright(frame, stream))
+                if rgb.shape != (self.height, self.width, 3):
+                    raise InvalidMedia(f"{self._path}: the frame size changes at frame {index}: convert it to one size")
+                while position < len(self._indexes) and self._indexes[position] == index:
+                    yield rgb
+                    position += 1
+                if position == len(self._indexes):
+                    return
+        raise InvalidMedia(f"{self._path}: it became shorter while it was read")
+
+
+def even(rgb: RGB) -> RGB:
+    """The picture without its last column or row where their number is odd, contiguous in memory."""
+    return np.ascontiguousarray(rgb[: rgb.shape[0] & ~1, : rgb.shape[1] & ~1])
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
+    options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
+    try:
+        container = av.open(f"file:{path}", options=options)
+    except (av.error.FFmpegError, OSError) as error:
+        reason = "unknown format" if isinstance(error, av.error.ArgumentError) else error.strerror
+        raise InvalidMedia(f"{path}: not a readable video or photo: {reason}") from None
+    with container:
+        if not container.streams.video:
+            raise InvalidMedia(f"{path}: it holds no video")
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        if context is None or not 0 < context.width * context.height <= MAX_PIXELS:
+            raise InvalidMedia(f"{path}: no picture of at most 4096x4096 pixels: scale it down first")
+        context.options = {"max_pixels": str(MAX_PIXELS)}
+        stream.thread_type = "AUTO"
+        yield container, stream
+
+
+def _scan(
+    path: Path, container: av.container.InputContainer, stream: av.video.VideoStream, max_seconds: float
+) -> tuple[RGB, list[float], bool]:
+    """The first frame, when each appears, and whether there are more than `max_seconds` of them."""
+    first: RGB | None = None
+    times: list[float] = []
+    interval = float(1 / (stream.average_rate or STILL_RATE))
+    lasts = interval
+    for frame in _decode(path, container, stream):
+        if first is None:
+            first = _upright(frame, stream)
+        previous = times[-1] if times else 0.0
+        time = frame.time if frame.time is not None else previous + interval
+        times.append(max(time, previous) if times else time)
+        lasts = float((frame.duration or 0) * (frame.time_base or 0))
+        if times[-1] - times[0] >= max_seconds:
+            return first, times[:-1], True
+    if first is None:
+        raise InvalidMedia(f"{path}: it holds no frame")
+    _check_length(path, container, stream, times[-1] + max(interval, lasts))
+    return first, times, False
+
+
+def _check_length(path: Path, container: av.container.InputContainer, stream: av.video.VideoStream, end: float) -> None:
+    """Raise InvalidMedia when a file ends well before the length its header states."""
+    if stream.duration is not None and stream.time_base is not None:
+        stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
+    elif container.duration is not None and len(container.streams) == 1:
+        stated = container.duration / av.time_base
+    else:
+        return
+    if DECLARING & set(container.format.name.split(",")) and end < stated - max(0.5, 0.02 * stated):
+        raise InvalidMedia(f"{path}: truncated: {stated:.1f} s long by its header, {end:.1f} s are there")
+
+
+def _decode(
+    path: Path, container: av.container.InputContainer, stream: av.video.VideoStream
+) -> Iterator[av.VideoFrame]:
+    try:
+        yield from container.decode(stream)
+    except av.error.FFmpegError as error:
+        raise InvalidMedia(f"{path}: truncated or damaged: {error.strerror}") from None
+
+
+def _upright(frame: av.VideoFrame, stream: av.video.VideoStream) -> RGB:
+    width = round(frame.width * (stream.sample_aspect_ratio or Fraction(1)))
+    return np.rot90(to_rgb(frame, width, frame.height), frame.rotation // 90)

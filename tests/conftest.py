@@ -1,0 +1,111 @@
+"""Real artefacts, made once a session: a tiny checkpoint, its model set, its bundle, an avatar, speech."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real inputs, which are not part of the project."""
+    folder = Path(os.environ.get("MUSETALK_EDGE_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the real inputs are not at {folder}; MUSETALK_EDGE_DATA can name another folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from musetalk_export.preset import init_checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    init_checkpoint("tiny", folder, tree="diffusers", seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def modelset(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from musetalk_export.export import export_model_set
+
+    folder = tmp_path_factory.mktemp("modelset") / "tiny"
+    export_model_set(checkpoint, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bundle(modelset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from musetalk_engines.build import build_bundle
+
+    folder = tmp_path_factory.mktemp("bundle") / "tiny"
+    build_bundle(modelset, folder, (1, 2, 4), None, print)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def avatar(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A moving picture of 12 frames, 320x240 at 25 fps, with its face box a little outside the frame."""
+    from musetalk_runtime.bundle import Bundle
+    from musetalk_runtime.prepare import PrepareOptions, prepare_avatar
+
+    folder = tmp_path_factory.mktemp("avatar")
+    video = folder / "source.mp4"
+    write_video(video, [moving_picture(k) for k in range(12)])
+    with Bundle.open(bundle) as opened:
+        prepare_avatar(video, opened, folder / "pack", PrepareOptions(face_box=(200, 60, 340, 220)), None)
+    return folder / "pack"
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
+    """Makes a WAV of something speech-like that lasts so many seconds: 16 kHz, mono, 16 bits."""
+    folder = tmp_path_factory.mktemp("speech")
+
+    def make(seconds: float) -> Path:
+        file = folder / f"{seconds}.wav"
+        if not file.exists():
+            write_wav(file, voice(seconds))
+        return file
+
+    return make
+
+
+def moving_picture(k: int) -> np.ndarray:
+    """Frame `k` of a smooth moving pattern, RGB [240, 320, 3]."""
+    y, x = np.mgrid[0:240, 0:320]
+    planes = [np.sin((x + shift * k) / 23) + np.cos((y - 2 * k) / 31 + shift) for shift in (2, 3, 5)]
+    return (np.stack(planes, axis=-1) * 50 + 128).astype(np.uint8)
+
+
+def write_video(file: Path, frames: list[np.ndarray], fps: int = 25) -> None:
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264", rate=fps, options={"crf": "10"})
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+def voice(seconds: float, rate: int = 16_000) -> np.ndarray:
+    """Bursts of a buzz with moving formants, a pause every second: int16 [n]."""
+    t = np.arange(round(seconds * rate)) / rate
+    pitch = 2 * np.pi * (120 * t - 20 * np.cos(2 * np.pi * 0.7 * t) / (2 * np.pi * 0.7))
+    buzz = sum(np.sin(n * pitch) / n for n in range(1, 20))
+    syllables = np.clip(np.sin(2 * np.pi * 4 * t), 0, 1) * ((t % 1.0) < 0.7)
+    return (buzz * syllables * 6000).astype(np.int16)
+
+
+def write_wav(file: Path, samples: np.ndarray, rate: int = 16_000) -> None:
+    import wave
+
+    with wave.open(str(file), "wb") as wav:
+        wav.setnchannels(1)
+        wav.setsampwidth(2)
+        wav.setframerate(rate)
+        wav.writeframes(samples.astype("<i2").tobytes())

@@ -1,0 +1,138 @@
+"""The Python API, on real artefacts."""
+
+import io
+import threading
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from conftest import voice
+from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.errors import AvatarMismatch, InvalidArgument, InvalidMedia
+from musetalk_runtime.folder import MANIFEST
+
+Speech = Callable[[float], Path]
+
+
+@pytest.fixture
+def opened(bundle: Path, avatar: Path) -> Iterator[tuple[Bundle, Avatar]]:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        yield b, a
+
+
+def test_frames_have_exact_times_and_the_avatars_pixels_outside_the_mask(
+    opened: tuple[Bundle, Avatar], speech: Speech
+) -> None:
+    bundle, avatar = opened
+    with Session(bundle, avatar, speech(1.5), fps=21) as session:
+        frames = list(session.frames())
+    assert [frame.pts for frame in frames] == [Fraction(k, 21) for k in range(32)]
+    assert sum(frame.sound.shape[1] for frame in frames) == 72_000
+    spoken = 0
+    for frame in frames:
+        index = avatar.index_at(frame.index, Fraction(21))
+        original = avatar.frame(index)
+        changed = np.argwhere(frame.nv12[: avatar.height] != original[: avatar.height])
+        spoken += len(changed) > 0
+        if len(changed):
+            x0, y0, x1, y1 = avatar.boxes[index]
+            assert changed[:, 0].min() >= y0
+            assert changed[:, 0].max() < min(y1, avatar.height)
+            assert changed[:, 1].min() >= x0
+            assert changed[:, 1].max() < min(x1, avatar.width)
+    assert spoken >= 20
+    assert frames[0].rgb().shape == (avatar.height, avatar.width, 3)
+
+
+def test_live_and_file_give_the_same_frames_where_the_context_is_the_same(
+    opened: tuple[Bundle, Avatar], speech: Speech
+) -> None:
+    bundle, avatar = opened
+    bundle.live_context = 30.0
+    with Session(bundle, avatar, speech(2.0), fps=25) as session:
+        file = list(session.frames())
+    with Session(bundle, avatar, [voice(2.0).astype("<i2").tobytes()], fps=25) as session:
+        live = list(session.frames())
+    assert len(file) == len(live) == 50
+    for a, b in zip(file, live, strict=True):
+        assert np.abs(a.nv12.astype(int) - b.nv12).max() <= 1  # batches may differ, and so the order of sums
+
+
+def test_the_stream_is_a_whole_file(opened: tuple[Bundle, Avatar], speech: Speech) -> None:
+    with Session(*opened, speech(2.0), fps="25") as session:
+        data = b"".join(session.stream())
+        report = session.report()
+    with av.open(io.BytesIO(data)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 50
+    assert report["frames"] == 50
+    assert report["first_fragment_seconds"] > 0
+    assert set(report["stages"]) == {"audio_encoder", "generate", "compose", "encode"}
+
+
+def test_silence_is_the_avatar_itself(opened: tuple[Bundle, Avatar]) -> None:
+    _, avatar = opened
+    with Session(*opened, [bytes(32_000)], fps=25) as session:
+        frames = list(session.frames())
+    assert all(np.array_equal(frame.nv12, avatar.frame(avatar.index_at(frame.index, session.fps))) for frame in frames)
+    assert "generate" not in session.report()["stages"]
+
+
+def test_stop_ends_a_stream_early_and_whole(opened: tuple[Bundle, Avatar], speech: Speech) -> None:
+    with Session(*opened, speech(20.0), fps=25) as session:
+        data = b""
+        for piece in session.stream():
+            data += piece
+            if session.frames_made == 20:
+                session.stop()
+    with av.open(io.BytesIO(data)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 20
+
+
+def test_close_ends_the_threads_whatever_they_do(opened: tuple[Bundle, Avatar], speech: Speech) -> None:
+    before = threading.active_count()
+    session = Session(*opened, speech(20.0))
+    stream = session.stream()
+    next(stream)
+    stream.close()
+    session.close()
+    session.close()
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_live_source_comes_out(opened: tuple[Bundle, Avatar]) -> None:
+    def microphone() -> Iterator[bytes]:
+        yield bytes(6400)
+        raise ConnectionResetError("the microphone went away")
+
+    with pytest.raises(ConnectionResetError, match="went away"), Session(*opened, microphone()) as session:
+        list(session.frames())
+    with pytest.raises(InvalidMedia, match="before its first sample"), Session(*opened, []) as session:
+        list(session.stream())
+
+
+@pytest.mark.parametrize("fps", ["fast", "0", "61", "nan", "1/0", "25.123456"])
+def test_rates_out_of_range_are_refused(opened: tuple[Bundle, Avatar], speech: Speech, fps: str) -> None:
+    with pytest.raises(InvalidArgument, match="fps"):
+        Session(*opened, speech(2.0), fps=fps)
+
+
+def test_auto_takes_the_highest_rate_with_headroom(opened: tuple[Bundle, Avatar], speech: Speech) -> None:
+    bundle, avatar = opened
+    for ms, rate in [(10.0, 25), (35.0, 24), (39.0, 21), (41.4, 21), (43.4, 20), (50.0, 15), (500.0, 15)]:
+        bundle.batch_ms = {1: ms}
+        with Session(bundle, avatar, speech(2.0), fps="auto") as session:
+            assert session.fps == rate, ms
+
+
+def test_an_avatar_of_another_encoder_is_refused(opened: tuple[Bundle, Avatar], speech: Speech, tmp_path: Path) -> None:
+    bundle, avatar = opened
+    text = (avatar.path / MANIFEST).read_text().replace(bundle.spec.encoder_id, "0" * 64)
+    for file in avatar.path.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / MANIFEST).write_text(text)
+    with Avatar.open(tmp_path) as other, pytest.raises(AvatarMismatch, match="musetalk-edge prepare"):
+        Session(bundle, other, speech(2.0))

@@ -1,0 +1,274 @@
+"""``musetalk-edge stream`` as a process: its output, its exit status, and how it ends."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from conftest import moving_picture, voice, write_video, write_wav
+
+Speech = Callable[[float], Path]
+Command = Callable[..., list[str]]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
+
+
+@pytest.fixture
+def command(bundle: Path, avatar: Path) -> Command:
+    def make(audio: Path | str, output: Path | str, *options: str) -> list[str]:
+        files = ["-b", str(bundle), "-a", str(avatar), "--audio", str(audio), "-o", str(output)]
+        return [sys.executable, "-c", RUN, "stream", *files, "--fps", "25", *options]
+
+    return make
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
+    """Starts a process; at the end of the test its pipes are closed, and it is killed if it still runs."""
+    with ExitStack() as stack:
+
+        def run(command: list[str], **pipes: int) -> "subprocess.Popen[bytes]":
+            process = stack.enter_context(subprocess.Popen(command, **pipes))
+            stack.callback(process.kill)
+            return process
+
+        yield run
+
+
+def frames_in(file: Path | str) -> int:
+    with av.open(str(file)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_a_file_appears_whole_with_its_report(command: Command, speech: Speech, tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    done = subprocess.run(
+        command(speech(2.0), tmp_path / "talk.mp4", "--report", str(report)), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert frames_in(tmp_path / "talk.mp4") == 50
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["report.json", "talk.mp4"]
+    figures = json.loads(report.read_text())
+    assert figures["frames"] == 50
+    assert figures["first_fragment_seconds"] > 0
+    assert figures["peak_memory_mb"] > 10
+    assert figures["stages"]["generate"].keys() == {"p50_ms", "p99_ms"}
+
+
+def test_live_speech_starts_before_it_ends(command: Command, start: Start, tmp_path: Path) -> None:
+    pcm = voice(4.0).astype("<i2").tobytes()
+    process = start(command("-", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin
+    assert process.stdout
+    process.stdin.write(pcm[: 2 * 16_000])
+    process.stdin.flush()
+    head = b""
+    while b"moof" not in head:
+        head += process.stdout.read1(65536)  # a fragment is out, and most of the speech still to come
+    process.stdin.write(pcm[2 * 16_000 :])
+    process.stdin.close()
+    (tmp_path / "live.mp4").write_bytes(head + process.stdout.read())
+    assert process.wait() == 0
+    assert frames_in(tmp_path / "live.mp4") == 100
+
+
+def test_a_reader_that_has_enough_ends_it_as_a_pipe_does(
+    command: Command, start: Start, speech: Speech, tmp_path: Path
+) -> None:
+    process = start(command(speech(20.0), "-"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    assert process.stderr
+    head = process.stdout.read(100_000)
+    process.stdout.close()
+    errors = process.stderr.read()
+    assert process.wait(timeout=20) == -signal.SIGPIPE
+    assert (len(head), errors) == (100_000, b"")
+
+
+def test_a_stalled_reader_loses_nothing_and_costs_no_memory(
+    command: Command, start: Start, speech: Speech, tmp_path: Path
+) -> None:
+    process = start(command(speech(20.0), "-"), stdout=subprocess.PIPE)
+    assert process.stdout
+    data = process.stdout.read(50_000)
+    time.sleep(1.0)
+    resident = [_resident(process.pid)]
+    for _ in range(8):
+        time.sleep(0.5)
+        resident.append(_resident(process.pid))
+    assert resident[-1] <= resident[0] * 1.02
+    (tmp_path / "talk.mp4").write_bytes(data + process.stdout.read())
+    assert process.wait() == 0
+    assert frames_in(tmp_path / "talk.mp4") == 500
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_a_playable_file(
+    command: Command, start: Start, speech: Speech, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start(command(speech(60.0), tmp_path / "talk.mp4"), stderr=subprocess.PIPE)
+    _wait_for_partial(tmp_path, 20_000)
+    process.send_signal(number)
+    assert process.wait(timeout=20) == -number
+    assert process.stderr
+    assert process.stderr.read() == b""
+    assert [file.name for file in tmp_path.iterdir()] == ["talk.mp4"]
+    assert 0 < frames_in(tmp_path / "talk.mp4") < 1500
+
+
+def test_a_signal_ends_it_though_the_reader_stalls(command: Command, start: Start, speech: Speech) -> None:
+    process = start(command(speech(60.0), "-"), stdout=subprocess.PIPE)
+    assert process.stdout
+    process.stdout.read(10_000)
+    time.sleep(1.0)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == -signal.SIGTERM
+
+
+def test_a_signal_ends_live_speech_that_waits(command: Command, start: Start, tmp_path: Path) -> None:
+    process = start(command("-", tmp_path / "talk.mp4"), stdin=subprocess.PIPE)
+    assert process.stdin
+    process.stdin.write(voice(2.0).astype("<i2").tobytes())
+    process.stdin.flush()
+    _wait_for_partial(tmp_path, 1_000)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == -signal.SIGTERM
+    assert frames_in(tmp_path / "talk.mp4") > 0
+
+
+def test_no_child_process_is_started(command: Command, start: Start, speech: Speech, tmp_path: Path) -> None:
+    process = start(command(speech(20.0), tmp_path / "talk.mp4"))
+    _wait_for_partial(tmp_path, 20_000)
+    assert children_of(process.pid) == []
+    process.kill()
+    process.wait()
+
+
+def test_a_fifo_waits_for_its_reader(command: Command, start: Start, speech: Speech, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    process = start(command(speech(2.0), tmp_path / "fifo"))
+    time.sleep(0.5)
+    with (tmp_path / "fifo").open("rb") as fifo:
+        (tmp_path / "talk.mp4").write_bytes(fifo.read())
+    assert process.wait() == 0
+    assert frames_in(tmp_path / "talk.mp4") == 50
+
+
+def test_a_url_gets_the_stream_at_the_pace_of_real_time(
+    command: Command, start: Start, speech: Speech, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = start(command(speech(2.0), f"tcp://127.0.0.1:{server.getsockname()[1]}"))
+        connection, _ = server.accept()
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+        connection.close()
+    assert process.wait() == 0
+    (tmp_path / "talk.ts").write_bytes(received)
+    assert frames_in(tmp_path / "talk.ts") == 50
+
+
+def test_a_url_nobody_listens_at_is_one_line(command: Command, speech: Speech) -> None:
+    done = subprocess.run(command(speech(2.0), "tcp://127.0.0.1:1"), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "musetalk-edge: error: tcp://127.0.0.1:1: cannot be opened: Connection refused\n"
+
+
+@pytest.fixture(scope="module")
+def bad_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bad")
+    (folder / "text.wav").write_text("this is no audio\n" * 100)
+    (folder / "empty.wav").touch()
+    write_wav(folder / "none.wav", np.empty(0, np.int16))
+    write_wav(folder / "whole.wav", voice(1.0))
+    (folder / "truncated.wav").write_bytes((folder / "whole.wav").read_bytes()[:20_000])
+    write_video(folder / "mute.mp4", [moving_picture(0)])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["text.wav", "empty.wav", "none.wav", "truncated.wav", "mute.mp4", "missing.wav"])
+def test_bad_audio_is_one_line_and_leaves_nothing(command: Command, bad_audio: Path, tmp_path: Path, name: str) -> None:
+    _assert_refused(command(bad_audio / name, tmp_path / "out" / ".." / "talk.mp4"), name, tmp_path)
+
+
+def test_live_silence_of_no_length_is_one_line_and_leaves_nothing(command: Command, tmp_path: Path) -> None:
+    _assert_refused(command("-", tmp_path / "talk.mp4"), "before its first sample", tmp_path)
+
+
+def test_an_older_file_survives_an_error(command: Command, bad_audio: Path, tmp_path: Path) -> None:
+    (tmp_path / "talk.mp4").write_text("older")
+    done = subprocess.run(command(bad_audio / "text.wav", tmp_path / "talk.mp4"), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert (tmp_path / "talk.mp4").read_text() == "older"
+
+
+def test_unusable_outputs_are_one_line(command: Command, speech: Speech, tmp_path: Path) -> None:
+    _assert_refused(command(speech(2.0), tmp_path), "is a folder", tmp_path)
+    _assert_refused(command(speech(2.0), tmp_path / "missing" / "talk.mp4"), "No such file", tmp_path)
+    _assert_refused(command(speech(2.0), "gopher://127.0.0.1/x"), "expected a URL of", tmp_path)
+
+
+def test_verbose_adds_the_traceback(command: Command, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(tmp_path / "no.wav", tmp_path / "talk.mp4", "--verbose"), capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+
+
+def test_progress_shows_on_a_terminal(command: Command, start: Start, speech: Speech, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    process = start(command(speech(2.0), tmp_path / "talk.mp4"), stderr=theirs)
+    os.close(theirs)
+    shown = b"".join(_read_all(ours))
+    os.close(ours)
+    assert process.wait() == 0
+    assert b"frame " in shown
+    assert b"x real time" in shown
+    assert b"buffer " in shown
+
+
+def _assert_refused(command: list[str], text: str, folder: Path) -> None:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert text in done.stderr
+    assert done.stderr.startswith("musetalk-edge: error: ")
+    assert done.stderr.count("\n") == 1
+    assert list(folder.iterdir()) == []
+
+
+def _wait_for_partial(folder: Path, size: int) -> None:
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if any(file.stat().st_size >= size for file in folder.glob(".*.partial")):
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"no stream of {size} bytes appeared in {folder}")
+
+
+def _resident(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+
+
+def _read_all(descriptor: int) -> Iterator[bytes]:
+    while True:
+        try:
+            data = os.read(descriptor, 4096)
+        except OSError:  # how a pseudo-terminal says that the other end is closed
+            return
+        yield data
