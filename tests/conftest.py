@@ -51,7 +51,7 @@ def bundle(modelset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def avatar(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A moving picture of 12 frames, 320x240 at 25 fps, with its face box a little outside the frame."""
     from musetalk_runtime.bundle import Bundle
-    from musetalk_runtime.prepare import PrepareOptions, prepare_avatar
+    from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 
     folder = tmp_path_factory.mktemp("avatar")
     video = folder / "source.mp4"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from conftest import moving_picture, voice, write_video, write_wav
-from musetalk_runtime.audio import AudioChunk, AudioFile, LivePcm
+from musetalk_runtime.audio.source import AudioChunk, AudioFile, LivePcm
 from musetalk_runtime.errors import InputNotFound, InvalidMedia
 
 SECONDS = 2.0

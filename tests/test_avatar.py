@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from avatar_helpers import SPEC, make_bundle, write_video
-from musetalk_runtime.avatar import AVATAR_KIND, AVATAR_SCHEMA, BOXES, FRAMES, HAS_FACE, LATENTS, MASKS, Avatar
+from musetalk_runtime.avatar.frames import FrameStore
+from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMA, BOXES, FRAMES, HAS_FACE, LATENTS, MASKS, Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.errors import AvatarMismatch, InputNotFound, InvalidFolder
 from musetalk_runtime.folder import MANIFEST, new_folder
-from musetalk_runtime.frames import FrameStore
-from musetalk_runtime.prepare import PrepareOptions, prepare_avatar
+from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 
 COUNT = 7
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from musetalk_runtime.compose import compose
+from musetalk_runtime.cpu.compose import compose
 
 HEIGHT, WIDTH = 120, 160
 BOXES = [

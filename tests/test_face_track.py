@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from musetalk_runtime.avatar import MASK_SIZE
-from musetalk_runtime.box import box_problem, face_box
-from musetalk_runtime.crop import crop_face
-from musetalk_runtime.face import Faces
-from musetalk_runtime.mask import HALF, face_mask
-from musetalk_runtime.track import follow_face
+from musetalk_runtime.avatar.box import box_problem, face_box
+from musetalk_runtime.avatar.pack import MASK_SIZE
+from musetalk_runtime.prepare.crop import crop_face
+from musetalk_runtime.prepare.face import Faces
+from musetalk_runtime.prepare.mask import HALF, face_mask
+from musetalk_runtime.prepare.track import follow_face
 
 
 def face_at(x: float, y: float = 100, size: float = 100) -> Faces:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from transformers import WhisperFeatureExtractor
 
-from musetalk_runtime.mel import log_mel
+from musetalk_runtime.audio.mel import log_mel
 
 
 @pytest.mark.parametrize("bins", [80, 128])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from musetalk_runtime.errors import OutputError
-from musetalk_runtime.muxer import Muxer
+from musetalk_runtime.output.muxer import Muxer
 
 
 class Memory:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from avatar_helpers import SPEC, YUNET, data_file, make_bundle, solid, write_video
-from musetalk_runtime.avatar import Avatar
+from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli import prepare
 from musetalk_runtime.errors import (
@@ -25,9 +25,9 @@ from musetalk_runtime.errors import (
     MuseTalkEdgeError,
     OutputError,
 )
-from musetalk_runtime.latents import encode_faces
-from musetalk_runtime.prepare import PrepareOptions, prepare_avatar
-from musetalk_runtime.video_source import VideoSource
+from musetalk_runtime.prepare.latents import encode_faces
+from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
+from musetalk_runtime.prepare.video import VideoSource
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from avatar_helpers import solid, write_video
-from musetalk_runtime.colour import to_rgb, to_yuv420p
 from musetalk_runtime.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.resample import resample
-from musetalk_runtime.video_source import VideoSource
+from musetalk_runtime.prepare.colour import to_rgb, to_yuv420p
+from musetalk_runtime.prepare.resample import resample
+from musetalk_runtime.prepare.video import VideoSource
 
 IDENTITY = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
 QUARTER_TURN = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)  # clockwise

@@ -9,10 +9,10 @@ import torch
 from transformers import WhisperFeatureExtractor, WhisperModel
 
 from conftest import voice, write_wav
-from musetalk_runtime.activity import Activity
-from musetalk_runtime.audio import AudioFile, LivePcm
+from musetalk_runtime.audio.activity import Activity
+from musetalk_runtime.audio.source import AudioFile, LivePcm
+from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames, frame_count, window_start
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.speech import SpeechFrame, SpeechFrames, frame_count, window_start
 from musetalk_runtime.timings import Timings
 
 

@@ -87,9 +87,7 @@ def test_live_speech_starts_before_it_ends(command: Command, start: Start, tmp_p
     assert frames_in(tmp_path / "live.mp4") == 100
 
 
-def test_a_reader_that_has_enough_ends_it_as_a_pipe_does(
-    command: Command, start: Start, speech: Speech, tmp_path: Path
-) -> None:
+def test_a_reader_that_has_enough_ends_it_as_a_pipe_does(command: Command, start: Start, speech: Speech) -> None:
     process = start(command(speech(20.0), "-"), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout
     assert process.stderr

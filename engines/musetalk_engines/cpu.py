@@ -9,8 +9,8 @@ from onnx import ModelProto
 from musetalk_engines.generator import merge_generator
 from musetalk_engines.modelset import ModelSet
 from musetalk_runtime.accuracy import Difference, difference
+from musetalk_runtime.cpu.onnx_session import OnnxSession
 from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.onnx_session import OnnxSession
 
 ENGINES = ("generator", "vae_encoder", "audio_encoder")
 

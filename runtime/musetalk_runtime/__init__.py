@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from musetalk_runtime.avatar import Avatar
+    from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.errors import MuseTalkEdgeError
     from musetalk_runtime.session import Frame, Session
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Avatar", "Bundle", "Frame", "MuseTalkEdgeError", "Session", "__version__"]
 
 _HOMES = {
-    "Avatar": "avatar",
+    "Avatar": "avatar.pack",
     "Bundle": "bundle",
     "Frame": "session",
     "MuseTalkEdgeError": "errors",

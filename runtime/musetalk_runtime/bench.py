@@ -4,9 +4,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.avatar import Avatar
+from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.prepare import PrepareOptions, prepare_avatar
+from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.session import Session
 from musetalk_runtime.synthetic import FACE_BOX, write_face_video, write_voice
 from musetalk_runtime.timings import memory_mb

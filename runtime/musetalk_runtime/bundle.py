@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.cpu.onnx_session import OnnxSession
 from musetalk_runtime.errors import InvalidFolder
 from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
 from musetalk_runtime.model import ModelSpec
-from musetalk_runtime.onnx_session import OnnxSession
 
 BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
 FACE_MODEL = "face_detector.onnx"

@@ -45,14 +45,15 @@ def read_folder(path: Path, kind: str, schema: int) -> Manifest:
 
 @contextmanager
 def new_folder(path: Path, kind: str, schema: int) -> Iterator[tuple[Path, Manifest]]:
-    """Give an empty folder beside `path` and a manifest to fill; on leaving, hash its files and rename it to `path`.
+    """Give an empty folder and a manifest to fill; on leaving, hash its files and rename the folder to `path`.
 
-    An older folder of the same kind at `path` is replaced; anything else there is refused (InvalidArgument).
+    It lies beside `path`, or in the nearest folder above that exists. An older folder of the same kind at `path` is
+    replaced; anything else there is refused (InvalidArgument).
     When the block raises, nothing is left behind.
     """
     check_destination(path, kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=above))
     try:
         content: Manifest = {}
         yield work, content
@@ -61,6 +62,7 @@ def new_folder(path: Path, kind: str, schema: int) -> Iterator[tuple[Path, Manif
         text = json.dumps({**header, **content, "files": files}, indent=1)
         (work / MANIFEST).write_text(text + "\n", encoding="utf-8")
         work.chmod(0o755)
+        path.parent.mkdir(parents=True, exist_ok=True)
         _replace(work, path)
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -9,8 +9,8 @@ The four graphs, with N the batch (dynamic), S ``latent_size``, I ``image_size``
 | vae_encoder | ``images [N, 3, I, I]``, RGB in [0, 1] | ``latents [N, C, S, S]``, the distribution's mean |
 | audio_encoder | ``mel [N, mel_bins, T]`` | ``states [N, T / 2, audio_states, audio_width]`` |
 
-``prediction [N, C, S, S]`` is the latents of the face to show. All latents are times the scaling factor. ``latents`` of the UNet are those of the face with its lower half black,
-then those of the whole face.
+``prediction [N, C, S, S]`` is the latents of the face to show. All latents are times the scaling factor. ``latents``
+of the UNet are those of the face with its lower half black, then those of the whole face.
 """
 
 from dataclasses import asdict, dataclass, fields

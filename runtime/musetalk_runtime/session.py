@@ -15,13 +15,13 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.audio import AudioFile, LivePcm
-from musetalk_runtime.avatar import Avatar
+from musetalk_runtime.audio.source import AudioFile, LivePcm
+from musetalk_runtime.audio.speech import SpeechFrames
+from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.muxer import Muxer, Writable
+from musetalk_runtime.cpu.renderer import Renderer
+from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.rate import parse_rate
-from musetalk_runtime.renderer import Renderer
-from musetalk_runtime.speech import SpeechFrames
 from musetalk_runtime.stage import Stage
 from musetalk_runtime.timings import Timings, peak_memory_mb
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.avatar import Avatar
+from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.errors import InvalidArgument
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.box import Box
+from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli.progress import StatusLine
 
@@ -57,7 +57,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, and say on stderr what came of it."""
-    from musetalk_runtime.prepare import PrepareOptions, prepare_avatar
+    from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 
     options = PrepareOptions(args.face_model, args.face_box, args.mask_extent, args.max_seconds, args.preview)
     with Bundle.open(args.bundle) as bundle, StatusLine() as status:

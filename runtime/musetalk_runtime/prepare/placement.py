@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.box import Box, box_problem, face_box
+from musetalk_runtime.avatar.box import Box, box_problem, face_box
 from musetalk_runtime.errors import FaceNotFound, InvalidArgument
-from musetalk_runtime.face import FaceDetector
-from musetalk_runtime.mask import face_mask
-from musetalk_runtime.track import follow_face
-from musetalk_runtime.video_source import VideoSource
+from musetalk_runtime.prepare.face import FaceDetector
+from musetalk_runtime.prepare.mask import face_mask
+from musetalk_runtime.prepare.track import follow_face
+from musetalk_runtime.prepare.video import VideoSource
 
 MAX_GAP = 0.5  # seconds without the face that are bridged
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from musetalk_runtime.face import FACE_SIZE, Faces
+from musetalk_runtime.prepare.face import FACE_SIZE, Faces
 
 SAME_FACE = 0.3  # intersection over union, from one sighting to the next
 SIGMA = 2.0  # frames

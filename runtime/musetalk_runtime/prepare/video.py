@@ -12,10 +12,10 @@ import av.video
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.colour import to_rgb
 from musetalk_runtime.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.photo import read_photo
-from musetalk_runtime.resample import STILL_RATE, resample
+from musetalk_runtime.prepare.colour import to_rgb
+from musetalk_runtime.prepare.photo import read_photo
+from musetalk_runtime.prepare.resample import STILL_RATE, resample
 
 RGB = npt.NDArray[np.uint8]
 

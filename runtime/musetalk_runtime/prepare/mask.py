@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.avatar import MASK_SIZE
-from musetalk_runtime.box import CHIN_MARGIN, Box
+from musetalk_runtime.avatar.box import CHIN_MARGIN, Box
+from musetalk_runtime.avatar.pack import MASK_SIZE
 
 MIN_EXTENT, MAX_EXTENT = 0.5, 1.6
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.box import Box
+from musetalk_runtime.avatar.box import Box
 
 Bytes = npt.NDArray[np.uint8]
 

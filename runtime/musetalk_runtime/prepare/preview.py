@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.errors import OutputError
-from musetalk_runtime.placement import Placement
+from musetalk_runtime.prepare.placement import Placement
 
 RGB = npt.NDArray[np.uint8]
 

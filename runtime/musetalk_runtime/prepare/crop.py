@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.box import Box
+from musetalk_runtime.avatar.box import Box
 
 
 def crop_face(rgb: npt.NDArray[np.uint8], box: Box, size: int) -> npt.NDArray[np.uint8]:

@@ -8,13 +8,13 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.activity import Activity
-from musetalk_runtime.audio import SOUND_RATE, AudioFile, LivePcm
+from musetalk_runtime.audio.activity import Activity
+from musetalk_runtime.audio.fifo import SampleFifo
+from musetalk_runtime.audio.source import SOUND_RATE, AudioFile, LivePcm
+from musetalk_runtime.audio.states import RATE, RollingStates, SegmentStates
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.errors import InvalidMedia
-from musetalk_runtime.fifo import SampleFifo
 from musetalk_runtime.model import SAMPLE_RATE
-from musetalk_runtime.states import RATE, RollingStates, SegmentStates
 from musetalk_runtime.timings import Timings
 
 Floats = npt.NDArray[np.float32]

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.fifo import SampleFifo
-from musetalk_runtime.mel import log_mel
+from musetalk_runtime.audio.fifo import SampleFifo
+from musetalk_runtime.audio.mel import log_mel
 from musetalk_runtime.model import STEP, ModelSpec
 
 Floats = npt.NDArray[np.float32]

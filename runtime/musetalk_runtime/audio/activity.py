@@ -8,7 +8,7 @@ from math import isclose
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.fifo import SampleFifo
+from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.model import STEP
 
 THRESHOLD = 10 ** (-50 / 10)  # mean square of full scale: -50 dBFS

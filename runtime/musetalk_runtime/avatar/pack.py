@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.box import Box, box_problem
+from musetalk_runtime.avatar.box import Box, box_problem
+from musetalk_runtime.avatar.frames import NV12, FrameStore
 from musetalk_runtime.errors import AvatarMismatch, InvalidFolder
 from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
-from musetalk_runtime.frames import NV12, FrameStore
 from musetalk_runtime.model import ModelSpec
 
 AVATAR_KIND, AVATAR_SCHEMA = "avatar", 1

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.colour import to_yuv420p
+from musetalk_runtime.prepare.colour import to_yuv420p
 
 BT709, LIMITED = 1, 1  # as H.264 and FFmpeg number them
 

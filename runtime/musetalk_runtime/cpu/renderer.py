@@ -6,10 +6,10 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.avatar import Avatar
+from musetalk_runtime.audio.speech import SpeechFrame
+from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.compose import compose
-from musetalk_runtime.speech import SpeechFrame
+from musetalk_runtime.cpu.compose import compose
 from musetalk_runtime.timings import Timings
 
 Bytes = npt.NDArray[np.uint8]

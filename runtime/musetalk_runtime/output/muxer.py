@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
-from musetalk_runtime.audio import SOUND_RATE
+from musetalk_runtime.audio.source import SOUND_RATE
 from musetalk_runtime.errors import OutputError
 
 MP4_OPTIONS = {"movflags": "empty_moov+default_base_moof+frag_keyframe", "frag_duration": "100000"}

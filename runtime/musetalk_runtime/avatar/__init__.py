@@ -1,0 +1,1 @@
+"""An avatar pack and its parts, as the stream reads them."""

@@ -1,0 +1,1 @@
+"""Frames and sound to a container, and its bytes to where they go."""

@@ -1,0 +1,1 @@
+"""A video or photo to an avatar pack."""
