@@ -13,7 +13,6 @@ from musetalk_runtime.audio.activity import Activity
 from musetalk_runtime.audio.source import AudioFile, LivePcm
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames, frame_count, window_start
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.timings import Timings
 
 
 def reference_tokens(checkpoint: Path, samples: np.ndarray, starts: list[int]) -> np.ndarray:
@@ -44,14 +43,13 @@ def opened(bundle: Path) -> Bundle:
 
 
 def from_file(bundle: Bundle, file: Path, fps: int) -> list[SpeechFrame]:
-    return list(SpeechFrames(AudioFile(file), bundle, Fraction(fps), Timings()))
+    return list(SpeechFrames(AudioFile(file), bundle.engines.encode_audio, bundle.spec, Fraction(fps), 30.0))
 
 
 def from_live(bundle: Bundle, samples: np.ndarray, chunk: int, context: float) -> list[SpeechFrame]:
     pcm = samples.astype("<i2").tobytes()
     live = LivePcm(pcm[at : at + chunk * 2] for at in range(0, len(pcm), chunk * 2))
-    bundle.live_context = context
-    return list(SpeechFrames(live, bundle, Fraction(25), Timings()))
+    return list(SpeechFrames(live, bundle.engines.encode_audio, bundle.spec, Fraction(25), context))
 
 
 def test_tokens_equal_the_reference_across_two_segment_borders(
@@ -106,7 +104,6 @@ def test_live_speech_in_pieces_ends_with_the_files_tokens(opened: Bundle, sample
 
 
 def test_live_frames_leave_as_soon_as_their_window_is_heard(opened: Bundle, samples: np.ndarray) -> None:
-    opened.live_context = 2.0
     spoken: list[int] = []
 
     def speak():
@@ -115,7 +112,7 @@ def test_live_frames_leave_as_soon_as_their_window_is_heard(opened: Bundle, samp
             yield samples[at : at + 160].astype("<i2").tobytes()
 
     heard = {}
-    for frame in SpeechFrames(LivePcm(speak()), opened, Fraction(25), Timings()):
+    for frame in SpeechFrames(LivePcm(speak()), opened.engines.encode_audio, opened.spec, Fraction(25), 2.0):
         heard[frame.index] = spoken[-1]
     # 120 ms after the frame's time, and the resampler's few samples
     late = [heard[k] - (k * 640 + 1920) for k in range(47)]

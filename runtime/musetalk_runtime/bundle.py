@@ -5,10 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from musetalk_runtime.cpu.onnx_session import OnnxSession
+from musetalk_runtime.engines import Engines
 from musetalk_runtime.errors import InvalidFolder
 from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
 from musetalk_runtime.model import ModelSpec
@@ -53,43 +50,21 @@ class Bundle:
 
     def close(self) -> None:
         """Release the engines. Closing twice is fine; a closed bundle loads them again when used."""
-        for name in ("generator", "vae_encoder", "audio_encoder"):
-            self.__dict__.pop(name, None)
+        if "engines" in self.__dict__:
+            self.engines.close()
+            del self.engines
 
     @cached_property
-    def generator(self) -> OnnxSession:
-        """UNet and VAE decoder in one graph: ``latents``, ``tokens`` -> ``faces`` uint8 ``[N, I, I, 3]`` RGB."""
-        return OnnxSession(self.path / "generator.onnx")
+    def engines(self) -> Engines:
+        """What runs the models: ONNX Runtime, or TensorRT. Raises MachineError where it is not installed."""
+        from musetalk_runtime.cpu.engines import OnnxEngines
 
-    @cached_property
-    def vae_encoder(self) -> OnnxSession:
-        """``images`` float32 ``[N, 3, I, I]`` RGB in [0, 1] -> ``latents`` float32 ``[N, C, S, S]``."""
-        return OnnxSession(self.path / "vae_encoder.onnx")
-
-    @cached_property
-    def audio_encoder(self) -> OnnxSession:
-        """``mel`` float32 ``[1, mel_bins, T]`` -> ``states`` float32 ``[1, T / 2, audio_states, audio_width]``."""
-        return OnnxSession(self.path / "audio_encoder.onnx")
+        return OnnxEngines(self.path)
 
     @property
     def face_model(self) -> Path | None:
         """The YuNet face detector packed with the bundle, if one was."""
         return self.path / FACE_MODEL if FACE_MODEL in self.manifest["files"] else None
-
-    def encode_images(self, images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """VAE latents ``[N, C, S, S]`` of RGB `images` ``[N, 3, I, I]`` in [0, 1], times the scaling factor."""
-        latents: npt.NDArray[np.float32] = self.vae_encoder.run("latents", images=images)
-        return latents
-
-    def encode_audio(self, mel: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Hidden states ``[T / 2, audio_states, audio_width]`` of a log-mel spectrogram ``[mel_bins, T]``."""
-        states: npt.NDArray[np.float32] = self.audio_encoder.run("states", mel=mel[None])[0]
-        return states
-
-    def generate(self, latents: npt.NDArray[np.float32], tokens: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-        """RGB faces ``[N, I, I, 3]`` from UNet latents ``[N, 2 * C, S, S]`` and audio tokens ``[N, tokens, width]``."""
-        faces: npt.NDArray[np.uint8] = self.generator.run("faces", latents=latents, tokens=tokens)
-        return faces
 
 
 def _batch_ms(manifest: dict[str, Any], where: str) -> dict[int, float]:

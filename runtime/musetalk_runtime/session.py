@@ -16,16 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.source import AudioFile, LivePcm
-from musetalk_runtime.audio.speech import SpeechFrames
+from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.cpu.renderer import Renderer
+from musetalk_runtime.engines import Rendering
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.rate import parse_rate
 from musetalk_runtime.stage import Stage
 from musetalk_runtime.timings import Timings, peak_memory_mb
 
-QUEUE = 8  # frames that wait between two stages
+SPEECH_AHEAD = 8  # frames that wait for the renderer
+RENDERINGS_AHEAD = 2  # batches that wait for the encoder
 PUSH_LEAD = 1.0  # seconds that a push to a URL runs ahead of real time
 
 
@@ -74,11 +75,13 @@ class Session:
         self.frames_made = 0
         self._first_output: float | None = None
         self.stopping = threading.Event()
-        self._renderer = Renderer(bundle, avatar, self.fps, self.timings)
-        self._batches = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
-        depth = max(QUEUE, bundle.batch_sizes[-1])
-        self._speech = Stage(iter(SpeechFrames(self.audio, bundle, self.fps, self.timings)), depth, "speech")
-        self._frames = Stage(self._render(), depth, "render")
+        self._renderer = bundle.engines.renderer(avatar, self.fps, self.timings)
+        self._batch_sizes = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
+        self._frames_rendered = 0
+        encode = self.timings.timed("audio_encoder", bundle.engines.encode_audio)
+        speech = SpeechFrames(self.audio, encode, bundle.spec, self.fps, bundle.live_context)
+        self._speech = Stage(iter(speech), max(SPEECH_AHEAD, bundle.batch_sizes[-1]), "speech")
+        self._renderings = Stage(self._render(), RENDERINGS_AHEAD, "render")
 
     def __enter__(self) -> "Session":
         return self
@@ -90,9 +93,12 @@ class Session:
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, until the audio ends or `stop` is called."""
-        for frame in self._frames:
-            self.frames_made += 1
-            yield frame
+        for batch, rendering in self._renderings:
+            for speech, nv12 in zip(batch, rendering.wait(), strict=True):
+                if self.stopping.is_set():
+                    return
+                self.frames_made += 1
+                yield Frame(speech.index, speech.index / self.fps, nv12, speech.sound)
 
     def stream(self, container: str = "mp4") -> Generator[bytes, None, None]:
         """The bytes of a stream in the FFmpeg format `container`, piece by piece as they are made."""
@@ -121,15 +127,16 @@ class Session:
     def stop(self) -> None:
         """End early: what iterates ends after the frame in hand, and a stream with a whole container. Thread-safe."""
         self.stopping.set()
-        self._frames.stop()
+        self._renderings.stop()
 
     def close(self) -> None:
         """End the threads and close the audio. Closing twice is fine."""
         self.stop()
         self._speech.stop()
         self.audio.interrupt()
-        self._frames.close()
+        self._renderings.close()
         self._speech.close()
+        self._renderer.close()
         self.audio.close()
 
     @property
@@ -140,7 +147,7 @@ class Session:
     @property
     def waiting(self) -> int:
         """Finished frames that nobody has taken yet."""
-        return len(self._frames)
+        return self._frames_rendered - self.frames_made
 
     def report(self) -> dict[str, Any]:
         """Figures so far: frames, seconds, fps, real-time factor, first fragment, milliseconds by stage, memory."""
@@ -160,13 +167,14 @@ class Session:
             "warnings": self.audio.warnings,
         }
 
-    def _render(self) -> Generator[Frame, None, None]:
-        for size in self._batches:
+    def _render(self) -> Generator[tuple[list[SpeechFrame], Rendering], None, None]:
+        for size in self._batch_sizes:
             batch = self._speech.take(size)
             if not batch:
                 return
-            for speech, nv12 in zip(batch, self._renderer.render(batch), strict=True):
-                yield Frame(speech.index, speech.index / self.fps, nv12, speech.sound)
+            rendering = self._renderer.render(batch)
+            self._frames_rendered += len(batch)
+            yield batch, rendering
 
     def _mux(self, target: Writable | str, container: str) -> Generator[Frame, None, None]:
         frames = self.frames()

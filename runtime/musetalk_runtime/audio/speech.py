@@ -11,11 +11,9 @@ import numpy.typing as npt
 from musetalk_runtime.audio.activity import Activity
 from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.source import SOUND_RATE, AudioFile, LivePcm
-from musetalk_runtime.audio.states import RATE, RollingStates, SegmentStates
-from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.audio.states import RATE, Encode, RollingStates, SegmentStates
 from musetalk_runtime.errors import InvalidMedia
-from musetalk_runtime.model import SAMPLE_RATE
-from musetalk_runtime.timings import Timings
+from musetalk_runtime.model import SAMPLE_RATE, ModelSpec
 
 Floats = npt.NDArray[np.float32]
 
@@ -38,19 +36,19 @@ class SpeechFrame:
 class SpeechFrames:
     """The frames of `audio` at `fps`, each as soon as its window has been heard.
 
-    A file is heard in the model's whole segments, live audio over the bundle's rolling context. The last frame is the
-    one in which the audio ends. Iterating raises InvalidMedia for live audio that ends before its first sample.
+    A file is heard in the model's whole segments, live audio over the last `live_context` seconds; `encode` is the
+    audio encoder. The last frame is the one in which the audio ends. Iterating raises InvalidMedia for live audio that
+    ends before its first sample.
     """
 
-    def __init__(self, audio: AudioFile | LivePcm, bundle: Bundle, fps: Fraction, timings: Timings) -> None:
+    def __init__(
+        self, audio: AudioFile | LivePcm, encode: Encode, spec: ModelSpec, fps: Fraction, live_context: float
+    ) -> None:
         self._audio = audio
-        self._spec = bundle.spec
+        self._spec = spec
         self._fps = fps
-        encode = timings.timed("audio_encoder", bundle.encode_audio)
         self._states: SegmentStates | RollingStates = (
-            RollingStates(encode, bundle.spec, bundle.live_context)
-            if audio.live
-            else SegmentStates(encode, bundle.spec)
+            RollingStates(encode, spec, live_context) if audio.live else SegmentStates(encode, spec)
         )
         self._activity = Activity(fps)
         self._sound = SampleFifo()

@@ -50,5 +50,5 @@ def encode_faces(bundle: Bundle, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np
     whole = crops.transpose(0, 3, 1, 2).astype(np.float32) / 255
     upper = whole.copy()
     upper[:, :, upper.shape[2] // 2 :] = 0
-    encoded = bundle.encode_images(np.concatenate([upper, whole]))
+    encoded = bundle.engines.encode_images(np.concatenate([upper, whole]))
     return np.concatenate(np.split(encoded, 2), axis=1)

@@ -1,0 +1,49 @@
+"""A bundle's engines on ONNX Runtime."""
+
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.cpu.onnx_session import OnnxSession
+from musetalk_runtime.cpu.renderer import CpuRenderer
+from musetalk_runtime.timings import Timings
+
+Floats = npt.NDArray[np.float32]
+
+
+class OnnxEngines:
+    """The ONNX graphs in a bundle's folder, each loaded when it is first used. See ``Engines``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def encode_images(self, images: Floats) -> Floats:
+        latents: Floats = self._vae_encoder.run("latents", images=images)
+        return latents
+
+    def encode_audio(self, mel: Floats) -> Floats:
+        states: Floats = self._audio_encoder.run("states", mel=mel[None])[0]
+        return states
+
+    def renderer(self, avatar: Avatar, fps: Fraction, timings: Timings) -> CpuRenderer:
+        return CpuRenderer(self._generator, avatar, fps, timings)
+
+    def close(self) -> None:
+        for name in ("_generator", "_vae_encoder", "_audio_encoder"):
+            self.__dict__.pop(name, None)
+
+    @cached_property
+    def _generator(self) -> OnnxSession:
+        return OnnxSession(self._folder / "generator.onnx")
+
+    @cached_property
+    def _vae_encoder(self) -> OnnxSession:
+        return OnnxSession(self._folder / "vae_encoder.onnx")
+
+    @cached_property
+    def _audio_encoder(self) -> OnnxSession:
+        return OnnxSession(self._folder / "audio_encoder.onnx")
