@@ -8,7 +8,6 @@ from pathlib import Path
 from musetalk_runtime import __version__
 from musetalk_runtime.accuracy import table
 from musetalk_runtime.cli.command import run_command
-from musetalk_runtime.errors import InvalidArgument
 
 PROGRAM = "build-engines"
 
@@ -65,7 +64,7 @@ def _sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         sizes = ()
     if not sizes or not 1 <= sizes[0] <= sizes[-1] <= 64:
-        raise InvalidArgument(f"--batch-sizes {text}: expected numbers from 1 to 64, such as 1,2,4")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers from 1 to 64, such as 1,2,4")
     return sizes
 
 
