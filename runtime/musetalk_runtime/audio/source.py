@@ -19,6 +19,10 @@ from musetalk_runtime.model import SAMPLE_RATE
 Floats = npt.NDArray[np.float32]
 
 SOUND_RATE = 48_000  # of the stream's audio track
+FORMATS = (  # those that name other files, such as playlists, are left out
+    "wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,amr,asf,wv,tta,ape,"
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts"
+)
 LIVE_READ = 1 << 16  # bytes
 LOOK = 0.1  # seconds between looks for an interruption
 
@@ -71,7 +75,7 @@ class AudioFile:
 
     def _decode(self) -> Generator[AudioChunk, None, None]:
         try:
-            container = av.open(str(self.path), options={"protocol_whitelist": "file"})
+            container = av.open(f"file:{self.path}", options={"format_whitelist": FORMATS})
         except (av.FFmpegError, OSError) as error:
             raise InvalidMedia(f"{self.path}: not an audio file that can be read: {_reason(error)}") from error
         with container:
