@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from conftest import moving_picture, voice, write_video, write_wav
+from musetalk_runtime.folder import MANIFEST
 
 Speech = Callable[[float], Path]
 Command = Callable[..., list[str]]
@@ -207,6 +209,29 @@ def test_live_silence_of_no_length_is_one_line_and_leaves_nothing(command: Comma
     _assert_refused(command("-", tmp_path / "talk.mp4"), "before its first sample", tmp_path)
 
 
+def test_a_bundle_or_avatar_that_is_off_is_one_line(
+    command: Command, bundle: Path, avatar: Path, speech: Speech, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    make = command(speech(2.0), tmp_path / "out" / "talk.mp4")
+    flipped = shutil.copytree(bundle, tmp_path / "flipped")
+    content = bytearray((flipped / "generator.onnx.data").read_bytes())
+    content[1000] ^= 4
+    (flipped / "generator.onnx.data").write_bytes(content)
+    newer = shutil.copytree(bundle, tmp_path / "newer")
+    _replace(newer / MANIFEST, '"schema": 1', '"schema": 99')
+    foreign = shutil.copytree(avatar, tmp_path / "foreign")
+    _replace(foreign / MANIFEST, '"encoder_id": "', '"encoder_id": "0')
+    for old, new, message in [
+        (bundle, flipped, "generator.onnx.data: its content does not match the hash"),
+        (bundle, newer, "has schema 99"),
+        (bundle, avatar, "expected a bundle, found 'avatar'"),
+        (bundle, tmp_path / "nowhere", "no such bundle"),
+        (avatar, foreign, "run 'musetalk-edge prepare"),
+    ]:
+        _assert_refused([str(new) if word == str(old) else word for word in make], message, tmp_path / "out")
+
+
 def test_an_older_file_survives_an_error(command: Command, bad_audio: Path, tmp_path: Path) -> None:
     (tmp_path / "talk.mp4").write_text("older")
     done = subprocess.run(command(bad_audio / "text.wav", tmp_path / "talk.mp4"), capture_output=True, text=True)
@@ -248,6 +273,12 @@ def _assert_refused(command: list[str], text: str, folder: Path) -> None:
     assert done.stderr.startswith("musetalk-edge: error: ")
     assert done.stderr.count("\n") == 1
     assert list(folder.iterdir()) == []
+
+
+def _replace(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
 
 
 def _wait_for_partial(folder: Path, size: int) -> None:
