@@ -2,9 +2,9 @@
 
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import Engines
 from musetalk_runtime.errors import InvalidFolder
 from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
@@ -14,7 +14,7 @@ BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
 FACE_MODEL = "face_detector.onnx"
 
 
-class Bundle:
+class Bundle(Closable):
     """An open bundle. Engines are loaded when they are first used, and released by `close`.
 
     Attributes: ``path``, ``manifest`` (its JSON), ``spec`` (the model's sizes), ``batch_sizes`` (ascending),
@@ -39,14 +39,6 @@ class Bundle:
         if manifest.get("backend") != "onnxruntime":
             raise InvalidFolder(f"{path}: backend {manifest.get('backend')!r} is unknown to this version")
         return cls(path, manifest)
-
-    def __enter__(self) -> "Bundle":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Release the engines. Closing twice is fine; a closed bundle loads them again when used."""

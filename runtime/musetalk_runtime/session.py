@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import av
@@ -19,6 +18,7 @@ from musetalk_runtime.audio.source import AudioFile, LivePcm
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import Rendering
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.rate import parse_rate
@@ -50,7 +50,7 @@ class Frame:
         return rgb.astype(np.uint8, copy=False)
 
 
-class Session:
+class Session(Closable):
     """Makes frames, or the bytes of a stream, while the audio is read. Iterate `frames`, `stream` or `push`, once.
 
     `audio` is a file that FFmpeg reads, or live speech: an iterable of PCM bytes (signed 16-bit little-endian, mono,
@@ -82,14 +82,6 @@ class Session:
         speech = SpeechFrames(self.audio, encode, bundle.spec, self.fps, bundle.live_context)
         self._speech = Stage(iter(speech), max(SPEECH_AHEAD, bundle.batch_sizes[-1]), "speech")
         self._renderings = Stage(self._render(), RENDERINGS_AHEAD, "render")
-
-    def __enter__(self) -> "Session":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, until the audio ends or `stop` is called."""

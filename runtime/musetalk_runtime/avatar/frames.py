@@ -2,7 +2,6 @@
 
 import threading
 from pathlib import Path
-from types import TracebackType
 
 import av
 import av.error
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
 
+from musetalk_runtime.closable import Closable
 from musetalk_runtime.errors import InvalidFolder
 
 CACHE_BYTES = 512 << 20
@@ -17,7 +17,7 @@ CACHE_BYTES = 512 << 20
 NV12 = npt.NDArray[np.uint8]
 
 
-class FrameStore:
+class FrameStore(Closable):
     """Frames of one video file by index, decoded when asked for. Safe to share between threads.
 
     The coded packets are held in memory (the file's size). Decoded frames are kept while they fit in `cache_bytes`
@@ -50,14 +50,6 @@ class FrameStore:
                 self._cache[index] = frame
                 self._room -= frame.nbytes
             return frame
-
-    def __enter__(self) -> "FrameStore":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Drop the packets, the cache and the decoder. Closing twice is fine."""

@@ -16,7 +16,6 @@ and in the manifest ``width``, ``height``, ``fps`` ("25/1"), ``frames``, ``image
 
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box, box_problem
 from musetalk_runtime.avatar.frames import NV12, FrameStore
+from musetalk_runtime.closable import Closable
 from musetalk_runtime.errors import AvatarMismatch, InvalidFolder
 from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
 from musetalk_runtime.model import ModelSpec
@@ -34,7 +34,7 @@ MASK_SIZE = 64
 MAX_SIDE = 16384
 
 
-class Avatar:
+class Avatar(Closable):
     """An open avatar pack.
 
     Attributes: ``path``, ``width`` and ``height`` (even, pixels), ``fps`` (Fraction), ``encoder_id``, and by frame
@@ -65,14 +65,6 @@ class Avatar:
 
     def __len__(self) -> int:
         return self._count
-
-    def __enter__(self) -> "Avatar":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Drop the frames held in memory. Closing twice is fine."""

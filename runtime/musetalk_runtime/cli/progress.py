@@ -2,13 +2,14 @@
 
 import sys
 import time
-from types import TracebackType
 from typing import TextIO
+
+from musetalk_runtime.closable import Closable
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.1, 5.0
 
 
-class StatusLine:
+class StatusLine(Closable):
     """Rewrites one line on a terminal; elsewhere writes a line now and then, so that a log stays short."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -33,11 +34,3 @@ class StatusLine:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
         self._shown = False
-
-    def __enter__(self) -> "StatusLine":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
