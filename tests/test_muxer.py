@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from musetalk_runtime.errors import OutputError
+from musetalk_runtime.output.encoder import Picture, VideoOptions
 from musetalk_runtime.output.muxer import Muxer
+
+PICTURE = Picture(64, 48, Fraction(25))
+X264 = VideoOptions("x264")
 
 
 class Memory:
@@ -26,7 +30,7 @@ def make(fps: Fraction, seconds: float = 3.0, channels: int = 1, container: str 
     random = np.random.default_rng(0)
     count = int(seconds * fps)
     tone = (0.3 * np.sin(np.arange(round(seconds * 48_000)) * 0.06)).astype(np.float32)
-    with Muxer(memory, container, 64, 48, fps, channels) as muxer:
+    with Muxer(memory, container, Picture(64, 48, fps), channels, X264) as muxer:
         sent = 0
         for k in range(count):
             end = len(tone) if k == count - 1 else int((k + 4) * 48_000 / fps)
@@ -84,7 +88,7 @@ def test_fragments_last_about_100_ms() -> None:
 
 
 def test_an_empty_stream_ends_cleanly() -> None:
-    with Muxer(Memory(), "mp4", 64, 48, Fraction(25), 1):
+    with Muxer(Memory(), "mp4", PICTURE, 1, X264):
         pass
 
 
@@ -96,7 +100,7 @@ def test_mpegts_holds_the_same() -> None:
 
 def test_a_url_that_cannot_be_opened_says_so() -> None:
     with pytest.raises(OutputError, match=r"cannot be opened: .*refused"):
-        Muxer("tcp://127.0.0.1:1", "mpegts", 64, 48, Fraction(25), 1)
+        Muxer("tcp://127.0.0.1:1", "mpegts", PICTURE, 1, X264)
 
 
 def test_what_the_writable_raises_comes_through() -> None:
@@ -105,4 +109,4 @@ def test_what_the_writable_raises_comes_through() -> None:
             raise BrokenPipeError("gone")
 
     with pytest.raises(BrokenPipeError):
-        Muxer(Closed(), "mp4", 64, 48, Fraction(25), 1)
+        Muxer(Closed(), "mp4", PICTURE, 1, X264)

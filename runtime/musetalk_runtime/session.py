@@ -20,6 +20,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import Rendering
+from musetalk_runtime.output.encoder import Picture, VideoOptions
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.rate import parse_rate
 from musetalk_runtime.stage import Stage
@@ -27,6 +28,7 @@ from musetalk_runtime.timings import Timings, peak_memory_mb
 
 SPEECH_AHEAD = 8  # frames that wait for the renderer
 RENDERINGS_AHEAD = 2  # batches that wait for the encoder
+DEFAULT_VIDEO = VideoOptions()
 PUSH_LEAD = 1.0  # seconds that a push to a URL runs ahead of real time
 
 
@@ -58,7 +60,8 @@ class Session(Closable):
     ``auto``, a number or a fraction. Raises InputNotFound, InvalidMedia, InvalidArgument or AvatarMismatch; live
     audio that ends before its first sample raises InvalidMedia when iterated.
 
-    Attributes: ``fps`` (Fraction), ``frames_made``, ``stopping`` (an Event, set once the session is to end).
+    Attributes: ``fps`` (Fraction), ``frames_made``, ``encoder`` (its name, once a stream began), ``stopping`` (an
+    Event, set once the session is to end).
 
     Two threads make the audio tokens and the frames, a few frames ahead; `close` ends them. Use ``with``.
     """
@@ -73,7 +76,9 @@ class Session(Closable):
         self.audio = AudioFile(Path(audio)) if isinstance(audio, (str, Path)) else LivePcm(audio)
         self.timings = Timings()
         self.frames_made = 0
+        self.encoder: str | None = None
         self._first_output: float | None = None
+        self._keyframe = threading.Event()
         self.stopping = threading.Event()
         self._renderer = bundle.engines.renderer(avatar, self.fps, self.timings)
         self._batch_sizes = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
@@ -92,10 +97,13 @@ class Session(Closable):
                 self.frames_made += 1
                 yield Frame(speech.index, speech.index / self.fps, nv12, speech.sound)
 
-    def stream(self, container: str = "mp4") -> Generator[bytes, None, None]:
-        """The bytes of a stream in the FFmpeg format `container`, piece by piece as they are made."""
+    def stream(self, container: str = "mp4", video: VideoOptions = DEFAULT_VIDEO) -> Generator[bytes, None, None]:
+        """The bytes of a stream in the FFmpeg format `container`, piece by piece as they are made.
+
+        Raises MachineError for an encoder that this machine has not.
+        """
         pieces = _Pieces()
-        with closing(self._mux(pieces, container)) as frames:
+        with closing(self._mux(pieces, container, video)) as frames:
             for _ in frames:
                 if data := pieces.take():
                     if self._first_output is None and (container != "mp4" or b"moof" in data):
@@ -104,13 +112,13 @@ class Session(Closable):
         if data := pieces.take():
             yield data
 
-    def push(self, url: str, container: str) -> Generator[Frame, None, None]:
+    def push(self, url: str, container: str, video: VideoOptions = DEFAULT_VIDEO) -> Generator[Frame, None, None]:
         """Send the stream to an output `url` at the pace of real time; gives each frame once it is sent.
 
         Raises OutputError where the URL cannot be opened or no longer takes data.
         """
         start = None
-        with closing(self._mux(url, container)) as frames:
+        with closing(self._mux(url, container, video)) as frames:
             for frame in frames:
                 start = time.perf_counter() if start is None else start
                 self.stopping.wait(max(0.0, start + float(frame.pts) - PUSH_LEAD - time.perf_counter()))
@@ -120,6 +128,10 @@ class Session(Closable):
         """End early: what iterates ends after the frame in hand, and a stream with a whole container. Thread-safe."""
         self.stopping.set()
         self._renderings.stop()
+
+    def force_keyframe(self) -> None:
+        """Make the next frame of the stream a keyframe, so that a new viewer can start there. Thread-safe."""
+        self._keyframe.set()
 
     def close(self) -> None:
         """End the threads and close the audio. Closing twice is fine."""
@@ -154,6 +166,7 @@ class Session(Closable):
             "fps": round(self.frames_made / elapsed, 2),
             "real_time_factor": round(seconds / elapsed, 3),
             "first_fragment_seconds": None if first is None else round(first, 4),
+            "encoder": self.encoder,
             "stages": self.timings.to_json(),
             "peak_memory_mb": round(peak_memory_mb(), 1),
             "warnings": self.audio.warnings,
@@ -168,17 +181,19 @@ class Session(Closable):
             self._frames_rendered += len(batch)
             yield batch, rendering
 
-    def _mux(self, target: Writable | str, container: str) -> Generator[Frame, None, None]:
+    def _mux(self, target: Writable | str, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
         frames = self.frames()
         first = next(frames, None)
         if first is None:
             return
-        size = self.avatar.width, self.avatar.height
-        with Muxer(target, container, *size, self.fps, self.audio.channels) as muxer:
+        picture = Picture(self.avatar.width, self.avatar.height, self.fps)
+        with Muxer(target, container, picture, self.audio.channels, video) as muxer:
+            self.encoder = muxer.encoder
             for frame in chain([first], frames):
                 with self.timings.measure("encode"):
                     muxer.sound(frame.sound)
-                    muxer.frame(frame.index, frame.nv12)
+                    muxer.frame(frame.index, frame.nv12, self._keyframe.is_set())
+                    self._keyframe.clear()
                 yield frame
 
 

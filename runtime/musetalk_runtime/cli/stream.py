@@ -17,6 +17,7 @@ from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.output.encoder import ENCODERS, VideoOptions
 from musetalk_runtime.output.sink import open_sink
 from musetalk_runtime.rate import RATES, generation_rate
 from musetalk_runtime.session import Session
@@ -69,6 +70,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--fps", default="auto", help=f"frame rate; auto (the default): the highest of {rates} this machine can hold"
     )
+    parser.add_argument(
+        "--encoder", choices=ENCODERS, default="auto", help="H.264 encoder; auto (the default): NVENC where it works"
+    )
+    parser.add_argument("--bitrate", type=int, metavar="KBPS", help="video kbit/s; default: constant quality")
+    parser.add_argument("--cbr", action="store_true", help="keep the bit rate constant, for links that need it")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write figures of the run to FILE, as JSON")
     parser.set_defaults(run=run)
 
@@ -76,6 +82,7 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Stream; end by the signal that stopped it, if one did."""
     container = _container(args.output)
+    video = VideoOptions(args.encoder, args.bitrate, args.cbr)
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
     with (
         Bundle.open(args.bundle) as bundle,
@@ -84,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         _graceful(session) as signals,
     ):
         _warn_if_slow(bundle, session)
-        _send(session, args.output, container)
+        _send(session, args.output, container, video)
         report = session.report()
     for warning in report["warnings"]:
         print(f"musetalk-edge: warning: {warning}", file=sys.stderr)
@@ -95,14 +102,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _send(session: Session, output: str, container: str) -> None:
-    with StatusLine() as status:
+def _send(session: Session, output: str, container: str, video: VideoOptions) -> None:
+    with StatusLine(terminal_only=True) as status:
         if "://" in output:
-            for _ in session.push(output, container):
+            for _ in session.push(output, container, video):
                 status.update(_status(session))
             return
         with open_sink(output, session.stopping) as sink:
-            for data in session.stream(container):
+            for data in session.stream(container, video):
                 sink.write(data)
                 status.update(_status(session))
 

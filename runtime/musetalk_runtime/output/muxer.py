@@ -12,15 +12,14 @@ from typing import Any, Protocol
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from musetalk_runtime.audio.source import SOUND_RATE
 from musetalk_runtime.errors import OutputError
+from musetalk_runtime.output.encoder import Picture, VideoOptions, open_encoder
 
 MP4_OPTIONS = {"movflags": "empty_moov+default_base_moof+frag_keyframe", "frag_duration": "100000"}
 BUFFER = 1 << 18  # bytes handed over at once, at most
 AAC_BITS = 96_000  # a second and channel
-X264_OPTIONS = {"preset": "ultrafast", "tune": "zerolatency", "crf": "20", "sc_threshold": "0"}
 
 
 class Writable(Protocol):
@@ -34,18 +33,17 @@ class Muxer:
 
     Frames and sound come in the order of their times. Leaving the ``with`` block writes what the encoders still hold
     and ends the container; after an error it only releases it. Raises OutputError for a URL that cannot be opened or
-    written; what a writable object raises comes through as it is.
+    written, and MachineError for an encoder that this machine has not; what a writable object raises comes through.
     """
 
     def __init__(
-        self, target: Writable | str, container: str, width: int, height: int, fps: Fraction, channels: int
+        self, target: Writable | str, container: str, picture: Picture, channels: int, options: VideoOptions
     ) -> None:
         self._target = target
-        self._fps = fps
         self._samples = 0
-        options = {"flush_packets": "1", **(MP4_OPTIONS if container == "mp4" else {})}
-        self._container = av.open(target, "w", format=container, options=options, buffer_size=BUFFER)
-        self._video = self._add_video(width, height)
+        flags = {"flush_packets": "1", **(MP4_OPTIONS if container == "mp4" else {})}
+        self._container = av.open(target, "w", format=container, options=flags, buffer_size=BUFFER)
+        self._encoder = open_encoder(self._container, picture, options)
         self._layout = "stereo" if channels == 2 else "mono"
         self._audio: Any = self._container.add_stream("aac", rate=SOUND_RATE, layout=self._layout)
         self._audio.bit_rate = AAC_BITS * channels
@@ -62,18 +60,21 @@ class Muxer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None or kind is GeneratorExit:
-            self._mux(self._video.encode(None))
+            self._mux(self._encoder.finish())
             if self._samples:
                 self._mux(self._audio.encode(None))
             self._checked("written", self._container.close)
         else:
             self._release()
 
-    def frame(self, index: int, nv12: npt.NDArray[np.uint8]) -> None:
-        """Encode frame `index`, NV12 ``[H * 3 / 2, W]``."""
-        picture = av.VideoFrame.from_ndarray(nv12, format="nv12")
-        picture.pts, picture.time_base = index, 1 / self._fps
-        self._mux(self._video.encode(picture))
+    @property
+    def encoder(self) -> str:
+        """The encoder's name."""
+        return self._encoder.name
+
+    def frame(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> None:
+        """Encode frame `index`, NV12 ``[H * 3 / 2, W]``; `keyframe` makes it one out of turn."""
+        self._mux(self._encoder.encode(index, nv12, keyframe))
 
     def sound(self, samples: npt.NDArray[np.float32]) -> None:
         """Encode the next `samples` ``[channels, n]`` at 48 kHz."""
@@ -83,16 +84,6 @@ class Muxer:
         frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._samples, Fraction(1, SOUND_RATE)
         self._samples += samples.shape[1]
         self._mux(self._audio.encode(frame))
-
-    def _add_video(self, width: int, height: int) -> Any:
-        stream: Any = self._container.add_stream("libx264", rate=self._fps)
-        stream.options = {**X264_OPTIONS, "g": str(round(self._fps))}
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        context = stream.codec_context
-        context.time_base = 1 / self._fps
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        return stream
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:

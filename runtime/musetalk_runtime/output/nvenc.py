@@ -1,0 +1,106 @@
+"""NVENC through NVIDIA's PyNvVideoCodec; its packets are muxed by PyAV. Not run on hardware yet: see README."""
+
+import io
+from fractions import Fraction
+from importlib import import_module
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import OutputContainer
+
+from musetalk_runtime.errors import MachineError
+from musetalk_runtime.output.encoder import Picture, VideoOptions
+
+PACKAGE = "PyNvVideoCodec"
+BITS_A_PIXEL = 0.1  # where no bit rate is asked for
+
+
+class Nvenc:
+    """One encode session. Raises MachineError where PyNvVideoCodec, the driver or the GPU cannot do it."""
+
+    name = "nvenc"
+
+    def __init__(self, container: OutputContainer, picture: Picture, options: VideoOptions) -> None:
+        self._codec = _import()
+        self._fps = picture.fps
+        settings = encoder_settings(picture, options)
+        try:
+            self._encoder = self._codec.CreateEncoder(picture.width, picture.height, "NV12", True, **settings)
+            parameters = bytes(self._encoder.GetSequenceParams())
+        except Exception as error:  # its exceptions share no base but Exception
+            raise MachineError(f"NVENC cannot be used: {_first_line(error)}") from error
+        # PyAV gives a stream for packets from elsewhere its decoder's parameters from another stream only: from one
+        # that holds nothing else, not even a picture to tell the size.
+        with av.open(io.BytesIO(parameters), format="h264") as template:
+            self._stream: Any = container.add_stream_from_template(template.streams.video[0])
+        self._stream.width, self._stream.height, self._stream.pix_fmt = picture.width, picture.height, "yuv420p"
+        self._stream.time_base = 1 / picture.fps
+        self._pending: list[int] = []  # frames whose packets are still to come, in order
+
+    def encode(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> list[Any]:
+        self._pending.append(index)
+        settings = self._codec.NV_ENC_PIC_PARAMS()
+        settings.inputTimeStamp = index
+        if keyframe:
+            settings.encodePicFlags = int(self._codec.NV_ENC_PIC_FLAGS.FORCEIDR)
+        return self._packets(self._encoder.Encode(np.ascontiguousarray(nv12), settings))
+
+    def finish(self) -> list[Any]:
+        return self._packets(self._encoder.EndEncode())
+
+    def _packets(self, encoded: list[dict[str, Any]]) -> list[Any]:
+        """Without B-frames packets come in the order of their frames."""
+        return [self._packet(bytes(entry["data"]), self._pending.pop(0)) for entry in encoded]
+
+    def _packet(self, data: bytes, index: int) -> Any:
+        packet = av.Packet(data)
+        packet.stream = self._stream
+        packet.time_base = Fraction(1) / self._fps
+        packet.pts = packet.dts = index
+        packet.duration = 1
+        packet.is_keyframe = has_idr(data)
+        return packet
+
+
+def encoder_settings(picture: Picture, options: VideoOptions) -> dict[str, Any]:
+    """The keyword arguments of PyNvVideoCodec's CreateEncoder."""
+    kbps = options.kbps or round(picture.width * picture.height * picture.fps * BITS_A_PIXEL / 1000)
+    gop = round(picture.fps)
+    return {
+        "codec": "h264",
+        "preset": "P3",
+        "tuning_info": "ultra_low_latency",
+        "fps": gop,
+        "gop": gop,
+        "idrperiod": gop,
+        "bf": 0,
+        "rc": "cbr" if options.constant else "vbr",
+        "bitrate": kbps * 1000,
+        "maxbitrate": (options.peak_kbps or kbps * 3 // 2) * 1000,
+        "vbvbufsize": kbps * 500,
+    }
+
+
+def has_idr(data: bytes) -> bool:
+    """Whether an Annex B access unit holds an IDR slice (NAL unit type 5)."""
+    at = data.find(b"\0\0\1")
+    while 0 <= at < len(data) - 3:
+        if data[at + 3] & 0x1F == 5:
+            return True
+        at = data.find(b"\0\0\1", at + 3)
+    return False
+
+
+def _import() -> Any:
+    try:
+        return import_module(PACKAGE)
+    except ModuleNotFoundError:
+        raise MachineError(f"NVENC needs {PACKAGE}: pip install 'musetalk-edge[nvenc]'") from None
+    except Exception as error:  # the import itself looks for the driver's library
+        raise MachineError(f"NVENC cannot be used: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

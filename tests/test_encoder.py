@@ -1,0 +1,149 @@
+"""The encoders' options and packets. No NVENC is at hand: its adapter runs against a stand-in that has the methods of
+PyNvVideoCodec 2.2 and makes real H.264 with libx264."""
+
+import io
+import sys
+from fractions import Fraction
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from musetalk_runtime.errors import InvalidArgument, MachineError
+from musetalk_runtime.output.encoder import Picture, VideoOptions
+from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.nvenc import encoder_settings, has_idr
+
+PICTURE = Picture(320, 240, Fraction(25))
+
+
+class StandIn:
+    """What ``PyNvVideoCodec.CreateEncoder`` gives, as far as it is used."""
+
+    def __init__(self, width: int, height: int, fmt: str, usecpuinputbuffer: bool, **settings: Any) -> None:
+        assert (fmt, usecpuinputbuffer, settings["codec"], settings["bf"]) == ("NV12", True, "h264", 0)
+        self.codec: Any = av.CodecContext.create("libx264", "w")
+        self.codec.width, self.codec.height, self.codec.pix_fmt = width, height, "yuv420p"
+        self.codec.time_base, self.codec.framerate = Fraction(1, settings["fps"]), settings["fps"]
+        gop = str(settings["gop"])
+        self.codec.options = {"preset": "ultrafast", "tune": "zerolatency", "g": gop, "forced-idr": "1"}
+
+    def GetSequenceParams(self) -> bytes:  # noqa: N802
+        other = StandIn(self.codec.width, self.codec.height, "NV12", True, codec="h264", bf=0, fps=25, gop=25)
+        black = np.zeros((self.codec.height * 3 // 2, self.codec.width), np.uint8)
+        first = other.Encode(black, SimpleNamespace(inputTimeStamp=0, encodePicFlags=0))[0]["data"]
+        units = [unit for unit in first.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if unit]
+        return b"".join(b"\0\0\0\1" + unit for unit in units if unit[0] & 0x1F in (7, 8))
+
+    def Encode(self, frame: np.ndarray, settings: SimpleNamespace) -> list[dict[str, Any]]:  # noqa: N802
+        picture: Any = av.VideoFrame.from_ndarray(frame, format="nv12")
+        picture.pts = settings.inputTimeStamp
+        if settings.encodePicFlags:
+            picture.pict_type = av.video.frame.PictureType.I
+        return [{"data": bytes(packet), "timestamp": packet.pts} for packet in self.codec.encode(picture)]
+
+    def EndEncode(self) -> list[dict[str, Any]]:  # noqa: N802
+        return [{"data": bytes(packet), "timestamp": packet.pts} for packet in self.codec.encode(None)]
+
+
+@pytest.fixture
+def nvenc(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    module: Any = ModuleType("PyNvVideoCodec")
+    module.__spec__ = SimpleNamespace(name="PyNvVideoCodec")
+    module.CreateEncoder = StandIn
+    module.NV_ENC_PIC_PARAMS = lambda: SimpleNamespace(inputTimeStamp=0, encodePicFlags=0)
+    module.NV_ENC_PIC_FLAGS = SimpleNamespace(FORCEIDR=2)
+    monkeypatch.setitem(sys.modules, "PyNvVideoCodec", module)
+    return module
+
+
+def stream(options: VideoOptions, force: tuple[int, ...] = ()) -> tuple[str, bytes]:
+    """The name of the encoder that `options` gave, and 60 frames of it."""
+    memory = io.BytesIO()
+    frames = np.random.default_rng(0).integers(16, 235, (8, 360, 320), dtype=np.uint8)
+    pipe = SimpleNamespace(write=memory.write)
+    with Muxer(pipe, "mp4", PICTURE, 1, options) as muxer:
+        for k in range(60):
+            muxer.sound(np.zeros((1, 1920), np.float32))
+            muxer.frame(k, frames[k % 8], keyframe=k in force)
+    return muxer.encoder, memory.getvalue()
+
+
+def keyframes(data: bytes) -> list[int]:
+    with av.open(io.BytesIO(data)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.pts is not None]
+    return [k for k, packet in enumerate(packets) if packet.is_keyframe]
+
+
+@pytest.mark.parametrize("encoder", ["x264", "nvenc"])
+@pytest.mark.usefixtures("nvenc")
+def test_a_keyframe_every_second_and_on_demand(encoder: str) -> None:
+    name, data = stream(VideoOptions(encoder), force=(7, 40))
+    assert name == encoder
+    assert {0, 7, 40} <= set(keyframes(data))
+    assert max(np.diff(keyframes(data))) <= 25
+    with av.open(io.BytesIO(data)) as container:
+        frames = list(container.decode(video=0))
+    assert [frame.pts * frame.time_base for frame in frames] == [Fraction(k, 25) for k in range(60)]
+
+
+@pytest.mark.usefixtures("nvenc")
+def test_auto_takes_nvenc_where_it_works() -> None:
+    assert stream(VideoOptions())[0] == "nvenc"
+
+
+def test_auto_falls_back_and_says_so(nvenc: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("No capable devices found\nat NvEncoder.cpp")
+
+    nvenc.CreateEncoder = fail
+    assert stream(VideoOptions())[0] == "x264"
+    assert caplog.messages == ["NVENC cannot be used: No capable devices found; encoding with libx264"]
+    with pytest.raises(MachineError, match="NVENC cannot be used: No capable devices found"):
+        stream(VideoOptions("nvenc"))
+
+
+def test_without_the_package_auto_is_quiet_and_nvenc_an_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "PyNvVideoCodec", raising=False)
+    with pytest.raises(MachineError, match=r"pip install 'musetalk-edge\[nvenc\]'"):
+        stream(VideoOptions("nvenc"))
+    assert stream(VideoOptions())[0] == "x264"
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("constant", "low", "high"), [(True, 900, 1150), (False, 700, 1550)])
+def test_a_bit_rate_is_kept(constant: bool, low: int, high: int) -> None:
+    _, data = stream(VideoOptions("x264", kbps=1000, constant=constant))
+    with av.open(io.BytesIO(data)) as container:
+        sizes = [packet.size for packet in container.demux(video=0)]
+    assert low <= sum(sizes[25:]) * 8 / 1000 / (35 / 25) <= high
+
+
+def test_nvenc_gets_what_low_latency_needs() -> None:
+    settings = encoder_settings(Picture(1280, 720, Fraction(24)), VideoOptions(kbps=3000, constant=True))
+    assert settings["rc"] == "cbr"
+    assert settings["bitrate"] == settings["maxbitrate"] == 3_000_000
+    assert (settings["gop"], settings["idrperiod"], settings["bf"]) == (24, 24, 0)
+    assert settings["tuning_info"] == "ultra_low_latency"
+    settings = encoder_settings(Picture(1280, 720, Fraction(25)), VideoOptions())
+    assert (settings["rc"], settings["bitrate"], settings["maxbitrate"]) == ("vbr", 2_304_000, 3_456_000)
+
+
+def test_an_idr_slice_is_found_wherever_it_is() -> None:
+    assert has_idr(b"\0\0\0\1\x67abc\0\0\1\x68x\0\0\1\x65slice")
+    assert not has_idr(b"\0\0\0\1\x41slice\0\0\1")
+    assert not has_idr(b"")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [(("vp9",), "expected one of auto"), (("x264", 10), "out of range"), (("x264", None, True), "needs a bit rate")],
+)
+def test_options_that_make_no_sense(values: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InvalidArgument, match=message):
+        VideoOptions(*values)
