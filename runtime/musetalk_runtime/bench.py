@@ -8,7 +8,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.session import Session
-from musetalk_runtime.synthetic import FACE_BOX, write_face_video, write_voice
+from musetalk_runtime.synthetic import SIDE, write_face_video, write_voice
 from musetalk_runtime.timings import memory_mb
 
 AVATAR_FRAMES = 25
@@ -20,16 +20,18 @@ NOT_MEASURED = [
 ]
 
 
-def bench(bundle: Bundle, avatar: Avatar | None, seconds: float, fps: str) -> dict[str, Any]:
+def bench(
+    bundle: Bundle, avatar: Avatar | None, seconds: float, fps: str, size: tuple[int, int] = (SIDE, SIDE)
+) -> dict[str, Any]:
     """Stream `seconds` of synthetic speech twice, first one second to warm up, and report on the second run.
 
-    Without an `avatar` a drawn one of 512x512 is made. ``memory_mb`` maps seconds of the stream to the
+    Without an `avatar` a drawn one of `size` (width, height) is made. ``memory_mb`` maps seconds of the stream to the
     resident size then.
     """
     with tempfile.TemporaryDirectory(prefix="musetalk-edge-") as folder:
         work = Path(folder)
         if avatar is None:
-            avatar = _drawn_avatar(bundle.path, work)
+            avatar = _drawn_avatar(bundle.path, work, size)
         write_voice(work / "warm-up.wav", 1.0)
         write_voice(work / "voice.wav", seconds)
         _run(bundle, avatar, work / "warm-up.wav", fps, 1.0)
@@ -49,8 +51,8 @@ def _run(bundle: Bundle, avatar: Avatar, audio: Path, fps: str, seconds: float) 
         return {**session.report(), "bytes": size, "memory_mb": memory}
 
 
-def _drawn_avatar(bundle: Path, work: Path) -> Avatar:
-    write_face_video(work / "face.mp4", AVATAR_FRAMES)
+def _drawn_avatar(bundle: Path, work: Path, size: tuple[int, int]) -> Avatar:
+    box = write_face_video(work / "face.mp4", AVATAR_FRAMES, *size)
     with Bundle.open(bundle) as encoder:
-        prepare_avatar(work / "face.mp4", encoder, work / "avatar", PrepareOptions(face_box=FACE_BOX))
+        prepare_avatar(work / "face.mp4", encoder, work / "avatar", PrepareOptions(face_box=box))
     return Avatar.open(work / "avatar")

@@ -12,21 +12,28 @@ from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.model import SAMPLE_RATE
 
 FPS = 25
-FACE_BOX: Box = (164, 150, 348, 400)  # in a drawing of 512x512
-SIDE = 512
+SIDE = 512  # of the drawing, in the middle of its picture
+FACE_BOX: Box = (164, 150, 348, 400)  # in the drawing
 SHIFT = 4  # fraction bits of the drawing's coordinates
 
 SKIN, SHADE, HAIR, LIPS, SHIRT = (226, 178, 148), (205, 152, 124), (74, 50, 38), (178, 84, 84), (56, 88, 120)
 
 
-def write_face_video(file: Path, frames: int) -> None:
-    """Write `frames` frames of the drawn face, swaying a little, 512x512 at 25 fps, as H.264."""
+def write_face_video(file: Path, frames: int, width: int = SIDE, height: int = SIDE) -> Box:
+    """Write `frames` frames of the drawn face, swaying a little, at 25 fps, as H.264; gives the box of the face.
+
+    `width` and `height` are even and at least 512.
+    """
+    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    margins = (top, height - SIDE - top, left, width - SIDE - left)
     with av.open(str(file), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "14", "preset": "fast"})
-        stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for k in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(draw_face(k / FPS), format="rgb24")))
+            picture = cv2.copyMakeBorder(draw_face(k / FPS), *margins, cv2.BORDER_REPLICATE)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode(None))
+    return FACE_BOX[0] + left, FACE_BOX[1] + top, FACE_BOX[2] + left, FACE_BOX[3] + top
 
 
 def draw_face(t: float) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,62 @@
+"""The chain against the walkthrough's way of doing the same work, on the same GPU, in one run.
+
+    scripts/bench_reference.py CHECKPOINT BUNDLE [--reference-python PYTHON] [-o benchmarks]
+
+CHECKPOINT is a diffusers tree, BUNDLE the engines built from it on this GPU. The reference runs first, then
+`musetalk-edge bench`, both at 1280x720 in batches of four. Prints both and the ratios, and saves them as
+benchmarks/<GPU>.json.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHAIN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
+NOT_MEASURED = [
+    "reading audio and hearing it, in the reference",
+    "muxing and sound, in the reference",
+    "NVENC: both encode with libx264 on the CPU",
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--reference-python", default=sys.executable, help="a command that runs a Python with torch")
+    parser.add_argument("--ways", default="eager,graph,compile", help="of the reference")
+    parser.add_argument("--seconds", default="20")
+    parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks"))
+    args = parser.parse_args()
+    script = Path(__file__).with_name("reference_chain.py")
+    reference = run([*shlex.split(args.reference_python), str(script), args.checkpoint, "--ways", args.ways])
+    options = ["--seconds", args.seconds, "--size", "1280x720"]
+    chain = run([sys.executable, "-c", CHAIN, "bench", "-b", str(args.bundle), *options])
+    ways = args.ways.split(",")
+    result = {
+        "device": reference["gpu"],
+        "built_on": json.loads((args.bundle / "manifest.json").read_text())["built_on"],
+        "reference": reference,
+        "chain": chain,
+        "chain_over_reference": {way: round(chain["fps"] / reference[way]["fps"], 3) for way in ways},
+        "not_measured": NOT_MEASURED,
+    }
+    name = re.sub(r"[^A-Za-z0-9]+", "-", reference["gpu"]).strip("-")
+    args.output.mkdir(exist_ok=True)
+    (args.output / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def run(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    report: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return report
+
+
+if __name__ == "__main__":
+    main()
