@@ -35,6 +35,9 @@ class Renderer(Protocol):
 class Engines(Protocol):
     """The models of a bundle, ready to run; loaded when first used."""
 
+    def check(self) -> None:
+        """Raise MachineError unless the engines can run on this machine."""
+
     def encode_images(self, images: Floats) -> Floats:
         """VAE latents ``[N, C, S, S]``, times the scaling factor, of RGB `images` ``[N, 3, I, I]`` in [0, 1]."""
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.cpu.onnx_session import OnnxSession
+from musetalk_runtime.cpu.onnx_session import OnnxSession, import_onnxruntime
 from musetalk_runtime.cpu.renderer import CpuRenderer
 from musetalk_runtime.timings import Timings
 
@@ -20,6 +20,9 @@ class OnnxEngines:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+
+    def check(self) -> None:
+        import_onnxruntime()
 
     def encode_images(self, images: Floats) -> Floats:
         latents: Floats = self._vae_encoder.run("latents", images=images)

@@ -17,10 +17,7 @@ class OnnxSession:
     """
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
-        try:
-            import onnxruntime as ort
-        except ImportError:
-            raise MachineError("onnxruntime is not installed: pip install 'musetalk-edge[cpu]'") from None
+        ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
@@ -34,3 +31,12 @@ class OnnxSession:
     def run(self, output: str, **inputs: npt.NDArray[Any]) -> Any:
         """The array of one named output."""
         return self._session.run([output], inputs)[0]
+
+
+def import_onnxruntime() -> Any:
+    """The module; raises MachineError where it is not installed."""
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MachineError("onnxruntime is not installed: pip install 'musetalk-edge[cpu]'") from None
+    return onnxruntime
