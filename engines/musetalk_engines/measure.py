@@ -27,7 +27,7 @@ def generator_ms(modelset: ModelSet, folder: Path, batch_sizes: Sequence[int]) -
         shape = (size, *latents.shape[1:]), (size, *tokens.shape[1:])
         return session.run("faces", latents=np.resize(latents, shape[0]), tokens=np.resize(tokens, shape[1]))
 
-    return {size: _median_ms(lambda size=size: run(size)) for size in batch_sizes}  # type: ignore[misc]
+    return {size: median_ms(lambda size=size: run(size)) for size in batch_sizes}  # type: ignore[misc]
 
 
 def live_context(modelset: ModelSet, folder: Path) -> tuple[float, dict[float, float]]:
@@ -40,13 +40,14 @@ def live_context(modelset: ModelSet, folder: Path) -> tuple[float, dict[float, f
     measured: dict[float, float] = {}
     for seconds in (context for context in LIVE_CONTEXTS if context <= spec.audio_seconds):
         mel = np.zeros((1, spec.mel_bins, round(seconds * SAMPLE_RATE / HOP)), np.float32)
-        measured[seconds] = _median_ms(lambda mel=mel: session.run("states", mel=mel))  # type: ignore[misc]
+        measured[seconds] = median_ms(lambda mel=mel: session.run("states", mel=mel))  # type: ignore[misc]
         if measured[seconds] <= LIVE_SHARE_MS:
             break
     return min(measured), measured
 
 
-def _median_ms(run: Callable[[], Any]) -> float:
+def median_ms(run: Callable[[], Any]) -> float:
+    """Median milliseconds that `run` takes, the first time apart."""
     run()
     times: list[float] = []
     while len(times) < 3 or sum(times) < SECONDS:

@@ -12,6 +12,7 @@ from musetalk_runtime.model import ModelSpec
 
 BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
 FACE_MODEL = "face_detector.onnx"
+BACKENDS = ("onnxruntime", "tensorrt")
 
 
 class Bundle(Closable):
@@ -36,7 +37,7 @@ class Bundle(Closable):
         """Open the bundle in the folder `path`; raises InputNotFound, InvalidFolder or MachineError."""
         path = Path(path)
         manifest = read_folder(path, BUNDLE_KIND, BUNDLE_SCHEMA)
-        if manifest.get("backend") != "onnxruntime":
+        if manifest.get("backend") not in BACKENDS:
             raise InvalidFolder(f"{path}: backend {manifest.get('backend')!r} is unknown to this version")
         return cls(path, manifest)
 
@@ -48,7 +49,11 @@ class Bundle(Closable):
 
     @cached_property
     def engines(self) -> Engines:
-        """What runs the models: ONNX Runtime, or TensorRT. Raises MachineError where it is not installed."""
+        """What runs the models: ONNX Runtime, or TensorRT, which is looked for when the engines are first used."""
+        if self.manifest["backend"] == "tensorrt":
+            from musetalk_runtime.gpu.engines import TensorRtEngines
+
+            return TensorRtEngines(self.path, self.manifest)
         from musetalk_runtime.cpu.engines import OnnxEngines
 
         return OnnxEngines(self.path)

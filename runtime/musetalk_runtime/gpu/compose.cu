@@ -98,11 +98,13 @@ __device__ void compose_quad(const Item& item, const T* face, int size, int widt
 }
 
 __device__ inline void copy_strip(const Item& item, int at, int count) {
-    if (count == STRIP && at % STRIP == 0) {
-        *(uint4*)(item.output + at) = *(const uint4*)(item.frame + at);
+    const unsigned char* from = item.frame + at;
+    unsigned char* to = item.output + at;
+    if (count == STRIP && ((unsigned long long)from | (unsigned long long)to) % STRIP == 0) {
+        *(uint4*)to = *(const uint4*)from;
         return;
     }
-    for (int byte = 0; byte < count; ++byte) item.output[at + byte] = item.frame[at + byte];
+    for (int byte = 0; byte < count; ++byte) to[byte] = from[byte];
 }
 
 // Grid: strips of two rows by STRIP pixels in x, items in y.
@@ -131,7 +133,7 @@ __device__ inline void store(float* to, unsigned short half) { *to = to_float(ha
 template <typename T>
 __device__ void gather(const Item* items, T* latents, T* tokens, int latent_count, int token_count) {
     const Item item = items[blockIdx.y];
-    if (item.face < 0) return;
+    if (!item.output || item.face < 0) return;
     int start = blockIdx.x * blockDim.x + threadIdx.x, step = gridDim.x * blockDim.x;
     for (int at = start; at < latent_count; at += step) {
         store(latents + (long long)item.face * latent_count + at, item.latents[at]);

@@ -30,7 +30,7 @@ class Nvenc:
             self._encoder = self._codec.CreateEncoder(picture.width, picture.height, "NV12", True, **settings)
             parameters = bytes(self._encoder.GetSequenceParams())
         except Exception as error:  # its exceptions share no base but Exception
-            raise MachineError(f"NVENC cannot be used: {_first_line(error)}") from error
+            raise MachineError(f"NVENC cannot be used: {_in_one_line(error)}") from error
         # PyAV gives a stream for packets from elsewhere its decoder's parameters from another stream only: from one
         # that holds nothing else, not even a picture to tell the size.
         with av.open(io.BytesIO(parameters), format="h264") as template:
@@ -99,8 +99,9 @@ def _import() -> Any:
     except ModuleNotFoundError:
         raise MachineError(f"NVENC needs {PACKAGE}: pip install 'musetalk-edge[nvenc]'") from None
     except Exception as error:  # the import itself looks for the driver's library
-        raise MachineError(f"NVENC cannot be used: {_first_line(error)}") from error
+        raise MachineError(f"NVENC cannot be used: {_in_one_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _in_one_line(error: Exception) -> str:
+    """The library's messages have several lines, of which the first says little and the last names its source."""
+    return " ".join(str(error).partition("\nat ")[0].split())[:200] or type(error).__name__

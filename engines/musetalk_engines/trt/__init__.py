@@ -1,0 +1,1 @@
+"""The TensorRT backend: one plan a graph, certified on the GPU it was built on."""

@@ -1,0 +1,101 @@
+"""One ONNX graph to one TensorRT plan."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import tensorrt as trt
+
+from musetalk_engines.trt.dialect import Wanted, dialect
+from musetalk_engines.trt.log import Log
+from musetalk_engines.trt.options import BuildOptions
+from musetalk_engines.trt.patience import patiently
+from musetalk_engines.trt.profiles import Profile
+from musetalk_engines.trt.timing_cache import TimingCache
+from musetalk_runtime.errors import InvalidFolder, MachineError
+from musetalk_runtime.gpu.device import open_device
+
+
+def build_engine(
+    source: Path,
+    target: Path,
+    profiles: Sequence[Profile],
+    variant: str,
+    options: BuildOptions,
+    cache: TimingCache,
+    progress: Callable[[str], None],
+) -> None:
+    """Write the plan of the ONNX file `source` for the shapes of `profiles`, in one engine, to `target`.
+
+    Inputs and outputs have the precision of `options` and lie in memory row by row. Raises InvalidFolder if TensorRT
+    cannot parse the graph, MachineError if it cannot build it; then nothing is written.
+    """
+    name, version = target.stem, dialect(trt.__version__)
+    log = Log(progress, verbose=options.verbose)
+    builder = trt.Builder(log)
+    network = builder.create_network(version.network_flags())
+    parser = trt.OnnxParser(network, log)
+    _parse(parser, source)
+    config = builder.create_builder_config()
+    _configure(config, options)
+    touched = version.constrain(network, config, Wanted(options.precision, variant, source))
+    _set_formats(network)
+    for shapes in profiles:
+        config.add_optimization_profile(_profile(builder, shapes))
+    _load_cache(config, cache, progress)
+    watched = version.watch(config, lambda text: progress(f"{name}: {text}"))
+    progress(f"building {name}: {variant}, {network.num_layers} layers, {touched} constrained")
+    plan = patiently(
+        partial(_build, builder, network, config, parser, log),
+        lambda seconds: None if watched else progress(f"building {name}: {seconds:.0f} s"),
+    )
+    if plan is None:
+        raise MachineError(f"TensorRT {trt.__version__} cannot build {name} ({variant}): {log.last_error}")
+    cache.write(memoryview(config.get_timing_cache().serialize()))
+    target.write_bytes(memoryview(plan))
+
+
+def _build(builder: Any, network: Any, config: Any, *_kept: Any) -> Any:
+    """The serialised plan or None. `_kept` must live as long as this runs: the parser, for one, owns the weights."""
+    open_device()  # TensorRT needs a current context in every thread that calls it
+    return builder.build_serialized_network(network, config)
+
+
+def _parse(parser: Any, source: Path) -> None:
+    """By path, so that the weights beside the file are found."""
+    if not parser.parse_from_file(str(source)):
+        errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+        raise InvalidFolder(f"{source}: TensorRT {trt.__version__} cannot parse it: {'; '.join(errors)}")
+
+
+def _configure(config: Any, options: BuildOptions) -> None:
+    config.builder_optimization_level = options.level
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if options.max_memory:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.max_memory << 20)
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)  # it is code; runtimes are told to load none
+
+
+def _set_formats(network: Any) -> None:
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    tensors += [network.get_output(index) for index in range(network.num_outputs)]
+    for tensor in tensors:
+        tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
+
+
+def _profile(builder: Any, shapes: Profile) -> Any:
+    profile = builder.create_optimization_profile()
+    for name, shape in shapes.items():
+        profile.set_shape(name, shape, shape, shape)
+    return profile
+
+
+def _load_cache(config: Any, store: TimingCache, progress: Callable[[str], None]) -> None:
+    content = store.read()
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        progress("the timing cache is of another GPU or TensorRT, or damaged: measuring anew")
+        config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)

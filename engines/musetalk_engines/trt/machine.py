@@ -1,0 +1,48 @@
+"""The GPU that plans are built on."""
+
+import platform
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from musetalk_runtime.errors import MachineError
+
+if TYPE_CHECKING:
+    from musetalk_runtime.gpu.device import GpuFacts
+    from musetalk_runtime.gpu.plan import Plan
+
+
+def require_gpu() -> "GpuFacts":
+    """What is there; raises MachineError, saying what is missing, unless it is a GPU and TensorRT."""
+    needs = (
+        "--backend tensorrt needs an NVIDIA GPU, its driver, and tensorrt 8.6, 10 or 11 with cuda-core (pip install "
+        "'musetalk-edge[gpu]'); --backend onnxruntime builds for the CPU"
+    )
+    try:
+        from musetalk_runtime.gpu.device import gpu_facts
+
+        facts = gpu_facts()
+    except (MachineError, ImportError) as error:
+        raise MachineError(f"{needs}: {error}") from error
+    if find_spec("tensorrt") is None:  # the lean runtime cannot build
+        raise MachineError(f"{needs}: {facts.name} is here, tensorrt is not")
+    return facts
+
+
+def describe(facts: "GpuFacts") -> dict[str, Any]:
+    """What a plan is tied to, as a bundle's manifest says it under ``built_on``."""
+    return {
+        "gpu": facts.name,
+        "compute_capability": facts.compute_capability,
+        "driver": facts.driver,
+        "tensorrt": facts.tensorrt,
+        "os": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def load_plan(file: Path) -> "Plan":
+    """`file`, ready to run on the first GPU."""
+    from musetalk_runtime.gpu.device import open_device
+    from musetalk_runtime.gpu.plan import Plan
+
+    return Plan.load(file, open_device())

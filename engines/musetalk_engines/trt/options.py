@@ -1,0 +1,24 @@
+"""What a user asks of a TensorRT build."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How the plans of one bundle are built.
+
+    ``precision``, ``fp16`` or ``fp32``, is that of the arithmetic and of the plans' inputs and outputs. ``level`` is
+    TensorRT's optimisation level, 0 to 5. ``max_memory`` bounds its workspace, in MiB; None leaves it TensorRT's own
+    bound, the GPU's memory. ``version_compatible`` plans run on later TensorRT versions too, by a lean runtime that
+    is installed beside them: none is packed, for a plan that carries code would have to be trusted with it.
+    ``timing_cache`` is a file of an earlier build to start from. ``verbose`` passes on all that TensorRT says.
+    """
+
+    batch_sizes: tuple[int, ...] = (1, 4)
+    precision: str = "fp16"
+    level: int = 3
+    max_memory: int | None = None
+    version_compatible: bool = False
+    timing_cache: Path | None = None
+    verbose: bool = False

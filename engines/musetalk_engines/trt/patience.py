@@ -1,0 +1,35 @@
+"""Waiting for native code that takes minutes and hears no signal."""
+
+import time
+from collections.abc import Callable
+from threading import Thread
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def patiently(work: Callable[[], Result], tick: Callable[[float], None], interval: float = 15.0) -> Result:
+    """The result of `work`, run in a thread of its own; `tick` gets the seconds gone by, every `interval` of them.
+
+    Ctrl-C and SIGTERM come through at once and leave the thread to end with the process.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    start = time.monotonic()
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    while True:
+        thread.join(interval)
+        if not thread.is_alive():
+            break
+        tick(time.monotonic() - start)
+    if errors:
+        raise errors[0]
+    return results[0]

@@ -1,0 +1,52 @@
+"""The ONNX file that a variant is parsed from."""
+
+from pathlib import Path
+
+import onnx
+
+from musetalk_engines.modelset import ModelSet
+from musetalk_engines.trt.graph import attention_to_float, save_graph, to_float
+from musetalk_engines.trt.variant import FLOAT, GUARDED
+from musetalk_runtime.errors import InvalidArgument
+
+
+def check_precision(models: ModelSet, precision: str, *, strongly_typed: bool) -> None:
+    """Raise InvalidArgument where an FP16 plan cannot be made of `models`.
+
+    TensorRT 10 and 11 type strongly, here on both: what is FP16 and what is not was decided and checked when the
+    model set was exported, and an fp32 graph gives an FP32 plan, which nobody should get without asking.
+    """
+    if strongly_typed and precision == "fp16" and models.precision != "fp16":
+        raise InvalidArgument(
+            f"{models.path} is {models.precision}, and TensorRT 10 and later build what the graph says: export it with "
+            "--fp16, or pass --precision fp32"
+        )
+
+
+def write_source(
+    models: ModelSet, graph: str, folder: Path, *, precision: str, variant: str, strongly_typed: bool
+) -> Path:
+    """The model set's own file where it will do, else one written to `folder`, with the weights beside it.
+
+    TensorRT 8.6 always gets FP32 types, and decides about FP16 itself.
+    """
+    file = models.graph(graph)
+    if models.precision == "fp32":
+        return file
+    if strongly_typed and precision == "fp16" and variant not in {GUARDED, FLOAT}:
+        return file
+    model = onnx.load(file)
+    if strongly_typed and variant == GUARDED:
+        attention_to_float(model)
+    else:
+        to_float(model, half_io=strongly_typed and precision == "fp16")
+    target = folder / f"{graph}.source.onnx"
+    save_graph(model, target)
+    return target
+
+
+def discard_source(file: Path, folder: Path) -> None:
+    """Delete what `write_source` wrote to `folder`; a model set's own file lies elsewhere, and stays."""
+    if file.parent == folder:
+        file.unlink()
+        file.with_name(f"{file.name}.data").unlink(missing_ok=True)

@@ -1,0 +1,116 @@
+"""Where plans lie from when they are certified until their bundle is whole."""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from musetalk_engines.trt.certify import Certified
+from musetalk_engines.trt.profiles import Profile
+from musetalk_runtime.errors import InvalidArgument
+
+WORK_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A certified plan: ``ms`` a run by profile, as host arrays in and out."""
+
+    graph: str
+    file: str
+    profiles: list[Profile]
+    variant: str
+    certified: list[Certified]
+    ms: list[float]
+    build_seconds: float
+    bytes: int
+    sha256: str
+
+    def to_json(self) -> dict[str, Any]:
+        """For the manifest, where it stands under its graph's name beside the hashes of all files."""
+        return {name: value for name, value in asdict(self).items() if name not in {"graph", "sha256"}}
+
+
+class WorkFolder:
+    """Plans and their records, ``<graph>.plan`` and ``<graph>.json``, in a hidden folder beside the bundle to be.
+
+    A record holds the key of its plan: a hash of everything that the plan comes from. What has another key is deleted.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.path = output.absolute().parent / f".{output.name}.work"
+
+    def __enter__(self) -> "WorkFolder":
+        """Make the folder if need be and lock it; raises InvalidArgument while another build is at work in it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise InvalidArgument(f"{self.output} is being built by another process: wait for it") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Unlock it; it goes, too, if nothing in it is worth keeping."""
+        if not any(self.path.glob("*.json")):
+            self.remove()
+        self._lock.close()
+
+    def plan(self, graph: str) -> Path:
+        return self.path / f"{graph}.plan"
+
+    def engine(self, graph: str, ingredients: Mapping[str, Any], build: Callable[[], Engine]) -> tuple[Engine, bool]:
+        """The engine that an earlier run certified, or else what `build` gives, kept; and whether it was kept."""
+        key = work_key(ingredients)
+        kept = self._kept(graph, key)
+        if kept:
+            return kept, True
+        self.plan(graph).unlink(missing_ok=True)
+        self._record(graph).unlink(missing_ok=True)
+        engine = build()
+        partial = self.path / f".{graph}.json.partial"
+        partial.write_text(json.dumps({"key": key, "engine": asdict(engine)}), encoding="utf-8")
+        partial.replace(self._record(graph))
+        return engine, False
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _record(self, graph: str) -> Path:
+        return self.path / f"{graph}.json"
+
+    def _kept(self, graph: str, key: str) -> Engine | None:
+        try:
+            record = json.loads(self._record(graph).read_text(encoding="utf-8"))
+            fields = record["engine"]
+            rows = [Certified(**row) for row in fields.pop("certified")]
+            profiles = [{name: tuple(shape) for name, shape in shapes.items()} for shapes in fields.pop("profiles")]
+            engine = Engine(**fields, certified=rows, profiles=profiles)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None  # none, or of another version
+        if record["key"] != key or not self.plan(graph).is_file() or sha256(self.plan(graph)) != engine.sha256:
+            return None
+        return engine
+
+
+def work_key(ingredients: Mapping[str, Any]) -> str:
+    """A hash of `ingredients`, which are JSON."""
+    text = json.dumps({"schema": WORK_SCHEMA, **ingredients}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""A bundle's engines on TensorRT."""
+
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.folder import Manifest
+from musetalk_runtime.gpu.device import gpu_facts, open_device
+from musetalk_runtime.gpu.kernels import Kernels
+from musetalk_runtime.gpu.plan import Plan
+from musetalk_runtime.gpu.renderer import GpuOptions, GpuRenderer
+from musetalk_runtime.gpu.stale import check_built_here
+from musetalk_runtime.gpu.stock import AvatarStock, ChainStock
+from musetalk_runtime.timings import Timings
+
+Floats = npt.NDArray[np.float32]
+
+CUBIN = "compose.cubin"
+DEFAULT = GpuOptions()
+
+
+class TensorRtEngines:
+    """The plans in a bundle's folder, each loaded when it is first used. See ``Engines``. Safe to share.
+
+    ``options`` says how renderers made from now on work, and may be replaced. The first use raises MachineError unless
+    the bundle was built on this machine. What renderers need is kept for the next one, until `close`.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, options: GpuOptions = DEFAULT) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self.options = options
+        self._plans: dict[str, Plan] = {}
+        self._lock = threading.RLock()
+
+    def check(self) -> None:
+        with self._lock:
+            self._device.set_current()
+            Kernels(self._folder / CUBIN)
+
+    def encode_images(self, images: Floats) -> Floats:
+        plan = self._plan("vae_encoder")
+        profiles = {shapes["images"][0]: number for number, shapes in enumerate(plan.profiles)}
+        parts: list[Floats] = []
+        while sum(map(len, parts)) < len(images):
+            rest = images[sum(map(len, parts)) :]
+            size = min((size for size in profiles if size >= len(rest)), default=max(profiles))
+            padded = np.resize(rest[:size], (size, *images.shape[1:]))
+            latents = plan.run(profiles[size], {"images": padded})["latents"]
+            parts.append(latents[: len(rest)].astype(np.float32))
+        return np.concatenate(parts)
+
+    def encode_audio(self, mel: Floats) -> Floats:
+        plan = self._plan("audio_encoder")
+        lengths = {shapes["mel"][2]: number for number, shapes in enumerate(plan.profiles)}
+        if mel.shape[1] not in lengths:
+            raise InvalidArgument(
+                f"{mel.shape[1]} mel frames (of 10 ms), the bundle's audio encoder takes "
+                f"{' or '.join(map(str, sorted(lengths)))}: run build-engines for this length"
+            )
+        states: Floats = plan.run(lengths[mel.shape[1]], {"mel": mel[None]})["states"][0].astype(np.float32)
+        return states
+
+    def renderer(self, avatar: Avatar, fps: Fraction, timings: Timings) -> GpuRenderer:
+        with self._lock:
+            self._device.set_current()
+            lent = self._avatars.borrow(avatar)
+            undo: list[Callable[[], None]] = [lambda: self._avatars.give_back(lent)]
+            options = self.options
+            try:
+                unet, decoder = self._plan("unet"), self._plan("vae_decoder")
+                frame = avatar.width, avatar.height
+                chain = self._chains.borrow(unet, decoder, self._kernels, frame, options.cuda_graph)
+                undo.append(lambda: self._chains.give_back(chain))
+                return GpuRenderer(chain, lent, fps, timings, options, self._device, lambda: self._give_back(undo))
+            except BaseException:
+                self._give_back(undo)
+                raise
+
+    def close(self) -> None:
+        """See ``Engines.close``; renderers must be closed before."""
+        with self._lock:
+            for name in ("_chains", "_avatars"):
+                if name in self.__dict__:
+                    self.__dict__.pop(name).close()
+            for plan in self._plans.values():
+                plan.close()
+            self._plans.clear()
+            for name in ("_kernels", "_device"):
+                self.__dict__.pop(name, None)
+
+    def _plan(self, graph: str) -> Plan:
+        with self._lock:
+            if graph not in self._plans:
+                file = self._manifest.get("engines", {}).get(graph, {}).get("file", f"{graph}.plan")
+                self._plans[graph] = Plan.load(self._folder / file, self._device)
+            return self._plans[graph]
+
+    def _give_back(self, undo: list[Callable[[], None]]) -> None:
+        with self._lock:
+            while undo:
+                undo.pop()()
+
+    @cached_property
+    def _device(self) -> Any:
+        check_built_here(self._folder, self._manifest.get("built_on"), gpu_facts())
+        return open_device()
+
+    @cached_property
+    def _kernels(self) -> Kernels:
+        return Kernels(self._folder / CUBIN)
+
+    @cached_property
+    def _avatars(self) -> AvatarStock:
+        return AvatarStock(self._device)
+
+    @cached_property
+    def _chains(self) -> ChainStock:
+        return ChainStock(self._device)

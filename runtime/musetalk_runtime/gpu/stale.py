@@ -1,0 +1,29 @@
+"""Whether a bundle was built on this machine."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime.errors import InvalidFolder, MachineError
+from musetalk_runtime.gpu.device import GpuFacts
+
+COMPARED = {"gpu": "GPU", "compute_capability": "compute capability", "driver": "driver", "tensorrt": "TensorRT"}
+
+
+def check_built_here(path: Path, built_on: Any, facts: GpuFacts) -> None:
+    """Raise MachineError unless the bundle at `path`, whose manifest says `built_on`, fits this machine.
+
+    Plans are valid for one GPU and TensorRT, and were certified with one driver.
+    """
+    if not isinstance(built_on, dict) or not COMPARED.keys() <= built_on.keys():
+        raise InvalidFolder(f"{path}: its manifest does not say in 'built_on' on which {', '.join(COMPARED.values())}")
+    here = {**asdict(facts), "gpu": facts.name}
+    if facts.tensorrt is None:
+        raise MachineError(f"{path}: it needs TensorRT {built_on['tensorrt']}, which is not installed: pip install it")
+    differing = [name for name in COMPARED if built_on[name] != here[name]]
+    if differing:
+        built = ", ".join(f"{COMPARED[name]} {built_on[name]}" for name in differing)
+        found = ", ".join(f"{COMPARED[name]} {here[name]}" for name in differing)
+        raise MachineError(
+            f"{path}: built for {built}, this machine has {found}: run 'build-engines MODELSET -o {path}' here"
+        )

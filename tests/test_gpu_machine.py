@@ -1,0 +1,157 @@
+"""What is asked of the machine: TensorRT's names, a bundle built here, a GPU."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock, Mock, NonCallableMock
+
+import numpy as np
+import pytest
+
+from musetalk_runtime.cli.main import main
+from musetalk_runtime.errors import InvalidFolder, MachineError
+from musetalk_runtime.gpu import tensorrt_api
+from musetalk_runtime.gpu.device import GpuFacts
+from musetalk_runtime.gpu.stale import check_built_here
+
+LISTINGS = sorted((Path(__file__).parent / "data" / "tensorrt_api").glob("*.txt"))
+FACTS = GpuFacts("NVIDIA GB10", "12.1", "580.95.05", 128_000, "10.14.1")
+BUILT_ON = {"gpu": "NVIDIA GB10", "compute_capability": "12.1", "driver": "580.95.05", "tensorrt": "10.14.1"}
+
+
+def with_names(listing: Path, kind: str) -> Any:
+    """An object that has the attributes the listing gives `kind`, and no others."""
+    names = [line.split(".")[1] for line in listing.read_text().splitlines() if line.startswith(f"{kind}.")]
+    assert len(names) > 1
+    return NonCallableMock(spec_set=names)
+
+
+def fake_tensorrt(listing: Path, engine: Any) -> Any:
+    runtime = with_names(listing, "Runtime")
+    runtime.deserialize_cuda_engine.return_value = engine
+    top = {line.split(".")[0] for line in listing.read_text().splitlines()}
+    strategy = "ExecutionContextAllocationStrategy"
+    assert {"ILogger", "Runtime"} <= top
+    module = SimpleNamespace(ILogger=type("ILogger", (), {}), Runtime=Mock(return_value=runtime), __version__="0")
+    if strategy in top:
+        module.ExecutionContextAllocationStrategy = with_names(listing, strategy)
+    return module
+
+
+@pytest.mark.parametrize("listing", LISTINGS, ids=lambda path: path.stem)
+def test_only_names_that_this_tensorrt_has_are_used(
+    listing: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine, context = with_names(listing, "ICudaEngine"), with_names(listing, "IExecutionContext")
+    engine.num_io_tensors, engine.num_optimization_profiles = 2, 1
+    engine.get_tensor_name.side_effect = ["latents", "images"]
+    engine.get_tensor_mode.side_effect = [SimpleNamespace(name="INPUT"), SimpleNamespace(name="OUTPUT")]
+    engine.get_tensor_dtype.return_value = SimpleNamespace(name="HALF")
+    engine.get_tensor_shape.return_value = (-1, 4)
+    engine.get_tensor_profile_shape.return_value = [(1, 4), (2, 4), (2, 4)]
+    for name in ("get_device_memory_size_for_profile_v2", "device_memory_size"):
+        if hasattr(engine, name):
+            setattr(engine, name, Mock(return_value=512) if "profile" in name else 512)
+    for name in ("create_execution_context", "create_execution_context_without_device_memory"):
+        if hasattr(engine, name):
+            getattr(engine, name).return_value = context
+    context.get_tensor_shape.return_value = (2, 4)
+    monkeypatch.setattr(tensorrt_api, "_module", lambda: fake_tensorrt(listing, engine))
+    (tmp_path / "a.plan").write_bytes(b"plan")
+
+    opened = tensorrt_api.Engine(tmp_path / "a.plan")
+    assert (opened.inputs, opened.outputs, opened.profiles) == (["latents"], ["images"], 1)
+    assert (opened.dtype("images"), opened.largest_shape("latents", 0)) == (np.float16, (2, 4))
+    assert opened.memory_size(0) == 512
+    made = opened.context(0, 7)
+    made.set_memory(4096, 512)
+    made.set_shape("latents", (2, 4))
+    made.set_address("latents", 8192)
+    made.enqueue(7)
+    assert made.shape("images") == (2, 4)
+    context.execute_async_v3.return_value = False
+    with pytest.raises(MachineError, match="TensorRT refuses to run: it does not say why"):
+        made.enqueue(7)
+    made.close()
+    opened.close()
+
+
+def test_a_plan_that_tensorrt_refuses_is_an_error_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(_: Any) -> None:
+        logger = module.Runtime.call_args.args[0]
+        logger.log(SimpleNamespace(name="WARNING"), "mind the gap")
+        logger.log(SimpleNamespace(name="ERROR"), "1: [stdArchiveReader]\n Version tag does not match")
+
+    module = fake_tensorrt(LISTINGS[-1], None)
+    module.Runtime.return_value.deserialize_cuda_engine = refuse
+    monkeypatch.setattr(tensorrt_api, "_module", lambda: module)
+    (tmp_path / "a.plan").write_bytes(b"plan")
+    with pytest.raises(MachineError, match=r"a\.plan: TensorRT 0 does not load it: 1: .* Version tag does not match"):
+        tensorrt_api.Engine(tmp_path / "a.plan")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"gpu": "NVIDIA H200"}, "built for GPU NVIDIA H200, this machine has GPU NVIDIA GB10"),
+        ({"driver": "570.1"}, "built for driver 570.1, this machine has driver 580.95.05"),
+        ({"tensorrt": "8.6.0", "compute_capability": "9.0"}, "capability 12.1, TensorRT 10.14.1"),
+    ],
+)
+def test_a_bundle_from_elsewhere_says_what_differs_and_what_to_run(change: dict[str, str], says: str) -> None:
+    with pytest.raises(MachineError, match="run 'build-engines MODELSET -o b' here") as caught:
+        check_built_here(Path("b"), {**BUILT_ON, **change}, FACTS)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_built_here_is_taken_and_one_that_does_not_say_is_not() -> None:
+    check_built_here(Path("b"), {**BUILT_ON, "os": "Linux"}, FACTS)
+    with pytest.raises(InvalidFolder, match="built_on"):
+        check_built_here(Path("b"), {"gpu": "NVIDIA GB10"}, FACTS)
+    with pytest.raises(MachineError, match=r"needs TensorRT 10\.14\.1, which is not installed"):
+        check_built_here(Path("b"), BUILT_ON, GpuFacts("NVIDIA GB10", "12.1", "580.95.05", 128_000, None))
+
+
+def test_a_bundle_of_plans_without_its_gpu_exits_3_in_one_line(
+    bundle: Path, avatar: Path, speech: Callable[[float], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in bundle.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"backend": "onnxruntime"', '"backend": "tensorrt"'))
+    arguments = ["stream", "-b", tmp_path, "-a", avatar, "--audio", speech(2.0), "-o", tmp_path / "out.mp4"]
+    assert main([str(argument) for argument in arguments]) in (2, 3)  # 2: there is a GPU, and no 'built_on'
+    error = capsys.readouterr().err
+    assert "NVIDIA GPU" in error or "built_on" in error
+    assert error.count("\n") == 1
+
+
+def test_the_gpu_modules_are_there_without_cuda_and_tensorrt() -> None:
+    code = (
+        "import sys, musetalk_runtime.gpu.engines, musetalk_runtime.gpu.device_frame; "
+        "print([m for m in ('cuda', 'tensorrt', 'tensorrt_lean') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_cuda_error_has_its_name_and_a_lack_of_memory_advice(monkeypatch: pytest.MonkeyPatch) -> None:
+    from musetalk_runtime.gpu.device import check
+
+    driver, codes = MagicMock(), {name: SimpleNamespace(name=name) for name in ("OK", "FULL", "CUDA_ERROR_X")}
+    driver.CUresult = SimpleNamespace(CUDA_SUCCESS=codes["OK"], CUDA_ERROR_OUT_OF_MEMORY=codes["FULL"])
+    driver.cuGetErrorString.return_value = (codes["OK"], b"it broke")
+    monkeypatch.setitem(sys.modules, "cuda.bindings", SimpleNamespace(driver=driver))
+    assert check((codes["OK"],)) is None
+    assert check((codes["OK"], 5)) == 5
+    assert check((codes["OK"], 5, 6)) == (5, 6)
+    with pytest.raises(MachineError, match="out of memory"):
+        check((codes["FULL"], 0))
+    with pytest.raises(RuntimeError, match="CUDA: CUDA_ERROR_X: it broke"):
+        check((codes["CUDA_ERROR_X"], 0))
