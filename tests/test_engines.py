@@ -16,7 +16,7 @@ from musetalk_engines.cli import main
 from musetalk_engines.modelset import ModelSet
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cpu.onnx_session import OnnxSession
-from musetalk_runtime.errors import AccuracyError
+from musetalk_runtime.errors import AccuracyError, InvalidFolder
 from musetalk_runtime.folder import MANIFEST, new_folder
 from musetalk_runtime.model import MODELSET_KIND, MODELSET_SCHEMA
 
@@ -118,6 +118,29 @@ def test_an_fp16_model_set_is_for_a_gpu(modelset: Path, tmp_path: Path, capsys: 
     text = (modelset / MANIFEST).read_text().replace('"precision": "fp32"', '"precision": "fp16"')
     (tmp_path / "set" / MANIFEST).write_text(text)
     _assert_refused(tmp_path, capsys, "export it without --fp16")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("batch_ms", {}, "expected sizes from 1 to 64"),
+        ("batch_ms", {"0": 1.0}, "expected sizes from 1 to 64"),
+        ("batch_ms", {"1000000": 1.0}, "expected sizes from 1 to 64"),
+        ("batch_ms", {"1": 0}, "times above 0"),
+        ("batch_ms", {"1": "quick"}, "must map batch sizes to milliseconds"),
+        ("batch_ms", [1], "must map batch sizes to milliseconds"),
+        ("live_context_seconds", 1e9, "expected 0.2 to 30"),
+        ("live_context_seconds", None, "expected 0.2 to 30"),
+        ("backend", "abacus", "backend 'abacus' is unknown"),
+        ("model", {"image_size": 256}, "'model' must hold"),
+    ],
+)
+def test_a_bundle_that_declares_nonsense(bundle: Path, tmp_path: Path, key: str, value: object, message: str) -> None:
+    shutil.copytree(bundle, tmp_path / "bundle")
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    (tmp_path / "bundle" / MANIFEST).write_text(json.dumps({**manifest, key: value}))
+    with pytest.raises(InvalidFolder, match=message):
+        Bundle.open(tmp_path / "bundle")
 
 
 def test_the_command_prints_a_table_and_reports_progress_on_stderr(modelset: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from musetalk_runtime.model import ModelSpec
 
 BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
 FACE_MODEL = "face_detector.onnx"
+MOST_AT_ONCE = 64  # frames
 BACKENDS = ("onnxruntime", "tensorrt")
 
 
@@ -23,9 +24,10 @@ class Bundle(Closable):
     (seconds of speech the audio encoder hears at once when the audio is live).
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, cuda_graph: bool = True) -> None:
         self.path = path
         self.manifest = manifest
+        self._cuda_graph = cuda_graph
         where = str(path / MANIFEST)
         self.spec = ModelSpec.from_json(manifest.get("model"), where)
         self.batch_ms = _batch_ms(manifest, where)
@@ -33,13 +35,16 @@ class Bundle(Closable):
         self.batch_sizes = sorted(self.batch_ms)
 
     @classmethod
-    def open(cls, path: str | Path) -> "Bundle":
-        """Open the bundle in the folder `path`; raises InputNotFound, InvalidFolder or MachineError."""
+    def open(cls, path: str | Path, cuda_graph: bool = True) -> "Bundle":
+        """Open the bundle in the folder `path`; raises InputNotFound or InvalidFolder.
+
+        `cuda_graph` lets a GPU replay its work as CUDA graphs; some drivers cannot (see ``musetalk-edge doctor``).
+        """
         path = Path(path)
         manifest = read_folder(path, BUNDLE_KIND, BUNDLE_SCHEMA)
         if manifest.get("backend") not in BACKENDS:
             raise InvalidFolder(f"{path}: backend {manifest.get('backend')!r} is unknown to this version")
-        return cls(path, manifest)
+        return cls(path, manifest, cuda_graph)
 
     def close(self) -> None:
         """Release the engines. Closing twice is fine; a closed bundle loads them again when used."""
@@ -52,11 +57,12 @@ class Bundle(Closable):
         """What runs the models: ONNX Runtime, or TensorRT, which is looked for when the engines are first used."""
         if self.manifest["backend"] == "tensorrt":
             from musetalk_runtime.gpu.engines import TensorRtEngines
+            from musetalk_runtime.gpu.renderer import GpuOptions
 
-            return TensorRtEngines(self.path, self.manifest)
+            return TensorRtEngines(self.path, self.manifest, GpuOptions(cuda_graph=self._cuda_graph))
         from musetalk_runtime.cpu.engines import OnnxEngines
 
-        return OnnxEngines(self.path)
+        return OnnxEngines(self.path, self.manifest)
 
     @property
     def face_model(self) -> Path | None:
@@ -65,13 +71,15 @@ class Bundle(Closable):
 
 
 def _batch_ms(manifest: dict[str, Any], where: str) -> dict[int, float]:
-    measured = manifest.get("batch_ms")
-    if not isinstance(measured, dict) or not measured:
-        raise InvalidFolder(f"{where}: 'batch_ms' must map batch sizes to milliseconds")
     try:
-        return {int(size): float(ms) for size, ms in measured.items()}
-    except (TypeError, ValueError):
-        raise InvalidFolder(f"{where}: 'batch_ms' holds something that is no number") from None
+        measured = {int(size): float(ms) for size, ms in manifest["batch_ms"].items()}
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise InvalidFolder(f"{where}: 'batch_ms' must map batch sizes to milliseconds") from None
+    if not measured or not all(1 <= size <= MOST_AT_ONCE and ms > 0 for size, ms in measured.items()):
+        raise InvalidFolder(
+            f"{where}: 'batch_ms' is {measured}, expected sizes from 1 to {MOST_AT_ONCE} and times above 0"
+        )
+    return measured
 
 
 def _live_context(manifest: dict[str, Any], spec: ModelSpec, where: str) -> float:

@@ -43,6 +43,13 @@ def read_folder(path: Path, kind: str, schema: int) -> Manifest:
     return manifest
 
 
+def listed_file(path: Path, manifest: Manifest, name: str) -> Path:
+    """The file `name` of the folder at `path`; raises InvalidFolder unless the manifest lists it, and so its hash."""
+    if name not in manifest["files"]:
+        raise InvalidFolder(f"{path / MANIFEST}: it does not list {name}")
+    return path / name
+
+
 @contextmanager
 def new_folder(path: Path, kind: str, schema: int) -> Iterator[tuple[Path, Manifest]]:
     """Give an empty folder and a manifest to fill; on leaving, hash its files and rename the folder to `path`.

@@ -25,7 +25,7 @@ from musetalk_runtime.avatar.box import Box, box_problem
 from musetalk_runtime.avatar.frames import NV12, FrameStore
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.errors import AvatarMismatch, InvalidFolder
-from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
+from musetalk_runtime.folder import MANIFEST, Manifest, listed_file, read_folder
 from musetalk_runtime.model import ModelSpec
 
 AVATAR_KIND, AVATAR_SCHEMA = "avatar", 1
@@ -54,7 +54,7 @@ class Avatar(Closable):
         self.masks = self._array(MASKS, np.uint8, (MASK_SIZE, MASK_SIZE))
         self.has_face = self._array(HAS_FACE, np.bool_, ())
         self._check_boxes()
-        self._frames = FrameStore(self._file(FRAMES), self.width, self.height)
+        self._frames = FrameStore(listed_file(path, manifest, FRAMES), self.width, self.height)
         if len(self._frames) != self._count:
             raise InvalidFolder(f"{path / FRAMES}: {len(self._frames)} frames, the manifest says {self._count}")
 
@@ -112,13 +112,8 @@ class Avatar(Closable):
             raise InvalidFolder(f"{self.path / MANIFEST}: fps is {text!r}, expected a rate such as '25/1'")
         return rate
 
-    def _file(self, name: str) -> Path:
-        if name not in self._manifest["files"]:
-            raise InvalidFolder(f"{self.path / MANIFEST}: it does not list {name}")
-        return self.path / name
-
     def _array(self, name: str, dtype: type[np.generic], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-        file = self._file(name)
+        file = listed_file(self.path, self._manifest, name)
         try:
             array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
         except (ValueError, OSError, EOFError) as error:

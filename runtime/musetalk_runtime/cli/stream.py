@@ -75,6 +75,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--bitrate", type=int, metavar="KBPS", help="video kbit/s; default: constant quality")
     parser.add_argument("--cbr", action="store_true", help="keep the bit rate constant, for links that need it")
+    parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write figures of the run to FILE, as JSON")
     parser.set_defaults(run=run)
 
@@ -85,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
     with (
-        Bundle.open(args.bundle) as bundle,
+        Bundle.open(args.bundle, cuda_graph=not args.no_cuda_graph) as bundle,
         Avatar.open(args.avatar) as avatar,
         Session(bundle, avatar, audio, args.fps) as session,
         _graceful(session) as signals,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.cpu.onnx_session import OnnxSession, import_onnxruntime
 from musetalk_runtime.cpu.renderer import CpuRenderer
+from musetalk_runtime.folder import Manifest, listed_file
 from musetalk_runtime.timings import Timings
 
 Floats = npt.NDArray[np.float32]
@@ -18,8 +19,9 @@ Floats = npt.NDArray[np.float32]
 class OnnxEngines:
     """The ONNX graphs in a bundle's folder, each loaded when it is first used. See ``Engines``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder = folder
+        self._manifest = manifest
 
     def check(self) -> None:
         import_onnxruntime()
@@ -41,12 +43,15 @@ class OnnxEngines:
 
     @cached_property
     def _generator(self) -> OnnxSession:
-        return OnnxSession(self._folder / "generator.onnx")
+        return self._load("generator")
 
     @cached_property
     def _vae_encoder(self) -> OnnxSession:
-        return OnnxSession(self._folder / "vae_encoder.onnx")
+        return self._load("vae_encoder")
 
     @cached_property
     def _audio_encoder(self) -> OnnxSession:
-        return OnnxSession(self._folder / "audio_encoder.onnx")
+        return self._load("audio_encoder")
+
+    def _load(self, name: str) -> OnnxSession:
+        return OnnxSession(listed_file(self._folder, self._manifest, f"{name}.onnx"))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.folder import Manifest
+from musetalk_runtime.folder import Manifest, listed_file
 from musetalk_runtime.gpu.device import gpu_facts, open_device
 from musetalk_runtime.gpu.kernels import Kernels
 from musetalk_runtime.gpu.plan import Plan
@@ -44,7 +44,7 @@ class TensorRtEngines:
     def check(self) -> None:
         with self._lock:
             self._device.set_current()
-            Kernels(self._folder / CUBIN)
+            Kernels(listed_file(self._folder, self._manifest, CUBIN))
 
     def encode_images(self, images: Floats) -> Floats:
         plan = self._plan("vae_encoder")
@@ -100,8 +100,8 @@ class TensorRtEngines:
     def _plan(self, graph: str) -> Plan:
         with self._lock:
             if graph not in self._plans:
-                file = self._manifest.get("engines", {}).get(graph, {}).get("file", f"{graph}.plan")
-                self._plans[graph] = Plan.load(self._folder / file, self._device)
+                file = listed_file(self._folder, self._manifest, f"{graph}.plan")
+                self._plans[graph] = Plan.load(file, self._device)
             return self._plans[graph]
 
     def _give_back(self, undo: list[Callable[[], None]]) -> None:
@@ -116,7 +116,7 @@ class TensorRtEngines:
 
     @cached_property
     def _kernels(self) -> Kernels:
-        return Kernels(self._folder / CUBIN)
+        return Kernels(listed_file(self._folder, self._manifest, CUBIN))
 
     @cached_property
     def _avatars(self) -> AvatarStock:
