@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from conftest import moving_picture, voice, write_video, write_wav
-from musetalk_runtime.audio.source import AudioChunk, AudioFile, LivePcm
+from musetalk_runtime.audio.chunk import AudioChunk
+from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.errors import InputNotFound, InvalidMedia
 
 SECONDS = 2.0

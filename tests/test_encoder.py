@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from musetalk_runtime.errors import InvalidArgument, MachineError
-from musetalk_runtime.output.encoder import Picture, VideoOptions
 from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.nvenc import encoder_settings, has_idr
+from musetalk_runtime.output.video import Picture, VideoOptions
 
 PICTURE = Picture(320, 240, Fraction(25))
 

@@ -17,7 +17,7 @@ import pytest
 
 from conftest import voice, write_wav
 from musetalk_runtime import Avatar, Bundle, Session
-from musetalk_runtime.audio.source import AudioFile
+from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.errors import InvalidArgument, MachineError
 from musetalk_runtime.gpu.device import free_memory, gpu_facts, open_device

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from musetalk_runtime.errors import OutputError
-from musetalk_runtime.output.encoder import Picture, VideoOptions
 from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.video import Picture, VideoOptions
 
 PICTURE = Picture(64, 48, Fraction(25))
 X264 = VideoOptions("x264")

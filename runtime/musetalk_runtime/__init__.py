@@ -10,19 +10,32 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.errors import MuseTalkEdgeError
+    from musetalk_runtime.output.video import VideoOptions
     from musetalk_runtime.session import Frame, Session
 
-__all__ = ["Avatar", "Bundle", "Frame", "MuseTalkEdgeError", "Session", "__version__"]
+__all__ = [
+    "Avatar",
+    "Bundle",
+    "Frame",
+    "MuseTalkEdgeError",
+    "PipeReader",
+    "Session",
+    "VideoOptions",
+    "__version__",
+]
 
 _HOMES = {
     "Avatar": "avatar.pack",
     "Bundle": "bundle",
     "Frame": "session",
     "MuseTalkEdgeError": "errors",
+    "PipeReader": "audio.live",
     "Session": "session",
+    "VideoOptions": "output.video",
 }
 
 

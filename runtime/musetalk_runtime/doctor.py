@@ -15,8 +15,8 @@ import numpy as np
 from musetalk_runtime import __version__
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.errors import MuseTalkEdgeError
-from musetalk_runtime.output.encoder import Picture, VideoOptions
 from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.rate import generation_rate
 
 PACKAGES = ("numpy", "av", "opencv-python-headless", "onnxruntime", "cuda-core", "tensorrt", "PyNvVideoCodec")

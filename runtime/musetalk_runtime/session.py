@@ -14,14 +14,15 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.audio.source import AudioFile, LivePcm
+from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import Rendering
-from musetalk_runtime.output.encoder import Picture, VideoOptions
 from musetalk_runtime.output.muxer import Muxer, Writable
+from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.rate import parse_rate
 from musetalk_runtime.stage import Stage
 from musetalk_runtime.timings import Timings, peak_memory_mb

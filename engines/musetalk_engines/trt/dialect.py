@@ -1,20 +1,10 @@
 """What differs between TensorRT versions, behind one interface; names of an enum's members only: values differ too."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
+from musetalk_engines.trt.wanted import Wanted
 from musetalk_runtime.errors import MachineError
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What a plan is to be: its precision, its rung of the ladder, and the ONNX file it was parsed from."""
-
-    precision: str
-    variant: str
-    source: Path
 
 
 class Dialect(Protocol):

@@ -5,9 +5,9 @@ from typing import Any
 
 import tensorrt as trt
 
-from musetalk_engines.trt.dialect import Wanted
 from musetalk_engines.trt.monitor import Monitor
 from musetalk_engines.trt.variant import AS_BUILT
+from musetalk_engines.trt.wanted import Wanted
 
 
 class Strong:

@@ -6,9 +6,9 @@ from typing import Any
 import onnx
 import tensorrt as trt
 
-from musetalk_engines.trt.dialect import Wanted
 from musetalk_engines.trt.graph import attention_products
 from musetalk_engines.trt.variant import AS_BUILT, FLOAT, GUARDED
+from musetalk_engines.trt.wanted import Wanted
 
 
 class Weak:

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.activity import Activity
+from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.audio.fifo import SampleFifo
-from musetalk_runtime.audio.source import SOUND_RATE, AudioFile, LivePcm
+from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.states import RATE, Encode, RollingStates, SegmentStates
 from musetalk_runtime.errors import InvalidMedia
 from musetalk_runtime.model import SAMPLE_RATE, ModelSpec

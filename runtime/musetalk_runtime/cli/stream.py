@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.audio.source import PipeReader
+from musetalk_runtime.audio.live import PipeReader
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.output.encoder import ENCODERS, VideoOptions
 from musetalk_runtime.output.sink import open_sink
+from musetalk_runtime.output.video import ENCODERS, VideoOptions
 from musetalk_runtime.rate import RATES, generation_rate
 from musetalk_runtime.session import Session
 

@@ -13,9 +13,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.audio.source import SOUND_RATE
+from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.errors import OutputError
-from musetalk_runtime.output.encoder import Picture, VideoOptions, open_encoder
+from musetalk_runtime.output.encoder import open_encoder
+from musetalk_runtime.output.video import Picture, VideoOptions
 
 MP4_OPTIONS = {"movflags": "empty_moov+default_base_moof+frag_keyframe", "frag_duration": "100000"}
 BUFFER = 1 << 18  # bytes handed over at once, at most

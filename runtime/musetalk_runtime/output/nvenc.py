@@ -11,7 +11,7 @@ import numpy.typing as npt
 from av.container import OutputContainer
 
 from musetalk_runtime.errors import MachineError
-from musetalk_runtime.output.encoder import Picture, VideoOptions
+from musetalk_runtime.output.video import Picture, VideoOptions
 
 PACKAGE = "PyNvVideoCodec"
 BITS_A_PIXEL = 0.1  # where no bit rate is asked for

@@ -1,9 +1,9 @@
 """Where the bytes of a stream go. Every sink writes all it is given."""
 
 import os
+import secrets
 import select
 import stat
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -24,12 +24,11 @@ class FileSink:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         try:
-            descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
+            self._file = self._partial.open("xb", buffering=0)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-        self._partial = Path(name)
-        self._file = os.fdopen(descriptor, "wb", buffering=0)
 
     def __enter__(self) -> "FileSink":
         return self
@@ -40,11 +39,8 @@ class FileSink:
         self._file.close()
         if kind is not None:
             self._partial.unlink(missing_ok=True)
-            return
-        umask = os.umask(0)
-        os.umask(umask)
-        self._partial.chmod(0o666 & ~umask)
-        self._partial.replace(self.path)
+        else:
+            self._partial.replace(self.path)
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)

@@ -1,42 +1,19 @@
-"""Where speech comes from: any audio file, or PCM as it is spoken."""
+"""Speech that is there already: any audio file."""
 
-import os
-import select
 import struct
-import threading
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-import numpy.typing as npt
 
+from musetalk_runtime.audio.chunk import AudioChunk, Resampler
 from musetalk_runtime.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.model import SAMPLE_RATE
 
-Floats = npt.NDArray[np.float32]
-
-SOUND_RATE = 48_000  # of the stream's audio track
 FORMATS = (  # those that name other files, such as playlists, are left out
     "wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,amr,asf,wv,tta,ape,"
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts"
 )
-LIVE_READ = 1 << 16  # bytes
-LOOK = 0.1  # seconds between looks for an interruption
-
-
-@dataclass(frozen=True)
-class AudioChunk:
-    """The same stretch of audio twice: for the model and for the listener.
-
-    ``speech`` is float32 ``[n]``, mono at 16 kHz; ``sound`` float32 ``[channels, m]`` at 48 kHz. The resamplers'
-    delays differ, so the two agree in length only over the whole stream.
-    """
-
-    speech: Floats
-    sound: Floats
 
 
 class AudioFile:
@@ -83,7 +60,7 @@ class AudioFile:
                 raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
             stream = container.streams.audio[0]
             self.channels = min(2, stream.codec_context.channels)
-            resample = _Resampler(self.channels)
+            resample = Resampler(self.channels)
             seconds = 0.0
             for frame in self._frames(container, stream):
                 seconds += frame.samples / frame.sample_rate
@@ -106,87 +83,6 @@ class AudioFile:
                 damaged += 1
         if damaged:
             self.warnings.append(f"{self.path}: {damaged} damaged audio packets were skipped")
-
-
-class LivePcm:
-    """Speech as it is spoken: signed 16-bit little-endian mono PCM at 16 kHz, from an iterable of bytes.
-
-    Chunks may have any length. The iterable ends the stream by ending.
-    """
-
-    live = True
-    channels = 1
-
-    def __init__(self, pcm: Iterable[bytes]) -> None:
-        self.warnings: list[str] = []
-        self._pcm = pcm
-
-    def __iter__(self) -> Generator[AudioChunk, None, None]:
-        resample = _Resampler(channels=1)
-        odd = b""
-        for data in self._pcm:
-            data = odd + bytes(data)  # noqa: PLW2901
-            whole = len(data) // 2 * 2
-            data, odd = data[:whole], data[whole:]  # noqa: PLW2901
-            if not data:
-                continue
-            frame = av.AudioFrame.from_ndarray(np.frombuffer(data, dtype="<i2")[None], format="s16", layout="mono")
-            frame.sample_rate = SAMPLE_RATE
-            if chunk := resample(frame):
-                yield chunk
-        if chunk := resample(None):
-            yield chunk
-
-    def interrupt(self) -> None:
-        """End an iteration that waits in another thread, where the iterable has an ``interrupt`` of its own."""
-        if interrupt := getattr(self._pcm, "interrupt", None):
-            interrupt()
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
-class PipeReader:
-    """The bytes of a pipe, as they come; `interrupt` from another thread ends the iteration, also a waiting one."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._interrupted = threading.Event()
-
-    def __iter__(self) -> Iterator[bytes]:
-        while not self._interrupted.is_set():
-            ready, _, _ = select.select([self._descriptor], [], [], LOOK)
-            if not ready:
-                continue
-            data = os.read(self._descriptor, LIVE_READ)
-            if not data:
-                return
-            yield data
-
-    def interrupt(self) -> None:
-        self._interrupted.set()
-
-
-class _Resampler:
-    """One decoded stream to both rates."""
-
-    def __init__(self, channels: int) -> None:
-        self._speech = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        self._sound = av.AudioResampler(format="fltp", layout="stereo" if channels == 2 else "mono", rate=SOUND_RATE)
-        self._channels = channels
-
-    def __call__(self, frame: av.AudioFrame | None) -> AudioChunk | None:
-        """What `frame`, or the end of the stream, gives; None when the resamplers only filled their buffers."""
-        if frame is not None:
-            frame.pts = None  # time is counted in samples
-        speech = [out.to_ndarray()[0] for out in self._speech.resample(frame)]
-        sound = [out.to_ndarray() for out in self._sound.resample(frame)]
-        if not speech and not sound:
-            return None
-        return AudioChunk(
-            np.concatenate([np.empty(0, np.float32), *speech]),
-            np.concatenate([np.empty((self._channels, 0), np.float32), *sound], axis=1),
-        )
 
 
 def _check_wav(path: Path) -> None:

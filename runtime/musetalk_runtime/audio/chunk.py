@@ -1,0 +1,47 @@
+"""A stretch of audio, at the model's rate and at the listener's."""
+
+from dataclasses import dataclass
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.model import SAMPLE_RATE
+
+Floats = npt.NDArray[np.float32]
+
+SOUND_RATE = 48_000  # of the stream's audio track
+
+
+@dataclass(frozen=True)
+class AudioChunk:
+    """The same stretch of audio twice: for the model and for the listener.
+
+    ``speech`` is float32 ``[n]``, mono at 16 kHz; ``sound`` float32 ``[channels, m]`` at 48 kHz. The resamplers'
+    delays differ, so the two agree in length only over the whole stream.
+    """
+
+    speech: Floats
+    sound: Floats
+
+
+class Resampler:
+    """One decoded stream to both rates."""
+
+    def __init__(self, channels: int) -> None:
+        self._speech = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+        self._sound = av.AudioResampler(format="fltp", layout="stereo" if channels == 2 else "mono", rate=SOUND_RATE)
+        self._channels = channels
+
+    def __call__(self, frame: av.AudioFrame | None) -> AudioChunk | None:
+        """What `frame`, or the end of the stream, gives; None when the resamplers only filled their buffers."""
+        if frame is not None:
+            frame.pts = None  # time is counted in samples
+        speech = [out.to_ndarray()[0] for out in self._speech.resample(frame)]
+        sound = [out.to_ndarray() for out in self._sound.resample(frame)]
+        if not speech and not sound:
+            return None
+        return AudioChunk(
+            np.concatenate([np.empty(0, np.float32), *speech]),
+            np.concatenate([np.empty((self._channels, 0), np.float32), *sound], axis=1),
+        )

@@ -1,0 +1,74 @@
+"""Speech as it is spoken."""
+
+import os
+import select
+import threading
+from collections.abc import Generator, Iterable, Iterator
+
+import av
+import numpy as np
+
+from musetalk_runtime.audio.chunk import AudioChunk, Resampler
+from musetalk_runtime.model import SAMPLE_RATE
+
+READ = 1 << 16  # bytes at once, at most
+LOOK = 0.1  # seconds between looks for an interruption
+
+
+class LivePcm:
+    """Speech as it is spoken: signed 16-bit little-endian mono PCM at 16 kHz, from an iterable of bytes.
+
+    Chunks may have any length. The iterable ends the stream by ending.
+    """
+
+    live = True
+    channels = 1
+
+    def __init__(self, pcm: Iterable[bytes]) -> None:
+        self.warnings: list[str] = []
+        self._pcm = pcm
+
+    def __iter__(self) -> Generator[AudioChunk, None, None]:
+        resample = Resampler(channels=1)
+        odd = b""
+        for data in self._pcm:
+            data = odd + bytes(data)  # noqa: PLW2901
+            whole = len(data) // 2 * 2
+            data, odd = data[:whole], data[whole:]  # noqa: PLW2901
+            if not data:
+                continue
+            frame = av.AudioFrame.from_ndarray(np.frombuffer(data, dtype="<i2")[None], format="s16", layout="mono")
+            frame.sample_rate = SAMPLE_RATE
+            if chunk := resample(frame):
+                yield chunk
+        if chunk := resample(None):
+            yield chunk
+
+    def interrupt(self) -> None:
+        """End an iteration that waits in another thread, where the iterable has an ``interrupt`` of its own."""
+        if interrupt := getattr(self._pcm, "interrupt", None):
+            interrupt()
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class PipeReader:
+    """The bytes of a pipe, as they come; `interrupt` from another thread ends the iteration, also a waiting one."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._interrupted = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while not self._interrupted.is_set():
+            ready, _, _ = select.select([self._descriptor], [], [], LOOK)
+            if not ready:
+                continue
+            data = os.read(self._descriptor, READ)
+            if not data:
+                return
+            yield data
+
+    def interrupt(self) -> None:
+        self._interrupted.set()

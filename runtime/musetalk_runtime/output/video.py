@@ -1,0 +1,41 @@
+"""What is to be encoded, and how."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from musetalk_runtime.errors import InvalidArgument
+
+ENCODERS = ("auto", "nvenc", "x264")
+LEAST_KBPS, MOST_KBPS = 50, 100_000
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How to encode: `encoder` is one of ENCODERS; `kbps`, in kilobits a second, is the target, None for constant
+    quality; `constant` keeps the rate constant, else it may rise by half for a moment. Raises InvalidArgument.
+    """
+
+    encoder: str = "auto"
+    kbps: int | None = None
+    constant: bool = False
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise InvalidArgument(f"encoder {self.encoder!r}: expected one of {', '.join(ENCODERS)}")
+        if self.kbps is not None and not LEAST_KBPS <= self.kbps <= MOST_KBPS:
+            raise InvalidArgument(f"a bit rate of {self.kbps} kbit/s is out of range [{LEAST_KBPS}, {MOST_KBPS}]")
+        if self.constant and self.kbps is None:
+            raise InvalidArgument("a constant bit rate needs a bit rate")
+
+    @property
+    def peak_kbps(self) -> int | None:
+        return self.kbps if self.constant or self.kbps is None else self.kbps * 3 // 2
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Width and height in pixels, both even, and frames a second."""
+
+    width: int
+    height: int
+    fps: Fraction

@@ -1,0 +1,54 @@
+"""libx264, tuned for no latency."""
+
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.container import OutputContainer
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
+
+from musetalk_runtime.output.video import Picture, VideoOptions
+
+
+class X264:
+    """One stream of a container. See ``Encoder``."""
+
+    name = "x264"
+
+    def __init__(self, container: OutputContainer, picture: Picture, options: VideoOptions) -> None:
+        self._fps = picture.fps
+        stream: Any = container.add_stream("libx264", rate=picture.fps)
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
+        stream.options = {
+            "preset": "ultrafast",
+            "tune": "zerolatency",
+            "g": str(round(picture.fps)),
+            "sc_threshold": "0",
+            "forced-idr": "1",
+            **_x264_rate(options),
+        }
+        context = stream.codec_context
+        context.time_base = 1 / picture.fps
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        self._stream = stream
+
+    def encode(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> list[Any]:
+        picture: Any = av.VideoFrame.from_ndarray(nv12, format="nv12")
+        picture.pts, picture.time_base = index, 1 / self._fps
+        if keyframe:
+            picture.pict_type = av.video.frame.PictureType.I
+        packets: list[Any] = self._stream.encode(picture)
+        return packets
+
+    def finish(self) -> list[Any]:
+        packets: list[Any] = self._stream.encode(None)
+        return packets
+
+
+def _x264_rate(options: VideoOptions) -> dict[str, str]:
+    if options.kbps is None:
+        return {"crf": "20"}
+    rates = {"b": f"{options.kbps}k", "maxrate": f"{options.peak_kbps}k", "bufsize": f"{options.kbps // 2}k"}
+    return {**rates, "nal-hrd": "cbr"} if options.constant else rates
