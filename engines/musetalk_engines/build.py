@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime
 
 from musetalk_engines.bundle import BuildReport, Progress, new_bundle, open_models
-from musetalk_engines.cpu import ENGINES, certify, write_engine
+from musetalk_engines.cpu import ENGINES, certify, check_precision, write_engine
 from musetalk_engines.measure import generator_ms, live_context
 from musetalk_engines.modelset import ModelSet
 from musetalk_runtime.accuracy import Difference, require
@@ -25,6 +25,7 @@ def build_bundle(
     what was given, and AccuracyError if an engine differs from the golden tensors; then nothing is written.
     """
     models = open_models(modelset, output, face_model)
+    check_precision(models)
     with new_bundle(models, output, face_model, "onnxruntime") as (folder, manifest):
         engines, differences = _build_engines(models, folder, progress)
         require(differences, "the model set")

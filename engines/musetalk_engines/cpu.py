@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import onnx
 import onnxruntime as ort
-from onnx import ModelProto
 
 from musetalk_engines.generator import merge_generator
+from musetalk_engines.graph_file import save_graph
 from musetalk_engines.modelset import ModelSet
 from musetalk_runtime.accuracy import Difference, difference
 from musetalk_runtime.cpu.onnx_session import OnnxSession
@@ -19,21 +18,25 @@ ENGINES = ("generator", "vae_encoder", "audio_encoder")
 BOUND, FACES_BOUND = 1e-3, 1e-2
 
 
+def check_precision(modelset: ModelSet) -> None:
+    """Raise InvalidArgument for a model set that this backend does not take."""
+    if modelset.precision != "fp32":
+        raise InvalidArgument(
+            f"{modelset.path} is {modelset.precision}: ONNX Runtime's CPU provider takes fp32: export it without --fp16"
+        )
+
+
 def write_engine(modelset: ModelSet, name: str, folder: Path) -> None:
     """Write ``<name>.onnx`` and ``<name>.onnx.data`` to `folder`: one of ENGINES, optimised.
 
     The fusions are those that hold on any CPU; layouts for this one are chosen when the engine is loaded, which
     costs some 10 ms, so that a bundle can be moved.
     """
-    if modelset.precision != "fp32":
-        raise InvalidArgument(
-            f"{modelset.path} is {modelset.precision}: ONNX Runtime's CPU provider takes fp32: export it without --fp16"
-        )
     if name != "generator":
         _optimise(modelset.graph(name), folder / f"{name}.onnx")
         return
     merged = folder / "merged.onnx"
-    _save(merge_generator(modelset), merged)
+    save_graph(merge_generator(modelset), merged)
     _optimise(merged, folder / f"{name}.onnx")
     for file in (merged, merged.with_suffix(".onnx.data")):
         file.unlink(missing_ok=True)
@@ -45,10 +48,10 @@ def certify(modelset: ModelSet, name: str, folder: Path) -> list[Difference]:
     session = OnnxSession(folder / f"{name}.onnx")
     if name == "generator":
         inputs = {"latents": golden["unet.latents"], "tokens": golden["unet.tokens"]}
-        faces = session.run("faces", **inputs)
+        prediction, faces = session.run_all(["prediction", "faces"], **inputs)
         images = golden["chain.images"].transpose(0, 2, 3, 1) * 255
         return [
-            difference(name, "prediction", session.run("prediction", **inputs), golden["unet.prediction"], BOUND),
+            difference(name, "prediction", prediction, golden["unet.prediction"], BOUND),
             difference(name, "faces", faces, images, FACES_BOUND),
         ]
     source, output = {"vae_encoder": ("images", "latents"), "audio_encoder": ("mel", "states")}[name]
@@ -64,7 +67,3 @@ def _optimise(source: Path, target: Path) -> None:
     weights = f"{target.name}.data"
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
     ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-
-
-def _save(model: ModelProto, file: Path) -> None:
-    onnx.save_model(model, file, save_as_external_data=True, location=f"{file.name}.data")

@@ -2,8 +2,6 @@
 
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ from torch import nn
 from transformers import WhisperConfig, WhisperModel
 
 from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.folder import written_aside
 
 TREES = ("musetalk", "diffusers")
 
@@ -48,14 +47,8 @@ def init_checkpoint(preset: str | Preset, path: Path, *, tree: str = "musetalk",
         raise InvalidArgument(f"{tree!r} is no tree: expected {', '.join(TREES)}")
     if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise InvalidArgument(f"{path} exists: choose a new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
+    with written_aside(path) as work:
         _write(preset, work, tree, seed)
-        work.chmod(0o755)
-        work.rename(path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def random_unet(config: dict[str, Any], seed: int = 0) -> Any:

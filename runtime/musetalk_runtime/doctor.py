@@ -1,9 +1,7 @@
 """What this machine has, and whether a bundle will run on it."""
 
-import io
 import os
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +14,7 @@ from musetalk_runtime import __version__
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.errors import MuseTalkEdgeError
 from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.rate import generation_rate
 
@@ -93,20 +92,15 @@ def _tensorrt(tensorrt: str | None, compute_capability: str) -> Finding:
 
 def _encoder(name: str, when_absent: str) -> Finding:
     """Encode a few frames, as a stream would."""
-    pipe = io.BytesIO()
+    pieces = Pieces()
     frame = np.full((PICTURE.height * 3 // 2, PICTURE.width), 128, np.uint8)
     try:
-        with Muxer(_Pipe(pipe.write), "mp4", PICTURE, 1, VideoOptions(name)) as muxer:
+        with Muxer(pieces, "mp4", PICTURE, 1, VideoOptions(name)) as muxer:
             for k in range(FRAMES):
                 muxer.frame(k, frame)
     except MuseTalkEdgeError as error:
         return Finding(name, when_absent, str(error))
-    return Finding(name, OK, f"{FRAMES} frames of {PICTURE.width}x{PICTURE.height} encoded, {pipe.tell()} bytes")
-
-
-@dataclass(frozen=True)
-class _Pipe:
-    write: Callable[[bytes], Any]
+    return Finding(name, OK, f"{FRAMES} frames of {PICTURE.width}x{PICTURE.height} encoded, {len(pieces.take())} bytes")
 
 
 def _bundle(path: Path) -> list[Finding]:

@@ -54,25 +54,43 @@ def listed_file(path: Path, manifest: Manifest, name: str) -> Path:
 def new_folder(path: Path, kind: str, schema: int) -> Iterator[tuple[Path, Manifest]]:
     """Give an empty folder and a manifest to fill; on leaving, hash its files and rename the folder to `path`.
 
-    It lies beside `path`, or in the nearest folder above that exists. An older folder of the same kind at `path` is
-    replaced; anything else there is refused (InvalidArgument).
-    When the block raises, nothing is left behind.
+    An older folder of the same kind at `path` is replaced; anything else there is refused (InvalidArgument). When the
+    block raises, nothing is left behind.
     """
     check_destination(path, kind)
-    above = next(folder for folder in path.absolute().parents if folder.exists())
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=above))
-    try:
+    with written_aside(path) as work:
         content: Manifest = {}
         yield work, content
         files = {file.name: _describe(file) for file in sorted(work.iterdir())}
         header = {"kind": kind, "schema": schema, "created_by": f"musetalk-edge {__version__}"}
         text = json.dumps({**header, **content, "files": files}, indent=1)
         (work / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`, or in the nearest folder above that exists; on leaving, rename it to `path`.
+
+    What is at `path` is replaced. When the block raises, nothing is left behind.
+    """
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=above))
+    try:
+        yield work
         work.chmod(0o755)
         path.parent.mkdir(parents=True, exist_ok=True)
         _replace(work, path)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_destination(path: Path, kind: str) -> None:
@@ -116,16 +134,12 @@ def _check_file(folder: Path, name: str, entry: Any) -> None:
         raise InvalidFolder(f"{folder / MANIFEST}: {name!r} has no size or no hash")
     if file.stat().st_size != entry["bytes"]:
         raise InvalidFolder(f"{file}: {file.stat().st_size} bytes, the manifest says {entry['bytes']}: copy it again")
-    if _describe(file)["sha256"] != entry["sha256"]:
+    if sha256(file) != entry["sha256"]:
         raise InvalidFolder(f"{file}: its content does not match the hash in the manifest: copy it again")
 
 
 def _describe(file: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(CHUNK):
-            digest.update(block)
-    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+    return {"bytes": file.stat().st_size, "sha256": sha256(file)}
 
 
 def _replace(work: Path, path: Path) -> None:

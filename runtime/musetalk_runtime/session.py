@@ -22,6 +22,7 @@ from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import Rendering
 from musetalk_runtime.output.muxer import Muxer, Writable
+from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.rate import parse_rate
 from musetalk_runtime.stage import Stage
@@ -103,7 +104,7 @@ class Session(Closable):
 
         Raises MachineError for an encoder that this machine has not.
         """
-        pieces = _Pieces()
+        pieces = Pieces()
         with closing(self._mux(pieces, container, video)) as frames:
             for _ in frames:
                 if data := pieces.take():
@@ -196,19 +197,3 @@ class Session(Closable):
                     muxer.frame(frame.index, frame.nv12, self._keyframe.is_set())
                     self._keyframe.clear()
                 yield frame
-
-
-class _Pieces:
-    """What a muxer wrote and nobody has taken yet."""
-
-    def __init__(self) -> None:
-        self._data = bytearray()
-
-    def write(self, data: bytes) -> int:
-        self._data += data
-        return len(data)
-
-    def take(self) -> bytes:
-        data = bytes(self._data)
-        self._data.clear()
-        return data

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from musetalk_engines.bundle import BuildReport, Progress, new_bundle, open_models
 from musetalk_engines.kernel import COMPOSE_KERNEL, COMPOSE_SOURCE, compile_kernel
-from musetalk_engines.measure import LIVE_SHARE_MS
+from musetalk_engines.measure import affordable_context
 from musetalk_engines.trt.dialect import is_strongly_typed
 from musetalk_engines.trt.job import BUILD_ORDER, Job
 from musetalk_engines.trt.machine import describe, require_gpu
@@ -38,7 +38,7 @@ def build_tensorrt_bundle(
         job = Job(models, options, describe(facts), strongly_typed, work, cache, progress)
         engines = {graph: job.engine(graph) for graph in BUILD_ORDER}
         batch_ms, audio_ms = _batch_ms(engines, options), _audio_ms(engines, models.spec)
-        live_context = _live_context(audio_ms)
+        live_context = affordable_context(audio_ms)
         with new_bundle(models, output, face_model, "tensorrt") as (folder, manifest):
             for engine in engines.values():
                 work.plan(engine.graph).rename(folder / engine.file)
@@ -72,11 +72,6 @@ def _batch_ms(engines: dict[str, Engine], options: BuildOptions) -> dict[int, fl
     return {size: round(unet + decoder, 3) for size, unet, decoder in times}
 
 
-def _audio_ms(engines: dict[str, Engine], spec: ModelSpec) -> dict[int, float]:
+def _audio_ms(engines: dict[str, Engine], spec: ModelSpec) -> dict[float, float]:
     """The audio encoder, by seconds of speech."""
     return dict(zip(contexts(spec), engines["audio_encoder"].ms, strict=True))
-
-
-def _live_context(audio_ms: dict[int, float]) -> float:
-    """The longest context that is quick enough to be heard again at every frame of live speech, else the shortest."""
-    return float(max((seconds for seconds, ms in audio_ms.items() if ms <= LIVE_SHARE_MS), default=min(audio_ms)))

@@ -1,9 +1,6 @@
 """ONNX graphs with other types: FP32 throughout, or with attention's products in FP32."""
 
-from pathlib import Path
-
 import numpy as np
-import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -50,13 +47,6 @@ def attention_to_float(model: ModelProto) -> None:
     model.graph.node.extend(nodes)
     _join_islands(model.graph)
     del model.graph.value_info[:]
-
-
-def save_graph(model: ModelProto, file: Path) -> None:
-    """Write `model` to `file`, its weights to ``<file>.data``."""
-    weights = file.with_name(f"{file.name}.data")
-    weights.unlink(missing_ok=True)  # onnx would append to it
-    onnx.save_model(model, file, save_as_external_data=True, location=weights.name)
 
 
 def _join_islands(graph: GraphProto) -> None:

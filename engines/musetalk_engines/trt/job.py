@@ -19,8 +19,9 @@ from musetalk_engines.trt.profiles import Profile, engine_profiles
 from musetalk_engines.trt.source import discard_source, write_source
 from musetalk_engines.trt.timing_cache import TimingCache
 from musetalk_engines.trt.variant import ladder
-from musetalk_engines.trt.work import Engine, WorkFolder, sha256
+from musetalk_engines.trt.work import Engine, WorkFolder
 from musetalk_runtime import __version__
+from musetalk_runtime.folder import sha256
 
 # The decoder comes first: the UNet is judged by the faces that the decoder makes of its prediction, too.
 BUILD_ORDER = ("vae_decoder", "unet", "vae_encoder", "audio_encoder")

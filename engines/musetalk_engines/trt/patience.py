@@ -19,7 +19,7 @@ def patiently(work: Callable[[], Result], tick: Callable[[float], None], interva
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as error:
+        except BaseException as error:  # it is raised again where the result is awaited
             errors.append(error)
 
     start = time.monotonic()

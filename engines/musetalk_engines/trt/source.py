@@ -4,8 +4,9 @@ from pathlib import Path
 
 import onnx
 
+from musetalk_engines.graph_file import save_graph
 from musetalk_engines.modelset import ModelSet
-from musetalk_engines.trt.graph import attention_to_float, save_graph, to_float
+from musetalk_engines.trt.graph import attention_to_float, to_float
 from musetalk_engines.trt.variant import FLOAT, GUARDED
 from musetalk_runtime.errors import InvalidArgument
 

@@ -13,6 +13,7 @@ from typing import Any
 from musetalk_engines.trt.certify import Certified
 from musetalk_engines.trt.profiles import Profile
 from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.folder import sha256
 
 WORK_SCHEMA = 1
 
@@ -106,11 +107,3 @@ def work_key(ingredients: Mapping[str, Any]) -> str:
     """A hash of `ingredients`, which are JSON."""
     text = json.dumps({"schema": WORK_SCHEMA, **ingredients}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

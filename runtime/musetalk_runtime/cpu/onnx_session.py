@@ -1,6 +1,7 @@
 """One ONNX graph on ONNX Runtime's CPU provider."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ class OnnxSession:
     video encoder.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         ort = import_onnxruntime()
         options = ort.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = len(os.sched_getaffinity(0))
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -30,7 +31,12 @@ class OnnxSession:
 
     def run(self, output: str, **inputs: npt.NDArray[Any]) -> Any:
         """The array of one named output."""
-        return self._session.run([output], inputs)[0]
+        return self.run_all([output], **inputs)[0]
+
+    def run_all(self, outputs: Sequence[str], **inputs: npt.NDArray[Any]) -> list[Any]:
+        """The arrays of several named outputs, of one run."""
+        arrays: list[Any] = self._session.run(list(outputs), inputs)
+        return arrays
 
 
 def import_onnxruntime() -> Any:
