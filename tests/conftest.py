@@ -1,7 +1,9 @@
 """Real artefacts, made once a session: a tiny checkpoint, its model set, its bundle, an avatar, speech."""
 
 import os
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import av
@@ -73,6 +75,27 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
         return file
 
     return make
+
+
+@pytest.fixture(scope="session")
+def bad_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of files that are no audio, or not all of it."""
+    folder = tmp_path_factory.mktemp("bad_audio")
+    (folder / "text.wav").write_text("this is no audio\n" * 100)
+    (folder / "empty.wav").touch()
+    write_wav(folder / "silent.wav", np.empty(0, np.int16))
+    write_wav(folder / "whole.wav", voice(1.0))
+    (folder / "truncated.wav").write_bytes((folder / "whole.wav").read_bytes()[:20_000])
+    write_video(folder / "mute.mp4", [moving_picture(0)])
+    (folder / "list.m3u8").write_text("#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:1/a.ts\n#EXT-X-ENDLIST\n")
+    return folder
+
+
+def loaded_modules(imports: str, names: Iterable[str]) -> list[str]:
+    """Those of `names` that a new Python has loaded after the statements `imports`."""
+    code = f"import sys; {imports}; print(*(name for name in {list(names)} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.split()
 
 
 def moving_picture(k: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from conftest import moving_picture, voice, write_video, write_wav
+from conftest import moving_picture, voice, write_wav
 from musetalk_runtime.audio.chunk import AudioChunk
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
@@ -96,14 +96,7 @@ def test_a_wav_written_to_a_pipe_has_no_length_and_is_whole(tmp_path: Path) -> N
     assert len(read(AudioFile(tmp_path / "a.wav")).speech) == 16_000
 
 
-def test_what_is_no_audio_is_refused_at_once_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "text.wav").write_text("this is no audio\n" * 100)
-    (tmp_path / "empty.wav").touch()
-    write_wav(tmp_path / "silent.wav", np.empty(0, np.int16))
-    write_wav(tmp_path / "whole.wav", voice(1.0))
-    (tmp_path / "truncated.wav").write_bytes((tmp_path / "whole.wav").read_bytes()[:20_000])
-    write_video(tmp_path / "mute.mp4", [moving_picture(0)])
-    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:1/a.ts\n#EXT-X-ENDLIST\n")
+def test_what_is_no_audio_is_refused_at_once_in_one_line(bad_audio: Path) -> None:
     for name, reason in {
         "text.wav": "not an audio file that can be read",
         "empty.wav": "not an audio file that can be read",
@@ -113,13 +106,13 @@ def test_what_is_no_audio_is_refused_at_once_in_one_line(tmp_path: Path) -> None
         "list.m3u8": "not an audio file that can be read",
     }.items():
         with pytest.raises(InvalidMedia, match=reason) as raised:
-            AudioFile(tmp_path / name)
+            AudioFile(bad_audio / name)
         assert name in str(raised.value)
         assert "\n" not in str(raised.value)
     with pytest.raises(InputNotFound, match="no such audio file"):
-        AudioFile(tmp_path / "missing.wav")
+        AudioFile(bad_audio / "missing.wav")
     with pytest.raises(InvalidMedia):
-        AudioFile(tmp_path)
+        AudioFile(bad_audio)
 
 
 def test_damage_is_skipped_and_told(tmp_path: Path) -> None:

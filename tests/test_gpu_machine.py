@@ -1,6 +1,5 @@
 """What is asked of the machine: TensorRT's names, a bundle built here, a GPU."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from unittest.mock import MagicMock, Mock, NonCallableMock
 import numpy as np
 import pytest
 
+from conftest import loaded_modules
 from musetalk_runtime.cli.main import main
 from musetalk_runtime.errors import InvalidFolder, MachineError
 from musetalk_runtime.gpu import tensorrt_api
@@ -133,12 +133,8 @@ def test_a_bundle_of_plans_without_its_gpu_exits_3_in_one_line(
 
 
 def test_the_gpu_modules_are_there_without_cuda_and_tensorrt() -> None:
-    code = (
-        "import sys, musetalk_runtime.gpu.engines, musetalk_runtime.gpu.device_frame; "
-        "print([m for m in ('cuda', 'tensorrt', 'tensorrt_lean') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    imports = "import musetalk_runtime.gpu.engines, musetalk_runtime.gpu.device_frame"
+    assert loaded_modules(imports, ["cuda", "tensorrt", "tensorrt_lean"]) == []
 
 
 def test_a_cuda_error_has_its_name_and_a_lack_of_memory_advice(monkeypatch: pytest.MonkeyPatch) -> None:

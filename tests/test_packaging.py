@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import musetalk_runtime
-from conftest import ROOT
+from conftest import ROOT, loaded_modules
 
 HEAVY = ["torch", "diffusers", "transformers", "onnx", "polygraphy", "tensorrt", "cuda", "onnxruntime", "cv2", "av"]
 
@@ -61,18 +61,12 @@ def test_the_wheel_runs_outside_the_checkout(wheel: Path, bundle: Path, tmp_path
 
 
 def test_importing_the_runtime_pulls_in_nothing_heavy() -> None:
-    code = f"import sys, musetalk_runtime; print([m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert loaded_modules("import musetalk_runtime", HEAVY) == []
 
 
 def test_using_the_runtime_pulls_in_no_training_or_export_package() -> None:
-    code = (
-        "import sys, musetalk_runtime.cli.main, musetalk_runtime.bench; from musetalk_runtime import *; "
-        "print([m for m in ['torch', 'diffusers', 'transformers', 'onnx', 'polygraphy'] if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    imports = "import musetalk_runtime.cli.main, musetalk_runtime.bench; from musetalk_runtime import *"
+    assert loaded_modules(imports, ["torch", "diffusers", "transformers", "onnx", "polygraphy"]) == []
 
 
 def test_imports_run_one_way() -> None:
