@@ -14,6 +14,7 @@ from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames, frame_count, window_start
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.timings import Timings
 
 
 def reference_tokens(checkpoint: Path, samples: np.ndarray, starts: list[int]) -> np.ndarray:
@@ -130,6 +131,18 @@ def test_sound_comes_whole_and_ahead_of_the_frames_by_the_window(
     assert sum(lengths) == 60_000
     assert lengths[0] == 6 * 960
     assert set(lengths[1:20]) == {1920}
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_the_log_mel_is_measured_apart_from_the_encoder(
+    opened: Bundle, samples: np.ndarray, tmp_path: Path, live: bool
+) -> None:
+    timings = Timings()
+    write_wav(tmp_path / "a.wav", samples[:16_000])
+    audio = LivePcm([samples[:16_000].tobytes()]) if live else AudioFile(tmp_path / "a.wav")
+    encode = timings.timed("audio_encoder", opened.engines.encode_audio)
+    assert len(list(SpeechFrames(audio, encode, opened.spec, Fraction(25), 2.0, timings.measure))) == 25
+    assert set(timings.to_json()) == {"mel", "audio_encoder"}
 
 
 def test_silence_fades_the_mouth_out_and_speech_fades_it_in_before_it_is_heard() -> None:

@@ -10,7 +10,9 @@ from musetalk_runtime.model import HOP, SAMPLE_RATE
 Floats = npt.NDArray[np.float32]
 
 FFT = 400  # samples: 25 ms
+EDGE = FFT // 2  # samples of a frame before its time
 FLOOR = 1e-10
+SILENCE = np.log10(np.float32(FLOOR))  # the log energies of a silent frame
 RANGE = 8.0  # decades kept below the loudest bin
 
 
@@ -20,19 +22,46 @@ def log_mel(samples: Floats, bins: int) -> Floats:
     Frames are centred with reflected edges; values lie within 2 of each other's maximum after the scaling
     ``(log10(power) + 4) / 4`` (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision").
     """
-    padded = np.pad(samples.astype(np.float32, copy=False), FFT // 2, mode="reflect")
+    padded = np.pad(samples.astype(np.float32, copy=False), EDGE, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP][: len(samples) // HOP]
+    return normalize(log_energies(frames, bins))
+
+
+def log_energies(frames: Floats, bins: int) -> Floats:
+    """Logarithms ``[bins, n]`` of the mel energies of `frames` ``[n, FFT]``.
+
+    A frame's are the same bit for bit whatever frames it comes with; a product of matrices would not promise that.
+    """
     spectrum = np.fft.rfft(frames * _window(), axis=1)
-    power = (spectrum.real**2 + spectrum.imag**2).astype(np.float32)
-    logs = np.log10(np.maximum(_filters(bins) @ power.T, FLOOR))
-    logs = np.maximum(logs, logs.max() - RANGE)
-    scaled: Floats = ((logs + 4.0) / 4.0).astype(np.float32)
-    return scaled
+    power = np.ascontiguousarray((spectrum.real**2 + spectrum.imag**2).T, np.float32)
+    energies = np.zeros((bins, len(frames)), np.float32)
+    for rows, weights in zip(*_bands(bins), strict=True):
+        energies += power[rows] * weights[:, None]
+    logs: Floats = np.log10(np.maximum(energies, FLOOR))
+    return logs
+
+
+def normalize(logs: Floats) -> Floats:
+    """Clamp the `logs` ``[bins, n]`` of a whole spectrogram to RANGE below their maximum and scale them, in place."""
+    np.maximum(logs, logs.max() - RANGE, out=logs)
+    logs += 4.0
+    logs /= 4.0
+    return logs
 
 
 @cache
 def _window() -> Floats:
     return np.hanning(FFT + 1)[:-1].astype(np.float32)  # periodic
+
+
+@cache
+def _bands(bins: int) -> tuple[npt.NDArray[np.int64], Floats]:
+    """The filters without most of their zeros: ``[width, bins]``, rows of the power spectrum and their weights."""
+    filters = _filters(bins)
+    width = int(np.count_nonzero(filters, axis=1).max())
+    first = np.minimum((filters > 0).argmax(axis=1), filters.shape[1] - width)
+    rows = first + np.arange(width)[:, None]
+    return rows, filters[np.arange(bins), rows]
 
 
 @cache

@@ -1,7 +1,7 @@
 """Speech cut into video frames: the tokens that move the mouth and the sound that goes with them."""
 
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,7 +13,7 @@ from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
-from musetalk_runtime.audio.states import RATE, Encode, RollingStates, SegmentStates
+from musetalk_runtime.audio.states import RATE, Encode, Measure, RollingStates, SegmentStates
 from musetalk_runtime.errors import InvalidMedia
 from musetalk_runtime.model import SAMPLE_RATE, ModelSpec
 
@@ -39,18 +39,24 @@ class SpeechFrames:
     """The frames of `audio` at `fps`, each as soon as its window has been heard.
 
     A file is heard in the model's whole segments, live audio over the last `live_context` seconds; `encode` is the
-    audio encoder. The last frame is the one in which the audio ends. Iterating raises InvalidMedia for live audio that
-    ends before its first sample.
+    audio encoder; `measure` times the stage ``mel``. The last frame is the one in which the audio ends. Iterating
+    raises InvalidMedia for live audio that ends before its first sample.
     """
 
     def __init__(
-        self, audio: AudioFile | LivePcm, encode: Encode, spec: ModelSpec, fps: Fraction, live_context: float
+        self,
+        audio: AudioFile | LivePcm,
+        encode: Encode,
+        spec: ModelSpec,
+        fps: Fraction,
+        live_context: float,
+        measure: Measure = nullcontext,
     ) -> None:
         self._audio = audio
         self._spec = spec
         self._fps = fps
         self._states: SegmentStates | RollingStates = (
-            RollingStates(encode, spec, live_context) if audio.live else SegmentStates(encode, spec)
+            RollingStates(encode, spec, live_context, measure) if audio.live else SegmentStates(encode, spec, measure)
         )
         self._activity = Activity(fps)
         self._sound = SampleFifo()

@@ -5,18 +5,23 @@ sees. Where the context is the same, so are the states.
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.mel import log_mel
-from musetalk_runtime.model import STEP, ModelSpec
+from musetalk_runtime.audio.rolling_mel import RollingMel
+from musetalk_runtime.model import HOP, STEP, ModelSpec
 
 Floats = npt.NDArray[np.float32]
 Encode = Callable[[Floats], Floats]
+Measure = Callable[[str], AbstractContextManager[object]]  # times the block as the work of a stage
 
 RATE = 50  # states a second
+FRAMES = STEP // HOP  # of mel, a state
+MEL_STAGE = "mel"
 
 
 class SegmentStates:
@@ -25,9 +30,10 @@ class SegmentStates:
     The last segment is padded with silence. A frame at a segment's border takes states from both.
     """
 
-    def __init__(self, encode: Encode, spec: ModelSpec) -> None:
+    def __init__(self, encode: Encode, spec: ModelSpec, measure: Measure) -> None:
         self._encode = encode
         self._spec = spec
+        self._measure = measure
         self._segment = spec.audio_seconds * RATE * STEP
         self._samples = SampleFifo()
         self._states = np.empty((0, spec.audio_states, spec.audio_width), np.float32)
@@ -63,7 +69,10 @@ class SegmentStates:
         self._states = np.concatenate([self._states, states])
 
     def _encode_segment(self, length: int) -> Floats:
-        return _encode_padded(self._encode, self._samples.take(length), self._segment, self._spec.mel_bins)
+        with self._measure(MEL_STAGE):
+            samples = np.pad(self._samples.take(length), (0, self._segment - length))
+            mel = log_mel(samples, self._spec.mel_bins)
+        return self._encode(mel)
 
 
 class RollingStates:
@@ -74,19 +83,19 @@ class RollingStates:
     been heard.
     """
 
-    def __init__(self, encode: Encode, spec: ModelSpec, context: float) -> None:
+    def __init__(self, encode: Encode, spec: ModelSpec, context: float, measure: Measure) -> None:
         self._encode = encode
         self._spec = spec
+        self._measure = measure
         self._context = round(context * RATE)  # states
-        self._samples = np.empty(0, np.float32)
-        self._origin = 0  # index of the state at self._samples[0]
+        self._mel = RollingMel(spec.mel_bins, self._context * FRAMES)
         self._states = np.empty((0, spec.audio_states, spec.audio_width), np.float32)
-        self._first = 0
+        self._first = 0  # index of self._states[0]
         self._finished = False
 
     def feed(self, samples: Floats) -> None:
         """Hear the next mono 16 kHz samples ``[n]``."""
-        self._samples = np.concatenate([self._samples, samples])
+        self._mel.feed(samples)
 
     def finish(self) -> None:
         """Hear that the speech is over: states past its end are zeros from now on."""
@@ -95,28 +104,20 @@ class RollingStates:
     def window(self, start: int) -> Floats | None:
         """As SegmentStates.window."""
         steps = self._spec.window_steps
-        heard = self._origin + len(self._samples) // STEP
+        heard = self._mel.heard // STEP
         if start + steps > heard and not self._finished:
             return None
         needed = min(start + steps, heard)
         if needed > self._first + len(self._states):
-            self._encode_context(max(start, 0))
+            self._encode_context(min(heard, max(start, 0) + self._context))
         return _cut(self._states, self._first, start, steps)
 
-    def _encode_context(self, start: int) -> None:
-        """Encode as much as was heard, but no further than one context from `start` on."""
-        heard = self._origin + len(self._samples) // STEP
-        end = min(heard, start + self._context)
-        first = max(self._origin, end - self._context)
-        self._samples = self._samples[(first - self._origin) * STEP :]
-        self._origin = first
-        samples = self._samples[: (end - first) * STEP]
-        states = _encode_padded(self._encode, samples, self._context * STEP, self._spec.mel_bins)
-        self._states, self._first = states[: end - first], first
-
-
-def _encode_padded(encode: Encode, samples: Floats, length: int, bins: int) -> Floats:
-    return encode(log_mel(np.pad(samples, (0, length - len(samples))), bins))
+    def _encode_context(self, end: int) -> None:
+        """Encode the context that ends at state `end`."""
+        first = max(0, end - self._context)
+        with self._measure(MEL_STAGE):
+            mel = self._mel.window(first * FRAMES, end * FRAMES)
+        self._states, self._first = self._encode(mel)[: end - first], first
 
 
 def _cut(states: Floats, first: int, start: int, steps: int) -> Floats:
