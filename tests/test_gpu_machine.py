@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 from conftest import loaded_modules
 from musetalk_runtime.cli.main import main
 from musetalk_runtime.errors import InvalidFolder, MachineError
-from musetalk_runtime.gpu import tensorrt_api
+from musetalk_runtime.gpu import engines, tensorrt_api
 from musetalk_runtime.gpu.device import GpuFacts
 from musetalk_runtime.gpu.stale import check_built_here
 
@@ -59,10 +61,13 @@ def test_only_names_that_this_tensorrt_has_are_used(
         if hasattr(engine, name):
             getattr(engine, name).return_value = context
     context.get_tensor_shape.return_value = (2, 4)
-    monkeypatch.setattr(tensorrt_api, "_module", lambda: fake_tensorrt(listing, engine))
+    module = fake_tensorrt(listing, engine)
+    module.Runtime.return_value.engine_host_code_allowed = False
+    monkeypatch.setattr(tensorrt_api, "_module", lambda: module)
     (tmp_path / "a.plan").write_bytes(b"plan")
 
     opened = tensorrt_api.Engine(tmp_path / "a.plan")
+    assert module.Runtime.return_value.engine_host_code_allowed is False
     assert (opened.inputs, opened.outputs, opened.profiles) == (["latents"], ["images"], 1)
     assert (opened.dtype("images"), opened.largest_shape("latents", 0)) == (np.float16, (2, 4))
     assert opened.memory_size(0) == 512
@@ -116,6 +121,51 @@ def test_a_bundle_built_here_is_taken_and_one_that_does_not_say_is_not() -> None
         check_built_here(Path("b"), {"gpu": "NVIDIA GB10"}, FACTS)
     with pytest.raises(MachineError, match=r"needs TensorRT 10\.14\.1, which is not installed"):
         check_built_here(Path("b"), BUILT_ON, GpuFacts("NVIDIA GB10", "12.1", "580.95.05", 128_000, None))
+
+
+@pytest.mark.parametrize(
+    ("builder", "here", "taken"),
+    [
+        ("10.3.0", "10.14.1.48.post1", True),
+        ("10.14.1", "10.14.1", True),
+        ("11.0.0.114", "11.4.0.106", True),
+        ("10.14.1", "10.3.0", False),
+        ("10.14.1.48", "10.14.1.40", False),
+        ("8.6.0", "10.3.0", False),
+        ("", "10.3.0", False),
+    ],
+)
+def test_compatible_plans_are_for_later_versions_of_the_same_major(builder: str, here: str, taken: bool) -> None:
+    built_on = {**BUILT_ON, "tensorrt": builder}
+    facts = replace(FACTS, tensorrt=here)
+    with nullcontext() if taken else pytest.raises(MachineError, match=f"built for TensorRT {builder}, this"):
+        check_built_here(Path("b"), built_on, facts, version_compatible=True)
+    with nullcontext() if builder == here else pytest.raises(MachineError, match="built for TensorRT"):
+        check_built_here(Path("b"), built_on, facts)
+
+
+@pytest.mark.parametrize("name", ["gpu", "compute_capability", "driver"])
+def test_compatible_plans_are_for_one_machine_all_the_same(name: str) -> None:
+    with pytest.raises(MachineError, match=r"built for .* other, this machine has"):
+        check_built_here(Path("b"), {**BUILT_ON, name: "other", "tensorrt": "10.3.0"}, FACTS, version_compatible=True)
+
+
+def test_the_manifest_says_whether_plans_are_compatible(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(engines, "gpu_facts", lambda: FACTS)
+    monkeypatch.setattr(engines, "open_device", lambda: "device")
+    monkeypatch.setattr(engines, "check_built_here", lambda *arguments: asked.append(arguments[3]))
+    for manifest in ({"version_compatible": True}, {"version_compatible": False}, {}):
+        assert engines.TensorRtEngines(Path("b"), manifest)._device == "device"
+    assert asked == [True, False, False]
+
+
+def test_the_lean_runtime_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # importing it raises ImportError
+    monkeypatch.setitem(sys.modules, "tensorrt_lean", SimpleNamespace(__version__="10.16.1.11"))
+    assert tensorrt_api.version() == "10.16.1.11"
+    monkeypatch.setitem(sys.modules, "tensorrt_lean", None)
+    assert tensorrt_api.version() is None
 
 
 def test_a_bundle_of_plans_without_its_gpu_exits_3_in_one_line(

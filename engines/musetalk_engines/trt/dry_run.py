@@ -34,7 +34,7 @@ def dry_run(modelset: Path, output: Path, options: BuildOptions, face_model: Pat
         f"timing cache  {cache}",
     ]
     if options.version_compatible:
-        lines.append("compatible    with later versions of TensorRT, by its lean runtime")
+        lines.append("compatible    with later TensorRTs of the same major version")
     variants = " > ".join(ladder(options.precision, strongly_typed=strongly_typed))
     for graph in BUILD_ORDER:
         lines += ["", f"{graph}: {graph}.onnx -> {graph}.plan", f"  variants  {variants}"]

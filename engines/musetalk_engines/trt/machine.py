@@ -16,7 +16,7 @@ def require_gpu() -> "GpuFacts":
     """What is there; raises MachineError, saying what is missing, unless it is a GPU and TensorRT."""
     needs = (
         "--backend tensorrt needs an NVIDIA GPU, its driver, and tensorrt 8.6, 10 or 11 with cuda-core (pip install "
-        "'musetalk-edge[gpu]'); --backend onnxruntime builds for the CPU"
+        "'musetalk-edge[gpu]'); --backend onnxruntime does without"
     )
     try:
         from musetalk_runtime.gpu.device import gpu_facts

@@ -111,7 +111,8 @@ class TensorRtEngines:
 
     @cached_property
     def _device(self) -> Any:
-        check_built_here(self._folder, self._manifest.get("built_on"), gpu_facts())
+        compatible = self._manifest.get("version_compatible") is True
+        check_built_here(self._folder, self._manifest.get("built_on"), gpu_facts(), compatible)
         return open_device()
 
     @cached_property
