@@ -16,7 +16,7 @@ def test_a_good_bundle_is_healthy(bundle: Path, capsys: pytest.CaptureFixture[st
     report = json.loads(capsys.readouterr().out)
     states = {finding["name"]: finding["state"] for finding in report["findings"]}
     assert report["healthy"]
-    assert {"software", "memory", "gpu", "x264", "nvenc", "bundle"} <= states.keys()
+    assert {"software", "memory", "providers", "gpu", "x264", "nvenc", "bundle"} <= states.keys()
     assert states["x264"] == states["bundle"] == OK
 
 

@@ -25,7 +25,7 @@ examples:
   build-engines student.modelset -o student.bundle --batch-sizes 1,2,8 --optimization-level 5 --dry-run
   build-engines student.modelset -o student.bundle --backend onnxruntime --face-model face_detection_yunet.onnx
 
-The GPU is TensorRT's; ONNX Runtime runs on the CPU.
+ONNX Runtime runs on the GPU too where its CUDA provider works (onnxruntime-gpu), else on the CPU.
 Exit status: 2 for bad input or usage, 3 if an engine is not accurate or this machine cannot do it, 1 for a bug."""
 
 BATCH_SIZES = {"onnxruntime": (1, 2, 4), "tensorrt": (1, 4)}
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     add("modelset", type=Path, metavar="MODELSET", help="folder that export-student wrote")
     add("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     add("--backend", default="tensorrt", choices=BATCH_SIZES, help="what runs the engines (default: %(default)s)")
-    add("--batch-sizes", type=_sizes, metavar="N,N,...", help="frames at once (default: 1,4; on the CPU 1,2,4)")
+    add("--batch-sizes", type=_sizes, metavar="N,N,...", help="frames at once (default: 1,4; with ONNX Runtime 1,2,4)")
     add("--face-model", type=Path, metavar="FILE", help="YuNet face detector (ONNX) to pack, for musetalk-edge prepare")
     add("--version", action="version", version=f"{PROGRAM} {__version__}")
     add("--verbose", action="store_true", help="add the traceback to an error, and pass on what TensorRT says")
@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     gpu("--optimization-level", type=int, choices=range(6), default=3, metavar="0-5",
         help="how long TensorRT looks for faster kernels (default: %(default)s)")  # fmt: skip
     gpu("--max-memory", type=_mebibytes, metavar="MIB", help="workspace of a kernel (default: the GPU's memory)")
-    gpu("--version-compatible", action="store_true", help="plans for later TensorRT versions too, by the lean runtime")
+    gpu("--version-compatible", action="store_true", help="plans for later TensorRTs of the same major version too")
     gpu("--timing-cache", type=Path, metavar="FILE",
         help="timing.cache of another bundle to start from (default: that of the bundle to replace)")  # fmt: skip
     gpu("--dry-run", action="store_true", help="print what would be built, and build nothing")

@@ -17,9 +17,9 @@ LIVE_CONTEXTS = (30.0, 10.0, 5.0, 2.0)  # seconds
 LIVE_SHARE_MS = 8.0  # of a 40 ms frame, for hearing live speech again at every frame
 
 
-def generator_ms(modelset: ModelSet, folder: Path, batch_sizes: Sequence[int]) -> dict[int, float]:
-    """Median milliseconds the generator takes for each batch size."""
-    session = OnnxSession(folder / "generator.onnx")
+def generator_ms(modelset: ModelSet, folder: Path, provider: str, batch_sizes: Sequence[int]) -> dict[int, float]:
+    """Median milliseconds the generator takes on `provider` for each batch size."""
+    session = OnnxSession(folder / "generator.onnx", provider)
     golden = modelset.golden()
     latents, tokens = golden["unet.latents"], golden["unet.tokens"]
 
@@ -30,12 +30,12 @@ def generator_ms(modelset: ModelSet, folder: Path, batch_sizes: Sequence[int]) -
     return {size: median_ms(lambda size=size: run(size)) for size in batch_sizes}  # type: ignore[misc]
 
 
-def live_context(modelset: ModelSet, folder: Path) -> tuple[float, dict[float, float]]:
+def live_context(modelset: ModelSet, folder: Path, provider: str) -> tuple[float, dict[float, float]]:
     """Seconds of speech the audio encoder can hear again at every frame of live speech, and what was measured.
 
     Of LIVE_CONTEXTS, from the longest on until one is affordable; milliseconds by seconds.
     """
-    session = OnnxSession(folder / "audio_encoder.onnx")
+    session = OnnxSession(folder / "audio_encoder.onnx", provider)
     spec = modelset.spec
     measured: dict[float, float] = {}
     for seconds in (context for context in LIVE_CONTEXTS if context <= spec.audio_seconds):

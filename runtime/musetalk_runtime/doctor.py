@@ -12,13 +12,23 @@ import numpy as np
 
 from musetalk_runtime import __version__
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.cpu.provider import import_onnxruntime
 from musetalk_runtime.errors import MuseTalkEdgeError
 from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.rate import generation_rate
 
-PACKAGES = ("numpy", "av", "opencv-python-headless", "onnxruntime", "cuda-core", "tensorrt", "PyNvVideoCodec")
+PACKAGES = (
+    "numpy",
+    "av",
+    "opencv-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "cuda-core",
+    "tensorrt",
+    "PyNvVideoCodec",
+)
 PICTURE = Picture(640, 360, Fraction(25))
 FRAMES = 10
 
@@ -36,7 +46,7 @@ class Finding:
 
 def examine(bundle: Path | None) -> list[Finding]:
     """Look at everything; only a bundle that cannot run, or no working encoder, is a failure."""
-    findings = [_software(), _memory(), *_gpu(), _encoder("x264", FAILURE), _encoder("nvenc", NOTE)]
+    findings = [_software(), _memory(), _providers(), *_gpu(), _encoder("x264", FAILURE), _encoder("nvenc", NOTE)]
     return [*findings, *(_bundle(bundle) if bundle else [])]
 
 
@@ -57,6 +67,15 @@ def _memory() -> Finding:
     kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
     free, total = (kilobytes[name] / 1e6 for name in ("MemAvailable", "MemTotal"))
     return Finding("memory", OK, f"{free:.1f} of {total:.1f} GB available, {len(os.sched_getaffinity(0))} cores")
+
+
+def _providers() -> Finding:
+    """What ONNX Runtime was built to run on; whether CUDA's libraries are there, a bundle built for it will tell."""
+    try:
+        names = import_onnxruntime().get_available_providers()
+    except MuseTalkEdgeError as error:
+        return Finding("providers", NOTE, str(error))
+    return Finding("providers", OK, f"ONNX Runtime's: {', '.join(names)}")
 
 
 def _gpu() -> list[Finding]:

@@ -1,1 +1,1 @@
-"""The chain on the CPU: ONNX Runtime and OpenCV."""
+"""The chain that composes on the CPU: ONNX Runtime, there or on a GPU, and OpenCV."""

@@ -8,23 +8,29 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.cpu.onnx_session import OnnxSession, import_onnxruntime
+from musetalk_runtime.cpu.onnx_session import OnnxSession
+from musetalk_runtime.cpu.provider import CPU, CUDA
 from musetalk_runtime.cpu.renderer import CpuRenderer
-from musetalk_runtime.folder import Manifest, listed_file
+from musetalk_runtime.errors import InvalidFolder, MachineError
+from musetalk_runtime.folder import MANIFEST, Manifest, listed_file
 from musetalk_runtime.timings import Timings
 
 Floats = npt.NDArray[np.float32]
 
 
 class OnnxEngines:
-    """The ONNX graphs in a bundle's folder, each loaded when it is first used. See ``Engines``."""
+    """The ONNX graphs in a bundle's folder, each loaded when it is first used. See ``Engines``.
+
+    They run on the provider that the bundle was built with; MachineError where this machine has it not.
+    """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder = folder
         self._manifest = manifest
+        self._provider = _provider(manifest, folder / MANIFEST)
 
     def check(self) -> None:
-        import_onnxruntime()
+        self._load("audio_encoder")
 
     def encode_images(self, images: Floats) -> Floats:
         latents: Floats = self._vae_encoder.run("latents", images=images)
@@ -54,4 +60,20 @@ class OnnxEngines:
         return self._load("audio_encoder")
 
     def _load(self, name: str) -> OnnxSession:
-        return OnnxSession(listed_file(self._folder, self._manifest, f"{name}.onnx"))
+        file = listed_file(self._folder, self._manifest, f"{name}.onnx")
+        try:
+            return OnnxSession(file, self._provider)
+        except MachineError as error:
+            if self._provider == CPU:
+                raise
+            build = f"build-engines MODELSET -o {self._folder} --backend onnxruntime"
+            raise MachineError(f"{self._folder}: built for {self._provider}: {error}, or run '{build}' here") from error
+
+
+def _provider(manifest: Manifest, where: Path) -> str:
+    """The provider in ``built_on``; bundles of old name none, and are for the CPU."""
+    built_on = manifest.get("built_on")
+    provider = built_on.get("provider", CPU) if isinstance(built_on, dict) else CPU
+    if provider not in (CPU, CUDA):
+        raise InvalidFolder(f"{where}: provider {provider!r} is unknown to this version, expected {CPU} or {CUDA}")
+    return str(provider)

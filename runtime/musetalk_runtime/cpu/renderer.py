@@ -1,4 +1,4 @@
-"""Speech frames to video frames on the CPU: the mouths by ONNX Runtime, composed onto the avatar by OpenCV."""
+"""Speech frames to video frames: the mouths by ONNX Runtime, composed onto the avatar by OpenCV."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
