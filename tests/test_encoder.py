@@ -1,6 +1,7 @@
 """The encoders' options and packets. No NVENC is at hand: its adapter runs against a stand-in that has the methods of
-PyNvVideoCodec 2.2 and makes real H.264 with libx264."""
+PyNvVideoCodec 2.2.4, looks at frames as its extension module was seen to, and makes real H.264 with libx264."""
 
+import ctypes
 import io
 import sys
 from fractions import Fraction
@@ -12,18 +13,23 @@ import numpy as np
 import pytest
 
 from musetalk_runtime.errors import InvalidArgument, MachineError
+from musetalk_runtime.gpu.device_frame import DeviceFrame
 from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.nvenc import encoder_settings, has_idr
 from musetalk_runtime.output.video import Picture, VideoOptions
 
 PICTURE = Picture(320, 240, Fraction(25))
+DELAY = 3  # frames that it holds back
+STREAM = 0x22  # the CUDA stream on which it copies
 
 
 class StandIn:
     """What ``PyNvVideoCodec.CreateEncoder`` gives, as far as it is used."""
 
     def __init__(self, width: int, height: int, fmt: str, usecpuinputbuffer: bool, **settings: Any) -> None:
-        assert (fmt, usecpuinputbuffer, settings["codec"], settings["bf"]) == ("NV12", True, "h264", 0)
+        assert (fmt, settings["codec"], settings["bf"]) == ("NV12", "h264", 0)
+        self.takes_host_buffers = usecpuinputbuffer
+        self.held: list[dict[str, Any]] = []
         self.codec: Any = av.CodecContext.create("libx264", "w")
         self.codec.width, self.codec.height, self.codec.pix_fmt = width, height, "yuv420p"
         self.codec.time_base, self.codec.framerate = Fraction(1, settings["fps"]), settings["fps"]
@@ -33,19 +39,69 @@ class StandIn:
     def GetSequenceParams(self) -> bytes:  # noqa: N802
         other = StandIn(self.codec.width, self.codec.height, "NV12", True, codec="h264", bf=0, fps=25, gop=25)
         black = np.zeros((self.codec.height * 3 // 2, self.codec.width), np.uint8)
-        first = other.Encode(black, SimpleNamespace(inputTimeStamp=0, encodePicFlags=0))[0]["data"]
+        other.Encode(black, SimpleNamespace(inputTimeStamp=0, encodePicFlags=0))
+        first = other.EndEncode()[0]["data"]
         units = [unit for unit in first.replace(b"\0\0\0\1", b"\0\0\1").split(b"\0\0\1") if unit]
         return b"".join(b"\0\0\0\1" + unit for unit in units if unit[0] & 0x1F in (7, 8))
 
-    def Encode(self, frame: np.ndarray, settings: SimpleNamespace) -> list[dict[str, Any]]:  # noqa: N802
-        picture: Any = av.VideoFrame.from_ndarray(frame, format="nv12")
+    def Encode(self, frame: Any, settings: SimpleNamespace) -> list[dict[str, Any]]:  # noqa: N802
+        if hasattr(frame, "cuda"):
+            pixels = self.device_buffer(frame.cuda())
+        else:
+            assert self.takes_host_buffers, "incorrect usage of CPU input buffer"
+            pixels = np.ascontiguousarray(frame, np.uint8)
+        picture: Any = av.VideoFrame.from_ndarray(pixels, format="nv12")
         picture.pts = settings.inputTimeStamp
         if settings.encodePicFlags:
             picture.pict_type = av.video.frame.PictureType.I
-        return [{"data": bytes(packet), "timestamp": packet.pts} for packet in self.codec.encode(picture)]
+        self.held += [{"data": bytes(packet), "timestamp": packet.pts} for packet in self.codec.encode(picture)]
+        ready, self.held = self.held[:-DELAY], self.held[-DELAY:]
+        return ready
 
     def EndEncode(self) -> list[dict[str, Any]]:  # noqa: N802
-        return [{"data": bytes(packet), "timestamp": packet.pts} for packet in self.codec.encode(None)]
+        assert self.codec.encode(None) == []
+        ready, self.held = self.held, []
+        return ready
+
+    def device_buffer(self, tensor: Any) -> np.ndarray:
+        """The pixels of a DLPack tensor, read as the module reads them: it asks for strides, and checks the height."""
+        assert tensor.__dlpack_device__()[0] == 2, "Only CUDA-accessible memory buffers can be wrapped"
+        pointer = ctypes.pythonapi.PyCapsule_GetPointer
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        capsule = tensor.__dlpack__(STREAM)
+        content = DlTensor.from_address(pointer(capsule, b"dltensor"))
+        assert content.shape[0] == self.codec.height * 1.5
+        assert content.strides[0] == self.codec.width
+        pixels = (ctypes.c_uint8 * (content.shape[0] * content.shape[1])).from_address(content.data)
+        return np.array(pixels).reshape(content.shape[0], content.shape[1])
+
+
+class DlTensor(ctypes.Structure):
+    """The start of a DLManagedTensor."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("device", ctypes.c_int32 * 2),
+        ("ndim", ctypes.c_int32),
+        ("dtype", ctypes.c_uint32),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.POINTER(ctypes.c_int64)),
+    ]
+
+
+class OnGpu(DeviceFrame):
+    """A frame whose memory is the host's."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        super().__init__(pixels.ctypes.data, pixels.shape, None, None)
+        self.pixels = pixels
+
+    def __dlpack__(self, *, stream: int | None = None, **options: Any) -> Any:
+        assert (stream, options) == (STREAM, {}), "the stream that must wait until the frame is finished"
+        return self.pixels.__dlpack__()
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0
 
 
 @pytest.fixture
@@ -59,15 +115,16 @@ def nvenc(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def stream(options: VideoOptions, force: tuple[int, ...] = ()) -> tuple[str, bytes]:
-    """The name of the encoder that `options` gave, and 60 frames of it."""
+def stream(options: VideoOptions, force: tuple[int, ...] = (), on_gpu: bool = False) -> tuple[str, bytes]:
+    """The name of the encoder that `options` gave, and 60 frames of it, from the host's memory or the GPU's."""
     memory = io.BytesIO()
     frames = np.random.default_rng(0).integers(16, 235, (8, 360, 320), dtype=np.uint8)
     pipe = SimpleNamespace(write=memory.write)
     with Muxer(pipe, "mp4", PICTURE, 1, options) as muxer:
         for k in range(60):
             muxer.sound(np.zeros((1, 1920), np.float32))
-            muxer.frame(k, frames[k % 8], keyframe=k in force)
+            frame: Any = OnGpu(frames[k % 8]) if on_gpu else frames[k % 8]
+            muxer.frame(k, frame, keyframe=k in force)
     return muxer.encoder, memory.getvalue()
 
 
@@ -87,6 +144,11 @@ def test_a_keyframe_every_second_and_on_demand(encoder: str) -> None:
     with av.open(io.BytesIO(data)) as container:
         frames = list(container.decode(video=0))
     assert [frame.pts * frame.time_base for frame in frames] == [Fraction(k, 25) for k in range(60)]
+
+
+@pytest.mark.usefixtures("nvenc")
+def test_nvenc_takes_frames_from_the_gpu_as_from_the_host() -> None:
+    assert stream(VideoOptions("nvenc"), on_gpu=True) == stream(VideoOptions("nvenc"))
 
 
 @pytest.mark.usefixtures("nvenc")

@@ -1,6 +1,7 @@
 """H.264 encoders: one small interface, libx264 on the CPU and NVENC on the GPU.
 
-Every encoder makes a keyframe a second, more on demand, no B-frames, and gives a frame's packet at once.
+Every encoder makes a keyframe a second, more on demand, and no B-frames. libx264 gives a frame's packet at once, NVENC
+when three more frames have come.
 """
 
 import logging

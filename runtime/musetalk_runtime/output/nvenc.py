@@ -1,4 +1,7 @@
-"""NVENC through NVIDIA's PyNvVideoCodec; its packets are muxed by PyAV. Not run on hardware yet: see README."""
+"""NVENC through NVIDIA's PyNvVideoCodec; its packets are muxed by PyAV. Not run on hardware yet: see README.
+
+PyNvVideoCodec 2.2 gives a frame's packet with the third frame after it, or at the end: it takes no option about that.
+"""
 
 import io
 from fractions import Fraction
@@ -11,6 +14,7 @@ import numpy.typing as npt
 from av.container import OutputContainer
 
 from musetalk_runtime.errors import MachineError
+from musetalk_runtime.gpu.device_frame import DeviceFrame
 from musetalk_runtime.output.video import Picture, VideoOptions
 
 PACKAGE = "PyNvVideoCodec"
@@ -27,6 +31,7 @@ class Nvenc:
         self._fps = picture.fps
         settings = encoder_settings(picture, options)
         try:
+            # Told to take host buffers it takes both kinds; told not to, device buffers alone.
             self._encoder = self._codec.CreateEncoder(picture.width, picture.height, "NV12", True, **settings)
             parameters = bytes(self._encoder.GetSequenceParams())
         except Exception as error:  # its exceptions share no base but Exception
@@ -37,22 +42,25 @@ class Nvenc:
             self._stream: Any = container.add_stream_from_template(template.streams.video[0])
         self._stream.width, self._stream.height, self._stream.pix_fmt = picture.width, picture.height, "yuv420p"
         self._stream.time_base = 1 / picture.fps
-        self._pending: list[int] = []  # frames whose packets are still to come, in order
+        # Frames whose packets are still to come, in order: each is kept, for it is copied asynchronously.
+        self._pending: list[tuple[int, Any]] = []
 
-    def encode(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> list[Any]:
-        self._pending.append(index)
+    def encode(self, index: int, nv12: npt.NDArray[np.uint8] | DeviceFrame, keyframe: bool = False) -> list[Any]:
+        """See ``Encoder``. A frame may be on the GPU, and must stay there until its packet has come."""
+        picture = _OnGpu(nv12) if isinstance(nv12, DeviceFrame) else np.ascontiguousarray(nv12)
+        self._pending.append((index, picture))
         settings = self._codec.NV_ENC_PIC_PARAMS()
         settings.inputTimeStamp = index
         if keyframe:
             settings.encodePicFlags = int(self._codec.NV_ENC_PIC_FLAGS.FORCEIDR)
-        return self._packets(self._encoder.Encode(np.ascontiguousarray(nv12), settings))
+        return self._packets(self._encoder.Encode(picture, settings))
 
     def finish(self) -> list[Any]:
         return self._packets(self._encoder.EndEncode())
 
     def _packets(self, encoded: list[dict[str, Any]]) -> list[Any]:
         """Without B-frames packets come in the order of their frames."""
-        return [self._packet(bytes(entry["data"]), self._pending.pop(0)) for entry in encoded]
+        return [self._packet(bytes(entry["data"]), self._pending.pop(0)[0]) for entry in encoded]
 
     def _packet(self, data: bytes, index: int) -> Any:
         packet = av.Packet(data)
@@ -62,6 +70,25 @@ class Nvenc:
         packet.duration = 1
         packet.is_keyframe = has_idr(data)
         return packet
+
+
+class _OnGpu:
+    """A frame as PyNvVideoCodec asks for it: what ``cuda()`` gives, by DLPack, its own stream the only argument.
+
+    That stream waits until the frame is finished; by ``__cuda_array_interface__`` it would not.
+    """
+
+    def __init__(self, frame: DeviceFrame) -> None:
+        self._frame = frame
+
+    def cuda(self) -> "_OnGpu":
+        return self
+
+    def __dlpack__(self, stream: int) -> Any:
+        return self._frame.__dlpack__(stream=stream)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._frame.__dlpack_device__()
 
 
 def encoder_settings(picture: Picture, options: VideoOptions) -> dict[str, Any]:
