@@ -3,12 +3,14 @@
 
     PYTHONPATH=runtime python scripts/gpu_timeline.py BUNDLE AVATAR AUDIO OUT.png [--seconds 4] [--no-cuda-graph]
 
-GPU times come from CUDA events, the encoder's from the host's clock; both count from the session's first batch. A
-table of the first batches goes to stdout, with the share of upload and download that ran while something was computed.
+The compute lane's shades, from light to dark, are UNet, decoder and compose. GPU times come from CUDA events, the
+encoder's from the host's clock; both count from the session's first batch. A table of the first batches goes to stdout,
+with the share of upload and download that ran while something was computed.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import numpy as np
 
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.gpu.renderer import GpuOptions
-from musetalk_runtime.gpu.rendering import BatchTimes
+from musetalk_runtime.gpu.times import BatchTimes
 
 Span = tuple[float, float]  # milliseconds
 
@@ -27,6 +29,7 @@ LANES = {
     "download": (230, 150, 60),
     "encode": (190, 90, 190),
 }  # BGR
+PARTS = {"unet": (140, 215, 140), "vae_decoder": (60, 160, 60), "compose": (30, 90, 30)}  # of compute
 LEFT, WIDTH, LANE, TEXT = 110, 1600, 60, (40, 40, 40)
 SHOWN = 12  # batches
 
@@ -108,17 +111,30 @@ def draw(timeline: Timeline, shown: slice) -> np.ndarray:
     begin = min(span[0] for lane in spans.values() for span in lane)
     end = max(span[1] for lane in spans.values() for span in lane)
     scale = WIDTH / max(end - begin, 1e-6)
+
+    def column(ms: float) -> int:
+        return LEFT + int((ms - begin) * scale)
+
     for row, (name, colour) in enumerate(LANES.items()):
         top = 10 + row * LANE
         _text(picture, name, (8, top + 32))
         for number, (start, stop) in enumerate(spans[name], shown.start):
-            left = LEFT + int((start - begin) * scale)
-            right = max(left + 2, LEFT + int((stop - begin) * scale))
+            left = column(start)
+            right = max(left + 2, column(stop))
             cv2.rectangle(picture, (left, top + 6), (right, top + LANE - 8), colour, cv2.FILLED)
+            if name == "compute":
+                _shade(picture, timeline.batches[number], top, column)
             if right - left > 30:
                 _text(picture, str(number), (left + 4, top + 36))
     _text(picture, f"{end - begin:.2f} ms", (LEFT, picture.shape[0] - 16))
     return picture
+
+
+def _shade(picture: np.ndarray, batch: BatchTimes, top: int, column: Callable[[float], int]) -> None:
+    """Draw what a batch was computed of, over its span in the lane at `top`."""
+    for part, (start, stop) in batch.parts.items():
+        corners = (column(start), top + 6), (column(stop), top + LANE - 8)
+        cv2.rectangle(picture, *corners, PARTS[part], cv2.FILLED)
 
 
 def _text(picture: np.ndarray, text: str, at: tuple[int, int]) -> None:

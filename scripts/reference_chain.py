@@ -18,6 +18,8 @@ import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 WIDTH, HEIGHT = 1280, 720
 BOX = (548, 254, 732, 504)
@@ -35,6 +37,7 @@ def main() -> None:
     models = load(args.checkpoint)
     report: dict[str, Any] = {"torch": torch.__version__, "gpu": torch.cuda.get_device_name(), "batch": args.batch}
     report["matrix_tflops"] = matrix_rate()
+    report["gflop_a_frame"] = gflop_a_frame(*models)
     for way in args.ways.split(","):
         report[way] = measure(WAYS[way](*models, args.batch), models[0], args.batch, args.frames)
     print(json.dumps(report))
@@ -89,8 +92,9 @@ WAYS: dict[str, Callable[[Any, Any, int], Generate]] = {"eager": eager, "graph":
 
 def make_inputs(unet: Any, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
     size = unet.config.sample_size
-    latents = torch.randn(batch, unet.config.in_channels, size, size, dtype=torch.float16, device="cuda")
-    tokens = torch.randn(batch, 50, unet.config.cross_attention_dim, dtype=torch.float16, device="cuda")
+    kind: Any = {"dtype": unet.dtype, "device": unet.device}
+    latents = torch.randn(batch, unet.config.in_channels, size, size, **kind)
+    tokens = torch.randn(batch, 50, unet.config.cross_attention_dim, **kind)
     return latents, tokens
 
 
@@ -147,6 +151,20 @@ def make_encoder() -> Callable[[int, np.ndarray], None]:
         codec.encode(frame)
 
     return encode
+
+
+@torch.no_grad()
+def gflop_a_frame(unet: Any, vae: Any) -> dict[str, float]:
+    """Floating-point operations of one frame in 1e9, counted by torch: two for each multiply and add of a product."""
+    latents, tokens = make_inputs(unet, 1)
+    zero = torch.zeros(1, device=unet.device)
+    with sdpa_kernel(SDPBackend.MATH):  # plain products, whichever kernels attention has here
+        with FlopCounterMode(display=False) as of_unet:
+            prediction = unet(latents, zero, tokens).sample
+        with FlopCounterMode(display=False) as of_decoder:
+            vae.decode(prediction)
+    counts = {"unet": of_unet, "vae_decoder": of_decoder}
+    return {model: round(count.get_total_flops() / 1e9, 3) for model, count in counts.items()}
 
 
 def matrix_rate(size: int = 8192) -> float:

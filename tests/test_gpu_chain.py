@@ -27,6 +27,7 @@ from musetalk_runtime.gpu.kernels import Kernels
 from musetalk_runtime.gpu.memory import DeviceMemory, PinnedMemory, copy
 from musetalk_runtime.gpu.renderer import GpuOptions
 from musetalk_runtime.gpu.stream import application_stream
+from musetalk_runtime.gpu.times import BatchTimes
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.synthetic import FACE_BOX, write_face_video
 from musetalk_runtime.timings import Timings
@@ -354,6 +355,28 @@ def test_an_applications_stream_and_frames_left_on_the_gpu(gpu_bundle: Bundle, f
     gpu_bundle.engines.options = GpuOptions(stream=1)
     with pytest.raises(InvalidArgument, match="default stream"):
         gpu_bundle.engines.renderer(face, FPS, Timings())
+
+
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_each_batch_has_its_own_times(gpu_bundle: Bundle, face: Avatar, cuda_graph: bool) -> None:
+    speech = [silent_tokens(gpu_bundle, k) for k in range(gpu_bundle.batch_sizes[-1])]
+    heard: list[BatchTimes] = []
+    gpu_bundle.engines.options = GpuOptions(cuda_graph=cuda_graph, timeline=heard.append)
+    timings = Timings()
+    renderer = gpu_bundle.engines.renderer(face, FPS, timings)
+    for _ in range(3):  # four launches of one graph on their way, and each slot used again
+        for rendering in [renderer.render(speech) for _ in range(4)]:
+            rendering.wait()
+    renderer.close()
+    before = 0.0
+    for times in heard:
+        unet, decoder, compose = times.parts.values()
+        assert before <= times.compute[0] == unet[0] < unet[1] == decoder[0] < decoder[1] == compose[0]
+        assert compose[0] < compose[1] == times.compute[1] <= times.download[0] < times.download[1]
+        assert times.upload[0] < times.upload[1] <= times.compute[0]
+        before = times.compute[1]
+    print(f"cuda_graph={cuda_graph}, batches of {len(speech)}, ms a frame: {timings.to_json()}")
+    print(f"first ms: {timings.first_ms}")
 
 
 def test_sessions_side_by_side(gpu_bundle: Bundle, face: Avatar, speech_file: Path) -> None:

@@ -1,8 +1,9 @@
 """The GPU chain's own logic where there is no GPU: CUDA and TensorRT are played by the CPU.
 
 Device memory is host memory, streams run at once, a captured graph is a list of calls; the kernels are the real ones,
-compiled for the host, and the plans are run by ONNX Runtime from the addresses that the chain gave. What this cannot
-show is anything about time, and whether CUDA and TensorRT take the calls: see test_gpu_chain.py.
+compiled for the host, and the plans are run by ONNX Runtime from the addresses that the chain gave. Events are recorded
+at ticks of a clock that moves by one for each. What this cannot show is anything about time, and whether CUDA and
+TensorRT take the calls: see test_gpu_chain.py.
 """
 
 import ctypes
@@ -21,15 +22,18 @@ import pytest
 
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.speech import SpeechFrame
+from musetalk_runtime.bench import bench
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA
 from musetalk_runtime.errors import InvalidArgument, MachineError
 from musetalk_runtime.folder import new_folder
 from musetalk_runtime.timings import Timings
 from test_gpu_kernels import host  # noqa: F401  a fixture
 
+GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
 BUILT_ON = {"gpu": "Simulated", "compute_capability": "9.0", "driver": "580.65.06", "tensorrt": "8.6.0"}
 BATCHES = (1, 3)
 MEL_FRAMES = (200, 3000)
+EXTERNAL = 1
 
 
 class Stream:
@@ -42,7 +46,6 @@ class Stream:
         self.handle = 16 + Stream.made
         self.captured: list[Callable[[], None]] | None = None
         self.is_closed = False
-        self.stream = self
         Gpu.streams[self.handle] = self
 
     def __cuda_stream__(self) -> tuple[int, int]:
@@ -58,21 +61,12 @@ class Stream:
         else:
             self.captured.append(work)
 
-    def create_graph_builder(self) -> "Stream":
-        return self
-
-    def begin_building(self, _mode: str) -> None:
-        self.captured = []
-
-    def end_building(self) -> "Stream":
-        self.work, self.captured = self.captured, None
-        return self
-
-    def complete(self) -> Any:
-        work = list(self.work or [])
-        return SimpleNamespace(upload=lambda _: None, launch=lambda _: [call() for call in work], close=lambda: None)
+    def create_graph_builder(self) -> "Builder":
+        return Builder(self)
 
     def record(self, event: Any) -> Any:
+        assert self.captured is None, "an event recorded while capturing is no node of the graph"
+        event.record()
         return event
 
     def wait(self, _event: Any) -> None:
@@ -86,12 +80,82 @@ class Stream:
 
 
 class Event:
+    clock = 0
+
+    def __init__(self) -> None:
+        self.at: int | None = None
+        self.handle = self
+
+    def record(self) -> None:
+        Event.clock += 1
+        self.at = Event.clock
+
     def sync(self) -> None: ...
 
     def close(self) -> None: ...
 
     def __sub__(self, other: "Event") -> float:
-        return 0.0
+        assert self.at is not None
+        assert other.at is not None
+        return float(self.at - other.at)
+
+
+class Node:
+    """The recording of an event, in a graph of which it is a part until that is gone."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+
+    def __call__(self) -> None:
+        raise AssertionError("a node runs in a graph")
+
+
+class Builder:
+    """A graph while it is captured, and the owner of its nodes."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.work: list[Callable[[], None]] = []
+        self.closed = False
+
+    def begin_building(self, _mode: str) -> None:
+        self.stream.captured = self.work
+
+    def end_building(self) -> "Builder":
+        self.stream.captured = None
+        return self
+
+    def complete(self) -> "Executable":
+        return Executable(self)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Executable:
+    """A graph that can be launched; its nodes record the events that they were last told."""
+
+    def __init__(self, source: Builder) -> None:
+        self.source = source
+        self.events = {call: call.event for call in source.work if isinstance(call, Node)}
+        self.handle = self
+
+    def set_event(self, node: Node, event: Event) -> tuple[int]:
+        assert not self.source.closed, "the graph is gone that owns the node"
+        assert node in self.events
+        self.events[node] = event
+        return (0,)
+
+    def upload(self, _stream: Stream) -> None: ...
+
+    def launch(self, _stream: Stream) -> None:
+        for call in self.source.work:
+            if isinstance(call, Node):
+                self.events[call].record()
+            else:
+                call()
+
+    def close(self) -> None: ...
 
 
 class Gpu:
@@ -106,6 +170,21 @@ class Gpu:
         address = -(-block.ctypes.data // 256) * 256
         Gpu.allocated[address] = block
         return 0, address
+
+    @staticmethod
+    def record_external(event: Event, handle: int, flags: int) -> tuple[int]:
+        captured = Gpu.streams[handle].captured
+        assert captured is not None, "CU_EVENT_RECORD_EXTERNAL is for capturing alone"
+        assert flags == EXTERNAL
+        captured.append(Node(event))
+        return (0,)
+
+    @staticmethod
+    def capture_info(handle: int) -> tuple[Any, ...]:
+        """Status, number, graph, the nodes that the next one depends on, the data of these edges, their count."""
+        captured = Gpu.streams[handle].captured
+        assert captured is not None
+        return 0, 1, 7, object(), captured[-1:], [None], 1
 
     @staticmethod
     def free(address: int) -> tuple[int]:
@@ -209,6 +288,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
         cuMemcpyAsync=lambda to, source, size, _stream: wrap((ctypes.memmove(to, source, size) and 0,)),
         cuStreamSynchronize=lambda _stream: (success,),
         cuMemGetInfo=lambda: (success, 8 << 30, 16 << 30),
+        CUevent_record_flags=SimpleNamespace(CU_EVENT_RECORD_EXTERNAL=EXTERNAL),
+        cuEventRecordWithFlags=lambda event, stream, flags: wrap(Gpu.record_external(event, stream, flags)),
+        cuStreamGetCaptureInfo=lambda stream: wrap(Gpu.capture_info(stream)),
+        cuGraphExecEventRecordNodeSetEvent=lambda graph, node, event: wrap(graph.set_event(node, event)),
     )
 
     def launch(stream: Stream, config: Any, kernel: str, *arguments: Any) -> None:
@@ -286,7 +369,8 @@ def test_a_session_gives_the_cpu_chains_frames(
         for _ in range(2):  # the second time with what the first one left
             with Session(simulated, face, speech(2.0), fps=25) as session:
                 found = [frame.nv12 for frame in session.frames()]
-                assert {"enqueue", "wait"} <= session.report()["stages"].keys()
+                report = session.report()
+                assert GPU_STAGES | {"enqueue", "wait"} <= report["stages"].keys() & report["first_ms"].keys()
             assert len(found) == len(expected) == 50
             assert max(np.abs(a.astype(int) - b).max() for a, b in zip(found, expected, strict=True)) <= 1
 
@@ -335,6 +419,48 @@ def test_the_ring_bounds_what_is_on_its_way(simulated: Bundle, avatar: Path) -> 
             renderings[2].wait()
         with pytest.raises(RuntimeError, match="closed"):
             renderer.render([speech_frame(simulated, 0)])
+
+
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_each_batch_has_its_own_times(simulated: Bundle, avatar: Path, cuda_graph: bool) -> None:
+    """Though four of one graph are on their way before the first is asked for its times."""
+    from musetalk_runtime.gpu.renderer import GpuOptions
+    from musetalk_runtime.gpu.times import BatchTimes
+
+    heard: list[BatchTimes] = []
+    simulated.engines.options = GpuOptions(cuda_graph=cuda_graph, timeline=heard.append)
+    timings = Timings()
+    with Avatar.open(avatar) as face:
+        renderer = simulated.engines.renderer(face, Fraction(25), timings)
+        weights = [(1.0,), (1.0, 0.0, 1.0), (0.0, 0.0), (1.0,)]
+        batches = [[speech_frame(simulated, k, weight) for k, weight in enumerate(batch)] for batch in weights]
+        for rendering in [renderer.render(batch) for batch in batches]:
+            rendering.wait()
+        renderer.close()
+    assert [(times.frames, times.faces) for times in heard] == [(1, 1), (3, 2), (2, 0), (1, 1)]
+    ends = 0.0
+    for times in heard:
+        parts = list(times.parts.values())
+        assert list(times.parts) == (["unet", "vae_decoder", "compose"] if times.faces else ["compose"])
+        assert times.upload[0] > ends  # the events of a batch come after those of the batch before
+        in_order = [*times.upload, *(at for part in parts for at in part), *times.download]
+        assert in_order == sorted(in_order)
+        assert times.compute == (parts[0][0], parts[-1][1])
+        assert all(end - begin == 1 for begin, end in (times.upload, *parts, times.download))
+        ends = times.download[1]
+    stages = timings.to_json()
+    assert set(stages) == GPU_STAGES | {"enqueue", "wait"}
+    assert stages["unet"]["p50_ms"] == 0.75  # of 1, 1/2, 1/2 and 1: frames without a face do not count
+    assert stages["compose"]["p99_ms"] == 1
+    assert {timings.first_ms[stage] for stage in GPU_STAGES} == {1.0}
+
+
+def test_bench_tells_the_gpus_part(simulated: Bundle, avatar: Path) -> None:
+    with Avatar.open(avatar) as face:
+        figures = bench(simulated, face, 1.0, "25")
+    assert figures["gpu_memory_mb"] == round((8 << 30) / 1e6, 1)
+    assert figures["stages"].keys() & figures["warm_sessions"]["first_ms"].keys() >= GPU_STAGES
+    assert figures["paced"]["frames"] == 25
 
 
 def test_frames_stay_on_the_gpu_for_an_application(simulated: Bundle, avatar: Path) -> None:

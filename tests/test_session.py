@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from conftest import voice
 from musetalk_runtime import Avatar, Bundle, Session
-from musetalk_runtime.errors import AvatarMismatch, InvalidArgument, InvalidMedia
+from musetalk_runtime.errors import AvatarMismatch, InvalidArgument, InvalidMedia, MachineError
 from musetalk_runtime.folder import MANIFEST
 
 Speech = Callable[[float], Path]
@@ -70,7 +71,29 @@ def test_the_stream_is_a_whole_file(opened: tuple[Bundle, Avatar], speech: Speec
         assert sum(1 for _ in container.decode(video=0)) == 50
     assert report["frames"] == 50
     assert report["first_fragment_seconds"] > 0
-    assert set(report["stages"]) == {"audio_encoder", "generate", "compose", "encode"}
+    stages = {"audio_encoder", "generate", "compose", "encode_sound", "encode", "mux"}
+    assert stages <= set(report["stages"])
+    assert stages | {"open_audio", "open_renderer", "open_output"} <= set(report["first_ms"])
+    assert not {"open_audio", "open_renderer", "open_output"} & set(report["stages"])
+    assert all(ms >= 0 for ms in report["first_ms"].values())
+    assert session.first_fragment_seconds == pytest.approx(report["first_fragment_seconds"], abs=1e-4)
+
+
+def test_a_session_that_cannot_be_made_holds_nothing(
+    opened: tuple[Bundle, Avatar], speech: Speech, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise MachineError("no renderer here")
+
+    file = speech(2.0).resolve()
+    threads = threading.active_count()
+    monkeypatch.setattr(opened[0].engines, "renderer", refuse)
+    with pytest.raises(MachineError, match="no renderer here") as caught:
+        Session(*opened, file)
+    held = [link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert caught.tb is not None  # it holds the session's frame, so that nothing was freed by chance
+    assert file not in held
+    assert threading.active_count() == threads
 
 
 def test_silence_is_the_avatar_itself(opened: tuple[Bundle, Avatar]) -> None:

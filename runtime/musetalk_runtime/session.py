@@ -62,8 +62,8 @@ class Session(Closable):
     ``auto``, a number or a fraction. Raises InputNotFound, InvalidMedia, InvalidArgument or AvatarMismatch; live
     audio that ends before its first sample raises InvalidMedia when iterated.
 
-    Attributes: ``fps`` (Fraction), ``frames_made``, ``encoder`` (its name, once a stream began), ``stopping`` (an
-    Event, set once the session is to end).
+    Attributes: ``fps`` (Fraction), ``frames_made``, ``encoder`` (its name, once a stream began),
+    ``first_fragment_seconds`` (from the opening, once there is one), ``stopping`` (an Event, set once it is to end).
 
     Two threads make the audio tokens and the frames, a few frames ahead; `close` ends them. Use ``with``.
     """
@@ -75,18 +75,24 @@ class Session(Closable):
         avatar.check(bundle.spec)
         self.avatar = avatar
         self.fps = parse_rate(str(fps), bundle)
-        self.audio = AudioFile(Path(audio)) if isinstance(audio, (str, Path)) else LivePcm(audio)
         self.timings = Timings()
         self.frames_made = 0
         self.encoder: str | None = None
-        self._first_output: float | None = None
+        self.first_fragment_seconds: float | None = None
         self._keyframe = threading.Event()
         self.stopping = threading.Event()
-        self._renderer = bundle.engines.renderer(avatar, self.fps, self.timings)
+        with self.timings.measure("open_audio", 0):
+            self.audio = AudioFile(Path(audio)) if isinstance(audio, (str, Path)) else LivePcm(audio)
+        try:
+            with self.timings.measure("open_renderer", 0):
+                self._renderer = bundle.engines.renderer(avatar, self.fps, self.timings)
+        except BaseException:
+            self.audio.close()
+            raise
         self._batch_sizes = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
         self._frames_rendered = 0
         encode = self.timings.timed("audio_encoder", bundle.engines.encode_audio)
-        speech = SpeechFrames(self.audio, encode, bundle.spec, self.fps, bundle.live_context)
+        speech = SpeechFrames(self.audio, encode, bundle.spec, self.fps, bundle.live_context, self.timings.measure)
         self._speech = Stage(iter(speech), max(SPEECH_AHEAD, bundle.batch_sizes[-1]), "speech")
         self._renderings = Stage(self._render(), RENDERINGS_AHEAD, "render")
 
@@ -108,8 +114,8 @@ class Session(Closable):
         with closing(self._mux(pieces, container, video)) as frames:
             for _ in frames:
                 if data := pieces.take():
-                    if self._first_output is None and (container != "mp4" or b"moof" in data):
-                        self._first_output = time.perf_counter() - self._started
+                    if self.first_fragment_seconds is None and (container != "mp4" or b"moof" in data):
+                        self.first_fragment_seconds = self.elapsed
                     yield data
         if data := pieces.take():
             yield data
@@ -156,10 +162,13 @@ class Session(Closable):
         return self._frames_rendered - self.frames_made
 
     def report(self) -> dict[str, Any]:
-        """Figures so far: frames, seconds, fps, real-time factor, first fragment, milliseconds by stage, memory."""
+        """Figures so far: frames, seconds, fps, real-time factor, first fragment, milliseconds by stage, memory.
+
+        ``stages`` has milliseconds a frame, ``first_ms`` what the first call of each stage took in all; stages overlap.
+        """
         elapsed = self.elapsed
         seconds = float(self.frames_made / self.fps)
-        first = self._first_output
+        first = self.first_fragment_seconds
         return {
             "frames": self.frames_made,
             "stream_fps": float(self.fps),
@@ -168,6 +177,7 @@ class Session(Closable):
             "fps": round(self.frames_made / elapsed, 2),
             "real_time_factor": round(seconds / elapsed, 3),
             "first_fragment_seconds": None if first is None else round(first, 4),
+            "first_ms": dict(self.timings.first_ms),
             "encoder": self.encoder,
             "stages": self.timings.to_json(),
             "peak_memory_mb": round(peak_memory_mb(), 1),
@@ -189,11 +199,19 @@ class Session(Closable):
         if first is None:
             return
         picture = Picture(self.avatar.width, self.avatar.height, self.fps)
-        with Muxer(target, container, picture, self.audio.channels, video) as muxer:
+        with self.timings.measure("open_output", 0):
+            opened = Muxer(target, container, picture, self.audio.channels, video)
+        with opened as muxer:
             self.encoder = muxer.encoder
             for frame in chain([first], frames):
-                with self.timings.measure("encode"):
-                    muxer.sound(frame.sound)
-                    muxer.frame(frame.index, frame.nv12, self._keyframe.is_set())
-                    self._keyframe.clear()
+                self._send(muxer, frame)
                 yield frame
+
+    def _send(self, muxer: Muxer, frame: Frame) -> None:
+        with self.timings.measure("encode_sound"):
+            packets = muxer.encode_sound(frame.sound)
+        with self.timings.measure("encode"):
+            packets += muxer.encode_frame(frame.index, frame.nv12, self._keyframe.is_set())
+            self._keyframe.clear()
+        with self.timings.measure("mux"):
+            muxer.write(packets)

@@ -17,17 +17,27 @@ KEPT = 10_000  # frames of each stage
 
 
 class Timings:
-    """Milliseconds a frame, by stage; the last 10000 frames count."""
+    """Milliseconds a frame, by stage; the last 10000 frames count. Each stage belongs to one thread at a time.
+
+    ``first_ms`` maps a stage to the milliseconds its first call took in all, however many frames it was for.
+    """
 
     def __init__(self) -> None:
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self.first_ms: dict[str, float] = {}
+
+    def record(self, stage: str, ms: float, frames: int = 1) -> None:
+        """Note that `frames` frames took `ms` milliseconds together; 0 is for what is done once, for all of them."""
+        self.first_ms.setdefault(stage, round(ms, 3))
+        if frames:
+            self._stages[stage].extend([ms / frames] * frames)
 
     @contextmanager
     def measure(self, stage: str, frames: int = 1) -> Iterator[None]:
-        """Time the block as the work of `frames` frames."""
+        """Time the block as the work of `frames` frames. See `record`."""
         start = time.perf_counter()
         yield
-        self._stages[stage].extend([(time.perf_counter() - start) * 1e3 / frames] * frames)
+        self.record(stage, (time.perf_counter() - start) * 1e3, frames)
 
     def timed(self, stage: str, function: Callable[P, R]) -> Callable[P, R]:
         """`function`, each call timed as one frame's work."""

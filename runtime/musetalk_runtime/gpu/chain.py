@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from musetalk_runtime.errors import MachineError
-from musetalk_runtime.gpu.batch_graph import BatchGraph
+from musetalk_runtime.gpu.batch_graph import BatchGraph, Mark
 from musetalk_runtime.gpu.item import ITEM
 from musetalk_runtime.gpu.kernels import Kernels
 from musetalk_runtime.gpu.memory import DeviceMemory, copy
@@ -54,7 +54,7 @@ class Chain:
         """Enqueue on `stream`: the frames of all items in `slot`, whose `faces` faces fill rows 0, 1, ..."""
         copy(self._memories["items"].address, slot.item_address, slot.item_bytes, stream)
         if faces:
-            self._graphs[next(size for size in self._sizes if size >= faces)].launch(stream)
+            self._graphs[next(size for size in self._sizes if size >= faces)].launch(stream, slot.marks)
         else:
             self._compose(stream)
 
@@ -111,13 +111,15 @@ class Chain:
         decode.set_address("latents", self._memories["prediction"].address)
         decode.set_address("images", self._memories["images"].address)
 
-        def enqueue(stream: Any) -> None:
+        def enqueue(stream: Any, mark: Mark) -> None:
             self._gather(stream)
             predict.enqueue(int(stream.handle))
+            mark("unet_end")
             decode.enqueue(int(stream.handle))
+            mark("decoder_end")
             self._compose(stream)
 
-        return BatchGraph(enqueue, [predict, decode], self.compute, cuda_graph)
+        return BatchGraph(enqueue, [predict, decode], self.compute, cuda_graph, self.slots[0].marks)
 
     def _gather(self, stream: Any) -> None:
         items, latents, tokens = (self._memories[name].address for name in ("items", "latents", "tokens"))

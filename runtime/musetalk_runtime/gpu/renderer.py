@@ -12,9 +12,10 @@ from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.gpu.avatar import GpuAvatar
 from musetalk_runtime.gpu.chain import Chain
 from musetalk_runtime.gpu.memory import copy
-from musetalk_runtime.gpu.rendering import BatchTimes, GpuRendering, Reporter, Streams
+from musetalk_runtime.gpu.rendering import GpuRendering, Streams
 from musetalk_runtime.gpu.slot import Ring, Slot
 from musetalk_runtime.gpu.stream import application_stream
+from musetalk_runtime.gpu.times import BatchTimes, Reporter
 from musetalk_runtime.timings import Timings
 
 

@@ -1,7 +1,6 @@
 """A batch on its way through the GPU."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,30 +9,10 @@ import numpy.typing as npt
 
 from musetalk_runtime.gpu.device_frame import DeviceFrame
 from musetalk_runtime.gpu.memory import copy
-from musetalk_runtime.gpu.slot import MARKS, Ring, Slot
-from musetalk_runtime.timings import Timings
+from musetalk_runtime.gpu.slot import Ring, Slot
+from musetalk_runtime.gpu.times import Reporter
 
 Bytes = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class BatchTimes:
-    """When the GPU did what for a batch: ``(begin, end)`` in milliseconds since the renderer was made."""
-
-    frames: int
-    faces: int
-    upload: tuple[float, float]
-    compute: tuple[float, float]
-    download: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """Where times go: ``timings`` gets the host's, ``timeline`` the GPU's, counted from the event ``origin``."""
-
-    timings: Timings
-    timeline: Callable[[BatchTimes], None] | None
-    origin: Any
 
 
 @dataclass(frozen=True)
@@ -85,7 +64,7 @@ class GpuRendering:
                         self.fetch()
                     self._slot.marks["download_end"].sync()
                     self._frames = list(self._slot.frames[: self._count].copy())
-                self._report()
+                self._out.report(self._slot, self._count, self._faces)
                 self._release()
             return self._frames
 
@@ -121,9 +100,3 @@ class GpuRendering:
     def _release(self) -> None:
         self._released = True
         self._ring.give(self._slot)
-
-    def _report(self) -> None:
-        if self._out.timeline:
-            at = {name: float(self._slot.marks[name] - self._out.origin) for name in MARKS}
-            spans = [(at[f"{name}_begin"], at[f"{name}_end"]) for name in ("upload", "compute", "download")]
-            self._out.timeline(BatchTimes(self._count, self._faces, *spans))

@@ -11,7 +11,10 @@ import numpy.typing as npt
 from musetalk_runtime.gpu.item import ITEM
 from musetalk_runtime.gpu.memory import DeviceMemory, PinnedMemory
 
-MARKS = ("upload_begin", "upload_end", "compute_begin", "compute_end", "download_begin", "download_end")
+MARKS = (
+    *("upload_begin", "upload_end", "compute_begin", "unet_end", "decoder_end"),
+    *("compute_end", "download_begin", "download_end"),
+)  # in order; those of UNet and decoder only where a face is made
 
 
 class Slot:

@@ -61,9 +61,9 @@ class Muxer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None or kind is GeneratorExit:
-            self._mux(self._encoder.finish())
+            self.write(self._encoder.finish())
             if self._samples:
-                self._mux(self._audio.encode(None))
+                self.write(self._audio.encode(None))
             self._checked("written", self._container.close)
         else:
             self._release()
@@ -74,19 +74,29 @@ class Muxer:
         return self._encoder.name
 
     def frame(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> None:
-        """Encode frame `index`, NV12 ``[H * 3 / 2, W]``; `keyframe` makes it one out of turn."""
-        self._mux(self._encoder.encode(index, nv12, keyframe))
+        """Encode and mux frame `index`, NV12 ``[H * 3 / 2, W]``; `keyframe` makes it one out of turn."""
+        self.write(self.encode_frame(index, nv12, keyframe))
 
     def sound(self, samples: npt.NDArray[np.float32]) -> None:
-        """Encode the next `samples` ``[channels, n]`` at 48 kHz."""
+        """Encode and mux the next `samples` ``[channels, n]`` at 48 kHz."""
+        self.write(self.encode_sound(samples))
+
+    def encode_frame(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> list[Any]:
+        """The packets of `frame`, for `write`."""
+        return self._encoder.encode(index, nv12, keyframe)
+
+    def encode_sound(self, samples: npt.NDArray[np.float32]) -> list[Any]:
+        """The packets of `sound`, for `write`."""
         if not samples.shape[1]:
-            return
+            return []
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self._layout)
         frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._samples, Fraction(1, SOUND_RATE)
         self._samples += samples.shape[1]
-        self._mux(self._audio.encode(frame))
+        packets: list[Any] = self._audio.encode(frame)
+        return packets
 
-    def _mux(self, packets: list[Any]) -> None:
+    def write(self, packets: list[Any]) -> None:
+        """Mux `packets`, in the order in which they were encoded."""
         for packet in packets:
             # AAC's priming packet lies before time 0. Sent, it would make FFmpeg shift the video by 21 ms; without it
             # the first 21 ms of sound are faded in.
