@@ -20,7 +20,7 @@ WARM_SESSIONS, WARM_SECONDS = 5, 5.0
 NOT_MEASURED = [
     "opening the bundle and the avatar (peak_memory_mb holds the making of the drawn one)",
     "writing the stream anywhere: it is thrown away",
-    "a real voice: the synthetic one is silent for a fifth of the time, which costs less",
+    "pauses, which cost less: the synthetic voice makes none, so a face is made for every frame",
     "gpu_memory_mb: whose it is, for it is all that is used on the GPU: other programs' memory counts too",
     "paced: the GPU and the disk; x264_share is libx264 with its conversion from NV12 over the same frames one by one, "
     "which differs from its share beside the chain where the two compete for cores and caches",

@@ -58,7 +58,7 @@ def draw_face(t: float) -> npt.NDArray[np.uint8]:
 
 
 def write_voice(file: Path, seconds: float) -> None:
-    """Write a voice-like buzz, with syllables, pauses and a moving pitch, as a 16 kHz mono WAV."""
+    """Write a voice-like buzz, with syllables and a moving pitch but no pause, as a 16 kHz mono WAV."""
     with wave.open(str(file), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
@@ -74,7 +74,7 @@ def _voice(samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     formant = 600 + 250 * np.sin(2 * np.pi * 1.3 * t)
     weights = [np.exp(-(((n * 115 - formant) / 500) ** 2)) + 0.3 / n for n in range(1, 24)]
     buzz = sum(weight * np.sin(n * phase) for n, weight in enumerate(weights, 1))
-    syllables = np.clip(np.sin(2 * np.pi * 3.5 * t) + 0.4, 0, 1) * (t % 4 < 3.2)
+    syllables = np.clip(np.sin(2 * np.pi * 3.5 * t) + 0.4, 0, 1)
     voice: npt.NDArray[np.float64] = buzz * syllables * 2500
     return voice
 

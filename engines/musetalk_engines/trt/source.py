@@ -7,8 +7,11 @@ import onnx
 from musetalk_engines.graph_file import save_graph
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.graph import attention_to_float, to_float
-from musetalk_engines.trt.variant import FLOAT, GUARDED
+from musetalk_engines.trt.quicken import quicken
+from musetalk_engines.trt.variant import AS_BUILT, FLOAT, GUARDED
 from musetalk_runtime.errors import InvalidArgument
+
+QUICKENED = ("unet", "vae_decoder")
 
 
 def check_precision(models: ModelSet, precision: str, *, strongly_typed: bool) -> None:
@@ -29,18 +32,22 @@ def write_source(
 ) -> Path:
     """The model set's own file where it will do, else one written to `folder`, with the weights beside it.
 
-    TensorRT 8.6 always gets FP32 types, and decides about FP16 itself.
+    TensorRT 8.6 always gets FP32 types, and decides about FP16 itself. Its first rung of what runs for every frame gets
+    the graph in a form that it is quicker at.
     """
     file = models.graph(graph)
-    if models.precision == "fp32":
+    quicker = not strongly_typed and precision == "fp16" and variant == AS_BUILT and graph in QUICKENED
+    if models.precision == "fp32" and not quicker:
         return file
     if strongly_typed and precision == "fp16" and variant not in {GUARDED, FLOAT}:
         return file
     model = onnx.load(file)
     if strongly_typed and variant == GUARDED:
         attention_to_float(model)
-    else:
+    elif models.precision == "fp16":
         to_float(model, half_io=strongly_typed and precision == "fp16")
+    if quicker:
+        quicken(model)
     target = folder / f"{graph}.source.onnx"
     save_graph(model, target)
     return target

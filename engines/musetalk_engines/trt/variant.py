@@ -5,13 +5,13 @@ strongly: a plan computes in the types that its ONNX graph says. So a rung is re
 
 | rung | 8.6: asked of layers | 10 and later: changed in the graph or the network |
 | --- | --- | --- |
-| as built | nothing: FP16 wherever TensorRT likes; norms keep FP32 statistics | the FP16 graph, with its FP32 islands |
-| attention unfused | softmax in FP32: no fused FP16 kernel fits | softmax outputs are debug tensors: not fused away |
+| as built | nothing: FP16 wherever TensorRT likes, in a graph made quicker | the FP16 graph, with its FP32 islands |
+| attention unfused | softmax in FP32, in the graph as exported | softmax outputs are debug tensors: not fused away |
 | fp32 attention and norms | and attention's products and the norms | and attention's products (the norms are islands) |
 | fp32 | every layer that computes floats | every type in the graph; Cast nodes at inputs and outputs |
 
-A debug tensor is written only if a runtime asks for it. FP32 is FP32: TF32 is off on every rung. From an fp16 model
-set the weights of the last rung are still those that the export rounded.
+For graphs made quicker see ``quicken``. A debug tensor is written only if a runtime asks for it. FP32 is FP32: TF32 is
+off on every rung. From an fp16 model set the weights of the last rung are still those that the export rounded.
 """
 
 AS_BUILT, UNFUSED, GUARDED, FLOAT = "as built", "attention unfused", "fp32 attention and norms", "fp32"
