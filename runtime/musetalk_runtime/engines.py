@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.speech import SpeechFrame
+from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.timings import Timings
 
@@ -41,8 +42,11 @@ class Engines(Protocol):
     def encode_images(self, images: Floats) -> Floats:
         """VAE latents ``[N, C, S, S]``, times the scaling factor, of RGB `images` ``[N, 3, I, I]`` in [0, 1]."""
 
-    def encode_audio(self, mel: Floats) -> Floats:
-        """Hidden states ``[T / 2, audio_states, audio_width]`` of a log-mel spectrogram ``[mel_bins, T]``."""
+    def encode_audio(self, mel: Floats) -> States:
+        """Hidden states ``[T / 2, audio_states, audio_width]`` of a log-mel spectrogram ``[mel_bins, T]``.
+
+        They are float16 or float32, as the engine makes them: few of them are used.
+        """
 
     def renderer(self, avatar: Avatar, fps: Fraction, timings: Timings) -> Renderer:
         """A renderer for frames of `avatar` at `fps`; `timings` gets its stages."""

@@ -6,6 +6,7 @@ sees. Where the context is the same, so are the states.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,8 @@ from musetalk_runtime.audio.rolling_mel import RollingMel
 from musetalk_runtime.model import HOP, STEP, ModelSpec
 
 Floats = npt.NDArray[np.float32]
-Encode = Callable[[Floats], Floats]
+States = npt.NDArray[np.floating[Any]]
+Encode = Callable[[Floats], States]
 Measure = Callable[[str], AbstractContextManager[object]]  # times the block as the work of a stage
 
 RATE = 50  # states a second
@@ -65,10 +67,10 @@ class SegmentStates:
         self._states, self._first = self._states[drop:], self._first + drop
         return _cut(self._states, self._first, start, self._spec.window_steps)
 
-    def _append(self, states: Floats) -> None:
+    def _append(self, states: States) -> None:
         self._states = np.concatenate([self._states, states])
 
-    def _encode_segment(self, length: int) -> Floats:
+    def _encode_segment(self, length: int) -> States:
         with self._measure(MEL_STAGE):
             samples = np.pad(self._samples.take(length), (0, self._segment - length))
             mel = log_mel(samples, self._spec.mel_bins)
@@ -89,7 +91,7 @@ class RollingStates:
         self._measure = measure
         self._context = round(context * RATE)  # states
         self._mel = RollingMel(spec.mel_bins, self._context * FRAMES)
-        self._states = np.empty((0, spec.audio_states, spec.audio_width), np.float32)
+        self._states: States = np.empty((0, spec.audio_states, spec.audio_width), np.float32)
         self._first = 0  # index of self._states[0]
         self._finished = False
 
@@ -120,7 +122,7 @@ class RollingStates:
         self._states, self._first = self._encode(mel)[: end - first], first
 
 
-def _cut(states: Floats, first: int, start: int, steps: int) -> Floats:
+def _cut(states: States, first: int, start: int, steps: int) -> Floats:
     """`steps` states from index `start` on, of those that begin at index `first`; zeros where there are none."""
     window = np.zeros((steps, *states.shape[1:]), np.float32)
     low, high = max(start, first), min(start + steps, first + len(states))

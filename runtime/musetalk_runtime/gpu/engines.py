@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.folder import Manifest, listed_file
@@ -58,7 +59,7 @@ class TensorRtEngines:
             parts.append(latents[: len(rest)].astype(np.float32))
         return np.concatenate(parts)
 
-    def encode_audio(self, mel: Floats) -> Floats:
+    def encode_audio(self, mel: Floats) -> States:
         plan = self._plan("audio_encoder")
         lengths = {shapes["mel"][2]: number for number, shapes in enumerate(plan.profiles)}
         if mel.shape[1] not in lengths:
@@ -66,7 +67,7 @@ class TensorRtEngines:
                 f"{mel.shape[1]} mel frames (of 10 ms), the bundle's audio encoder takes "
                 f"{' or '.join(map(str, sorted(lengths)))}: run build-engines for this length"
             )
-        states: Floats = plan.run(lengths[mel.shape[1]], {"mel": mel[None]})["states"][0].astype(np.float32)
+        states: States = plan.run(lengths[mel.shape[1]], {"mel": mel[None]})["states"][0]
         return states
 
     def renderer(self, avatar: Avatar, fps: Fraction, timings: Timings) -> GpuRenderer:
