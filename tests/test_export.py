@@ -286,7 +286,7 @@ def test_the_command_writes_a_table_to_stdout_and_its_progress_to_stderr(musetal
     )
     assert done.returncode == 0, done.stderr
     head, *rows = done.stdout.splitlines()
-    assert head.split() == ["graph", "output", "parameters", "max", "error", "relative", "bound"]
+    assert head.split() == ["graph", "output", "class", "parameters", "max", "error", "relative", "bound"]
     assert [row.split()[0] for row in rows] == ["unet", "vae_decoder", "chain", "vae_encoder", "audio_encoder"]
     assert all(line.startswith("export-student: ") for line in done.stderr.splitlines())
     assert "writing unet.onnx" in done.stderr

@@ -19,8 +19,9 @@ HEAVY = ["torch", "diffusers", "transformers", "onnx", "polygraphy", "tensorrt",
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    clean = shutil.ignore_patterns(".*", "build", "demo", "*.egg-info", "__pycache__", "tests")
+    clean = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests")
     shutil.copytree(ROOT, folder / "source", ignore=clean)
+    shutil.rmtree(folder / "source" / "demo", ignore_errors=True)  # what scripts/demo made
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
     build.append(str(folder / "source"))
     done = subprocess.run(build, capture_output=True, text=True)

@@ -19,11 +19,16 @@ CHECKPOINT is a folder, as MuseTalk ships it or as diffusers and transformers sa
 
   MuseTalk    student/ or musetalkV15/ or musetalk/ (weights and the .json beside them), sd-vae/, whisper/
   diffusers   unet/, vae/, whisper/, each with config.json and *.safetensors
+
+In both, decoder/ may hold a small decoder to use in place of the VAE's: config.json and weights of diffusers'
+AutoencoderTiny. It takes the latents that the UNet predicts, which are times the VAE's scaling factor, and divides
+them by its own scaling_factor (1 unless its config says otherwise).
 """
 EXPORT_EXAMPLES = """\
 examples:
   export-student models -o teacher.modelset               MuseTalk itself
   export-student models --unet student/unet.pth -o student.modelset --fp16
+  export-student models --decoder tiny-decoder -o student.modelset
   export-student init tiny checkpoint                     random weights, to try things out
   export-student checkpoint -o tiny.modelset
 
@@ -37,6 +42,9 @@ the same weights.
   tiny      the student's shape with few channels, about 1 M parameters in all: quick on a CPU
   student   bk-sdm-tiny's shape, 318 M parameters, with Stable Diffusion's VAE and whisper-tiny's encoder
   teacher   Stable Diffusion 1.x's shape, 850 M parameters, as in MuseTalk; with the same VAE and encoder
+  demo      for real time on two CPU cores, with a small decoder: to be trained from scratch
+  demo-teacher
+            wider and deeper, without a small decoder, with the same VAE and encoder
 """
 
 
@@ -56,7 +64,14 @@ def _run(arguments: Sequence[str]) -> int:
 def _export(options: argparse.Namespace) -> None:
     from musetalk_export.export import export_model_set  # torch takes seconds to import: --help need not wait
 
-    print(export_model_set(options.checkpoint, options.output, unet_file=options.unet, half=options.fp16))
+    report = export_model_set(
+        options.checkpoint,
+        options.output,
+        unet_file=options.unet,
+        decoder_folder=options.decoder,
+        half=options.fp16,
+    )
+    print(report)
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -87,6 +102,7 @@ def _export_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--unet", type=Path, metavar="FILE.pth", help="take the UNet from here; its config is the .json file beside"
     )
+    parser.add_argument("--decoder", type=Path, metavar="FOLDER", help="take a small decoder from here, see above")
     parser.add_argument("--fp16", action="store_true", help="FP16 weights and activations, FP32 where sums need it")
     parser.add_argument("--verbose", action="store_true", help="show the traceback of an error")
     return parser
@@ -96,7 +112,7 @@ def _init_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         f"{PROGRAM} init", description=INIT_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("preset", metavar="PRESET", help="tiny, student or teacher")
+    parser.add_argument("preset", metavar="PRESET", help="tiny, student, teacher, demo or demo-teacher")
     parser.add_argument("dir", type=Path, metavar="DIR", help="new folder to write")
     parser.add_argument(
         "--tree", choices=("musetalk", "diffusers"), default="musetalk", help="layout of DIR (default: %(default)s)"

@@ -14,7 +14,7 @@ from musetalk_export.checkpoint import Checkpoint, count, read_checkpoint
 from musetalk_export.golden import Golden, make_golden
 from musetalk_export.graph import write_graph
 from musetalk_export.unet import UNetGraph
-from musetalk_export.vae import DecoderGraph, EncoderGraph
+from musetalk_export.vae import EncoderGraph, decoder_graph
 from musetalk_export.whisper import AudioGraph
 from musetalk_runtime.accuracy import Difference, table
 from musetalk_runtime.folder import check_destination, new_folder
@@ -23,17 +23,25 @@ from musetalk_runtime.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA
 log = logging.getLogger(__name__)
 
 
-def export_model_set(checkpoint: Path, output: Path, *, unet_file: Path | None = None, half: bool = False) -> str:
+def export_model_set(
+    checkpoint: Path,
+    output: Path,
+    *,
+    unet_file: Path | None = None,
+    decoder_folder: Path | None = None,
+    half: bool = False,
+) -> str:
     """Write the model set of `checkpoint` to the folder `output`, and return a table of its errors.
 
-    `unet_file` takes the place of the checkpoint's UNet; `half` writes FP16 graphs with FP32 islands. Raises
-    InputNotFound, InvalidArgument or InvalidCheckpoint for what was given, and AccuracyError if a graph in ONNX
-    Runtime differs from PyTorch by more than ``check.BOUNDS``; then nothing is written.
+    `unet_file` takes the place of the checkpoint's UNet, `decoder_folder` (an AutoencoderTiny) of its decoder; `half`
+    writes FP16 graphs with FP32 islands. Raises InputNotFound, InvalidArgument or InvalidCheckpoint for what was
+    given, and AccuracyError if a graph in ONNX Runtime differs from PyTorch by more than ``check.BOUNDS``; then
+    nothing is written.
     """
     check_destination(output, MODELSET_KIND)
     log.info("reading %s", checkpoint)
-    models = read_checkpoint(checkpoint, unet_file)
-    parameters = _parameters(models)
+    models = read_checkpoint(checkpoint, unet_file, decoder_folder)
+    about = _about(models)  # before the graphs use the modules up
     with new_folder(output, MODELSET_KIND, MODELSET_SCHEMA) as (folder, manifest):
         manifest.update(_describe(models, half))
         log.info("computing the golden tensors with PyTorch")
@@ -42,15 +50,16 @@ def export_model_set(checkpoint: Path, output: Path, *, unet_file: Path | None =
         _write_graphs(models, golden, folder, half)
         log.info("checking the graphs with ONNX Runtime")
         rows = check_graphs(folder, golden, manifest["precision"])
-        manifest["graphs"] = _graphs(rows, parameters)
-    return table(rows, "parameters", {graph: f"{count / 1e6:.1f} M" for graph, count in parameters.items()})
+        errors = {row.graph: {"max_error": row.max_error, "relative_error": row.relative_error} for row in rows}
+        manifest["graphs"] = {graph: {**about[graph], **errors[graph]} for graph in GRAPHS}
+    return _table(rows, about)
 
 
 def _write_graphs(models: Checkpoint, golden: Golden, folder: Path, half: bool) -> None:
     """Write the four graphs; the modules of `models` are used up."""
     wrap: dict[str, Callable[[], nn.Module]] = {
         "unet": lambda: UNetGraph(models.unet, models.spec.tokens),
-        "vae_decoder": lambda: DecoderGraph(models.vae),
+        "vae_decoder": lambda: decoder_graph(models.decoder),
         "vae_encoder": lambda: EncoderGraph(models.vae),
         "audio_encoder": lambda: AudioGraph(models.audio),
     }
@@ -71,13 +80,17 @@ def _examples(graph: str, golden: Golden) -> tuple[dict[str, Tensor], dict[str, 
     return {name: tensor for name, tensor in tensors.items() if name != output}, {output: tensors[output]}
 
 
-def _parameters(models: Checkpoint) -> dict[str, int]:
-    vae = models.vae
+def _about(models: Checkpoint) -> dict[str, dict[str, Any]]:
+    """By graph: the class of the model it is made from, and how many of its parameters it holds."""
+    vae, decoder = models.vae, models.decoder
+    parts: dict[str, tuple[Any, ...]] = {
+        "unet": (models.unet, models.unet),
+        "vae_decoder": (decoder, decoder.decoder, getattr(decoder, "post_quant_conv", None)),
+        "vae_encoder": (vae, vae.encoder, vae.quant_conv),
+        "audio_encoder": (models.audio, models.audio),
+    }
     return {
-        "unet": count(models.unet),
-        "vae_decoder": count(vae.decoder, vae.post_quant_conv),
-        "vae_encoder": count(vae.encoder, vae.quant_conv),
-        "audio_encoder": count(models.audio),
+        graph: {"class": type(model).__name__, "parameters": count(*held)} for graph, (model, *held) in parts.items()
     }
 
 
@@ -90,13 +103,6 @@ def _describe(models: Checkpoint, half: bool) -> dict[str, Any]:
     }
 
 
-def _graphs(rows: list[Difference], parameters: dict[str, int]) -> dict[str, Any]:
-    errors = {row.graph: row for row in rows}
-    return {
-        graph: {
-            "parameters": parameters[graph],
-            "max_error": errors[graph].max_error,
-            "relative_error": errors[graph].relative_error,
-        }
-        for graph in GRAPHS
-    }
+def _table(rows: list[Difference], about: dict[str, dict[str, Any]]) -> str:
+    notes = {graph: f"{model['class']:>22}{model['parameters'] / 1e6:>10.2f} M" for graph, model in about.items()}
+    return table(rows, f"{'class':>22}{'parameters':>12}", {"chain": " " * 34, **notes})

@@ -46,12 +46,12 @@ def make_golden(checkpoint: Checkpoint) -> Golden:
             "unet.tokens": tokens,
             "unet.prediction": prediction,
             "vae_decoder.latents": whole,
-            "vae_decoder.images": _decode(vae, whole),
+            "vae_decoder.images": _decode(checkpoint.decoder, whole),
             "vae_encoder.images": images,
             "vae_encoder.latents": whole,
             "audio_encoder.mel": mel,
             "audio_encoder.states": states,
-            "chain.images": _decode(vae, prediction),
+            "chain.images": _decode(checkpoint.decoder, prediction),
         }
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -64,8 +64,8 @@ def _encode(vae: Any, images: Tensor) -> Tensor:
     return latents
 
 
-def _decode(vae: Any, latents: Tensor) -> Tensor:
-    images: Tensor = vae.decode(latents / vae.config.scaling_factor).sample
+def _decode(decoder: Any, latents: Tensor) -> Tensor:
+    images: Tensor = decoder.decode(latents / decoder.config.scaling_factor).sample
     return (images / 2 + 0.5).clamp(0, 1)
 
 

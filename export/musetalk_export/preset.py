@@ -1,4 +1,4 @@
-"""Checkpoints with random weights, for tests and benchmarks: their graphs cost what a trained model's cost."""
+"""Checkpoints with random weights: to train, and for tests and benchmarks: they cost what trained ones do."""
 
 import json
 import math
@@ -8,10 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
+from diffusers.models.unets.unet_2d_blocks import AutoencoderTinyBlock
 from torch import nn
 from transformers import WhisperConfig, WhisperModel
 
+from musetalk_export.sizes import (
+    DEMO_DECODER,
+    DEMO_TEACHER_UNET,
+    DEMO_UNET,
+    DEMO_VAE,
+    DEMO_WHISPER,
+    SD_VAE,
+    STUDENT_UNET,
+    TEACHER_UNET,
+    TINY_UNET,
+    TINY_VAE,
+    TINY_WHISPER,
+    WHISPER_TINY,
+)
 from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.folder import written_aside
 
@@ -23,13 +38,17 @@ SILU_RMS = 0.597
 
 @dataclass(frozen=True)
 class Preset:
-    """The configs of one model, and where MuseTalk's tree keeps its UNet: ``folder/unet.pth`` and ``config``."""
+    """The configs of one model, and where MuseTalk's tree keeps its UNet: ``folder/unet.pth`` and ``config``.
+
+    ``decoder`` is the config of an AutoencoderTiny that takes the place of the VAE's decoder.
+    """
 
     unet: dict[str, Any]
     vae: dict[str, Any]
     whisper: dict[str, Any]
     folder: str
     config: str
+    decoder: dict[str, Any] | None = None
 
 
 def init_checkpoint(preset: str | Preset, path: Path, *, tree: str = "musetalk", seed: int = 0) -> None:
@@ -64,10 +83,28 @@ def random_vae(config: dict[str, Any], seed: int = 0) -> Any:
     vae.encoder.conv_out.weight.mul_(1 / SILU_RMS)
     vae.decoder.conv_out.weight.mul_(0.4 / SILU_RMS)
     if vae.quant_conv is not None:
-        vae.quant_conv.weight.mul_(1 / vae.config.scaling_factor)
+        # The mean's half only: a log-variance that wide would drown a sample.
+        vae.quant_conv.weight[: vae.config.latent_channels].mul_(1 / vae.config.scaling_factor)
     if vae.post_quant_conv is not None:
         vae.post_quant_conv.weight.mul_(vae.config.scaling_factor)
     return vae
+
+
+def random_decoder(config: dict[str, Any], seed: int = 0) -> Any:
+    """An AutoencoderTiny of `config` with random weights: images around 0.5, hardly saturated, of unit latents.
+
+    Without norms depth would change the scale: weights are He's, and each residual block starts near the identity.
+    """
+    tiny = _random(lambda: AutoencoderTiny.from_config(config), seed)
+    for layer in tiny.decoder.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.mul_(math.sqrt(2))
+    for layer in tiny.decoder.layers:
+        if isinstance(layer, AutoencoderTinyBlock):
+            layer.conv[-1].weight.mul_(0.2)
+    tiny.decoder.layers[-1].weight.mul_(0.2 / math.sqrt(2))
+    tiny.decoder.layers[-1].bias.add_(0.5)
+    return tiny
 
 
 def random_whisper(config: dict[str, Any], seed: int = 0) -> Any:
@@ -95,6 +132,8 @@ def _random(make: Callable[[], nn.Module], seed: int) -> Any:
 def _write(preset: Preset, folder: Path, tree: str, seed: int) -> None:
     unet, vae = random_unet(preset.unet, seed), random_vae(preset.vae, seed)
     whisper = random_whisper(preset.whisper, seed)
+    if preset.decoder is not None:
+        random_decoder(preset.decoder, seed).save_pretrained(folder / "decoder")
     if tree == "diffusers":
         for model, name in ((unet, "unet"), (vae, "vae"), (whisper, "whisper")):
             model.save_pretrained(folder / name)
@@ -113,75 +152,10 @@ def _save(model: nn.Module, config: Any, weights: Path, config_name: str) -> Non
     (weights.parent / config_name).write_text(text + "\n", encoding="utf-8")
 
 
-_CROSS_DOWN, _CROSS_UP = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
-
-_TEACHER_UNET = {
-    "sample_size": 32,
-    "in_channels": 8,
-    "out_channels": 4,
-    "cross_attention_dim": 384,
-    "attention_head_dim": 8,  # in Stable Diffusion 1.x: the number of heads
-    "block_out_channels": [320, 640, 1280, 1280],
-    "down_block_types": [_CROSS_DOWN, _CROSS_DOWN, _CROSS_DOWN, "DownBlock2D"],
-    "up_block_types": ["UpBlock2D", _CROSS_UP, _CROSS_UP, _CROSS_UP],
-    "layers_per_block": 2,
-}
-_STUDENT_UNET = {
-    **_TEACHER_UNET,
-    "block_out_channels": [320, 640, 1280],
-    "down_block_types": [_CROSS_DOWN] * 3,
-    "up_block_types": [_CROSS_UP] * 3,
-    "layers_per_block": 1,
-    "mid_block_type": None,
-}
-# Sized for a CPU: nearly all of a frame's time goes into the VAE's levels at 256x256 and the attention at 32x32.
-_TINY_UNET = {
-    **_STUDENT_UNET,
-    "cross_attention_dim": 64,
-    "attention_head_dim": 1,
-    "block_out_channels": [16, 32, 64],
-    "norm_num_groups": 8,
-}
-_SD_VAE = {
-    "sample_size": 256,
-    "latent_channels": 4,
-    "scaling_factor": 0.18215,
-    "block_out_channels": [128, 256, 512, 512],
-    "down_block_types": ["DownEncoderBlock2D"] * 4,
-    "up_block_types": ["UpDecoderBlock2D"] * 4,
-    "layers_per_block": 2,
-}
-_TINY_VAE = {**_SD_VAE, "block_out_channels": [8, 8, 16, 16], "layers_per_block": 1, "norm_num_groups": 8}
-_WHISPER_TINY = {
-    "d_model": 384,
-    "encoder_layers": 4,
-    "encoder_attention_heads": 6,
-    "encoder_ffn_dim": 1536,
-    "num_mel_bins": 80,
-    "max_source_positions": 1500,
-    # The decoder is there because WhisperModel has one, and as small as it can be.
-    "decoder_layers": 1,
-    "decoder_attention_heads": 1,
-    "decoder_ffn_dim": 8,
-    "max_target_positions": 8,
-    "vocab_size": 8,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "decoder_start_token_id": 3,
-    "suppress_tokens": None,
-    "begin_suppress_tokens": None,
-}
-_TINY_WHISPER = {
-    **_WHISPER_TINY,
-    "d_model": 64,
-    "encoder_layers": 2,
-    "encoder_attention_heads": 2,
-    "encoder_ffn_dim": 128,
-}
-
 PRESETS = {
-    "tiny": Preset(_TINY_UNET, _TINY_VAE, _TINY_WHISPER, "student", "unet.json"),
-    "student": Preset(_STUDENT_UNET, _SD_VAE, _WHISPER_TINY, "student", "unet.json"),
-    "teacher": Preset(_TEACHER_UNET, _SD_VAE, _WHISPER_TINY, "musetalkV15", "musetalk.json"),
+    "tiny": Preset(TINY_UNET, TINY_VAE, TINY_WHISPER, "student", "unet.json"),
+    "student": Preset(STUDENT_UNET, SD_VAE, WHISPER_TINY, "student", "unet.json"),
+    "teacher": Preset(TEACHER_UNET, SD_VAE, WHISPER_TINY, "musetalkV15", "musetalk.json"),
+    "demo": Preset(DEMO_UNET, DEMO_VAE, DEMO_WHISPER, "student", "unet.json", DEMO_DECODER),
+    "demo-teacher": Preset(DEMO_TEACHER_UNET, DEMO_VAE, DEMO_WHISPER, "musetalkV15", "musetalk.json"),
 }

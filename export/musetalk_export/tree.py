@@ -5,6 +5,7 @@
 | UNet | ``student``, ``musetalkV15``, ``musetalk``, ``unet`` | ``config.json``, or the JSON file beside | see below |
 | VAE | ``sd-vae``, ``sd-vae-ft-mse``, ``vae`` | ``config.json`` | see below |
 | Whisper | ``whisper`` | ``config.json`` | see below |
+| small decoder, if any | ``decoder`` | ``config.json`` | see below |
 
 Weights are the first of ``WEIGHTS`` that the folder holds; ``*-of-*`` are the shards of one model.
 """
@@ -17,6 +18,7 @@ from musetalk_runtime.errors import InputNotFound, InvalidArgument, InvalidCheck
 UNET_FOLDERS = ("student", "musetalkV15", "musetalk", "unet")
 VAE_FOLDERS = ("sd-vae", "sd-vae-ft-mse", "vae")
 WHISPER_FOLDERS = ("whisper",)
+DECODER_FOLDERS = ("decoder",)
 
 SHARDS = "*-of-*.safetensors"
 WEIGHTS = (
@@ -39,30 +41,59 @@ class Part:
     weights: tuple[Path, ...]
 
 
-def find_parts(checkpoint: Path, unet_file: Path | None = None) -> tuple[Part, Part, Part]:
-    """UNet, VAE and Whisper of the tree at `checkpoint`; `unet_file` (``FILE.pth``) takes the UNet's place.
+@dataclass(frozen=True)
+class Parts:
+    """The models of one checkpoint; without a small decoder the VAE's own makes the images."""
 
-    Raises InputNotFound if `checkpoint` or `unet_file` does not exist, InvalidArgument if the one is no folder or
-    the other no file, and InvalidCheckpoint for a part that is missing or ambiguous.
+    unet: Part
+    vae: Part
+    audio: Part
+    decoder: Part | None
+
+
+def find_parts(checkpoint: Path, unet_file: Path | None = None, decoder_folder: Path | None = None) -> Parts:
+    """The parts of the tree at `checkpoint`; `unet_file` (``FILE.pth``) and `decoder_folder` take those parts' places.
+
+    Raises InputNotFound if what is named does not exist, InvalidArgument for a file where a folder is expected or the
+    other way round, and InvalidCheckpoint for a part that is missing or ambiguous.
     """
     if not checkpoint.exists():
         raise InputNotFound(f"{checkpoint}: no such checkpoint")
     if not checkpoint.is_dir():
         raise InvalidArgument(f"{checkpoint}: a checkpoint is a folder; give a student's weights with --unet FILE")
-    return (
+    return Parts(
         _find(checkpoint, "UNet", UNET_FOLDERS) if unet_file is None else _unet_beside(unet_file),
         _find(checkpoint, "VAE", VAE_FOLDERS),
         _find(checkpoint, "Whisper", WHISPER_FOLDERS),
+        _look(checkpoint, DECODER_FOLDERS) if decoder_folder is None else _decoder_in(decoder_folder),
     )
 
 
-def _find(checkpoint: Path, part: str, names: tuple[str, ...]) -> Part:
-    for name in names:
-        folder = checkpoint / name
+def _find(checkpoint: Path, name: str, folders: tuple[str, ...]) -> Part:
+    part = _look(checkpoint, folders)
+    if part is None:
+        raise InvalidCheckpoint(f"{checkpoint}: no {name}: expected a folder {' or '.join(folders)}")
+    return part
+
+
+def _look(checkpoint: Path, folders: tuple[str, ...]) -> Part | None:
+    for folder in (checkpoint / name for name in folders):
         if folder.is_dir():
-            weights = _weights(folder)
-            return Part(_config(folder, weights[0]), weights)
-    raise InvalidCheckpoint(f"{checkpoint}: no {part}: expected a folder {' or '.join(names)}")
+            return _part(folder)
+    return None
+
+
+def _part(folder: Path) -> Part:
+    weights = _weights(folder)
+    return Part(_config(folder, weights[0]), weights)
+
+
+def _decoder_in(folder: Path) -> Part:
+    if not folder.exists():
+        raise InputNotFound(f"{folder}: no such decoder")
+    if not folder.is_dir():
+        raise InvalidArgument(f"{folder}: --decoder takes a folder with config.json and weights")
+    return _part(folder)
 
 
 def _unet_beside(file: Path) -> Part:
