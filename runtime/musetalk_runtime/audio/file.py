@@ -20,7 +20,8 @@ class AudioFile:
     """The first audio stream of a media file, decoded and resampled as it is iterated.
 
     Raises InputNotFound or InvalidMedia, at once when the file is no audio, holds none, or is a WAV shorter than
-    its header says. ``channels`` is 1 or 2. ``warnings`` tells, after the last chunk, what was skipped or missing.
+    its header says. ``channels`` is 1 or 2; ``start`` the file's time of the first sample, in seconds. ``warnings``
+    tells, after the last chunk, what was skipped or missing.
     """
 
     live = False
@@ -28,6 +29,7 @@ class AudioFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.channels = 1
+        self.start = 0.0
         self.warnings: list[str] = []
         if not path.exists():
             raise InputNotFound(f"{path}: no such audio file")
@@ -63,6 +65,8 @@ class AudioFile:
             resample = Resampler(self.channels)
             seconds = 0.0
             for frame in self._frames(container, stream):
+                if not seconds:
+                    self.start = frame.time or 0.0
                 seconds += frame.samples / frame.sample_rate
                 if chunk := resample(frame):
                     yield chunk

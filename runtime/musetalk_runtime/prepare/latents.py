@@ -1,5 +1,6 @@
 """What the UNet sees of the face in each frame: the VAE's latents of its crop."""
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -9,6 +10,8 @@ import numpy.typing as npt
 from musetalk_runtime.bundle import Bundle
 
 FACES_A_CALL = 4
+
+Floats = npt.NDArray[np.float32]
 
 
 class LatentWriter:
@@ -45,10 +48,18 @@ class LatentWriter:
         self._pending.clear()
 
 
-def encode_faces(bundle: Bundle, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """UNet latents ``[N, 2 * C, S, S]`` of RGB crops ``[N, I, I, 3]``: with the lower half black, then whole."""
+def encode_faces(bundle: Bundle, crops: npt.NDArray[np.uint8]) -> Floats:
+    """As face_latents, by the bundle's VAE encoder."""
+    return face_latents(bundle.engines.encode_images, crops)
+
+
+def face_latents(encode: Callable[[Floats], Floats], crops: npt.NDArray[np.uint8]) -> Floats:
+    """UNet latents ``[N, 2 * C, S, S]`` of RGB crops ``[N, I, I, 3]``: with the lower half black, then whole.
+
+    `encode` makes latents ``[M, C, S, S]`` of images ``[M, 3, I, I]`` in [0, 1].
+    """
     whole = crops.transpose(0, 3, 1, 2).astype(np.float32) / 255
     upper = whole.copy()
     upper[:, :, upper.shape[2] // 2 :] = 0
-    encoded = bundle.engines.encode_images(np.concatenate([upper, whole]))
+    encoded = encode(np.concatenate([upper, whole]))
     return np.concatenate(np.split(encoded, 2), axis=1)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box, box_problem, face_box
 from musetalk_runtime.errors import FaceNotFound, InvalidArgument
-from musetalk_runtime.prepare.face import FaceDetector
+from musetalk_runtime.prepare.face import FaceDetector, Faces
 from musetalk_runtime.prepare.mask import face_mask
 from musetalk_runtime.prepare.track import follow_face
 from musetalk_runtime.prepare.video import VideoSource
@@ -33,11 +33,7 @@ def detect_placements(
     source: VideoSource, detector: FaceDetector, mask_extent: float, progress: Progress
 ) -> list[Placement | None]:
     """The face in every frame, None where it has none; raises FaceNotFound where no frame has one."""
-    sightings = []
-    for rgb in source.frames():
-        sightings.append(detector.detect(rgb))
-        progress("finding faces", len(sightings), len(source))
-    path = follow_face(sightings, max_gap=round(MAX_GAP * source.fps))
+    path = find_faces(source, detector, progress)
     placements = [_placement(face, source, mask_extent) for face in path]
     if not any(placements):
         raise FaceNotFound(
@@ -47,6 +43,23 @@ def detect_placements(
     return placements
 
 
+def find_faces(source: VideoSource, detector: FaceDetector, progress: Progress) -> Faces:
+    """The one face that is followed, ``[n, 14]``, its path smoothed; rows of NaN in frames without it."""
+    sightings = []
+    for rgb in source.frames():
+        sightings.append(detector.detect(rgb))
+        progress("finding faces", len(sightings), len(source))
+    return follow_face(sightings, max_gap=round(MAX_GAP * source.fps))
+
+
+def usable_box(face: Faces, width: int, height: int) -> Box | None:
+    """The model's box of one face ``[14]`` in a frame of this size, None where there is no face or no usable box."""
+    if np.isnan(face).any():
+        return None
+    box = face_box(face)
+    return None if box is None or box_problem(box, width, height) else box
+
+
 def fixed_placements(source: VideoSource, box: Box, mask_extent: float) -> list[Placement | None]:
     """The same `box` in every frame; raises InvalidArgument unless it fits the frame's size."""
     if problem := box_problem(box, source.width, source.height):
@@ -54,11 +67,9 @@ def fixed_placements(source: VideoSource, box: Box, mask_extent: float) -> list[
     return [Placement(box, face_mask(box, None, mask_extent))] * len(source)
 
 
-def _placement(face: npt.NDArray[np.float64], source: VideoSource, mask_extent: float) -> Placement | None:
-    if np.isnan(face).any():
-        return None
-    box = face_box(face)
-    if box is None or box_problem(box, source.width, source.height):
+def _placement(face: Faces, source: VideoSource, mask_extent: float) -> Placement | None:
+    box = usable_box(face, source.width, source.height)
+    if box is None:
         return None
     landmarks = face[4:].reshape(5, 2)
     return Placement(box, face_mask(box, landmarks, mask_extent), landmarks)

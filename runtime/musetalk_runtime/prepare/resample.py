@@ -30,6 +30,17 @@ def resample(times: Sequence[float], stated: Fraction | None) -> tuple[Fraction,
     return Fraction(nearest), _shown_at_ticks(times, nearest)
 
 
+def nearest_frames(times: Sequence[float], fps: Fraction) -> list[int]:
+    """The index of the frame nearest in time for every tick of `fps`, from the first frame on; `times` as above."""
+    if len(times) == 1 or times[-1] <= times[0]:
+        return [0]
+    ticks = round(_lasts(times) * fps)
+    instants = times[0] + np.arange(max(1, ticks)) / float(fps)
+    between = (np.asarray(times[1:]) + np.asarray(times[:-1])) / 2
+    indexes: list[int] = np.searchsorted(between, instants, side="right").tolist()
+    return indexes
+
+
 def _is_steady(times: Sequence[float], rate: Fraction) -> bool:
     """Whether every frame lies within half a frame of where the rate puts it."""
     expected = times[0] + np.arange(len(times)) / float(rate)
@@ -38,7 +49,12 @@ def _is_steady(times: Sequence[float], rate: Fraction) -> bool:
 
 def _shown_at_ticks(times: Sequence[float], rate: int) -> list[int]:
     interval = (times[-1] - times[0]) / (len(times) - 1)
-    ticks = max(1, round((times[-1] + interval - times[0]) * rate))
+    ticks = max(1, round(_lasts(times) * rate))
     instants = times[0] + np.arange(ticks) / rate + interval / 8  # timestamps are rounded, in Matroska to 1 ms
     indexes: list[int] = (np.searchsorted(times, instants, side="right") - 1).tolist()
     return indexes
+
+
+def _lasts(times: Sequence[float]) -> float:
+    """Seconds from the first frame to the end of the last, if that is shown as long as the mean."""
+    return (times[-1] - times[0]) * len(times) / (len(times) - 1)

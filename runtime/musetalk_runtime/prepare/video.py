@@ -15,7 +15,7 @@ import numpy.typing as npt
 from musetalk_runtime.errors import InputNotFound, InvalidMedia
 from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.photo import read_photo
-from musetalk_runtime.prepare.resample import STILL_RATE, resample
+from musetalk_runtime.prepare.resample import STILL_RATE, nearest_frames, resample
 
 RGB = npt.NDArray[np.uint8]
 
@@ -32,14 +32,16 @@ DECLARING = {"mov", "matroska", "flv"}  # their headers state how long the strea
 class VideoSource:
     """Frames of a video or photo, read as often as needed and never held all at once.
 
-    Attributes: ``width`` and ``height`` (even, pixels), ``fps``, ``cut`` (whether it is longer than `max_seconds`,
-    and only its beginning is used). Odd sizes lose their last column or row, pixels are made square, the file's
-    rotation is applied. A photo is one frame.
+    Attributes: ``width`` and ``height`` (even, pixels), ``fps``, ``indexes`` (for each frame the number it has in the
+    file), ``start`` (seconds, when the first is shown), ``cut`` (whether it is longer than `max_seconds`, and only its
+    beginning is used). Odd sizes lose their last column or row, pixels are made square, the file's rotation is
+    applied. A photo is one frame.
     """
 
-    def __init__(self, path: Path, max_seconds: float) -> None:
+    def __init__(self, path: Path, max_seconds: float, fps: Fraction | None = None) -> None:
         """Decode the whole file once, to know its timing and that it is sound.
 
+        The frames are those of the file where its rate is steady, or for each tick of `fps` the one nearest in time.
         Raises InputNotFound or InvalidMedia.
         """
         if not path.is_file():
@@ -52,11 +54,15 @@ class VideoSource:
         self.height, self.width = (even(first) if self._still is None else self._still).shape[:2]
         if min(self.width, self.height) < MIN_SIDE:
             raise InvalidMedia(f"{path}: {self.width}x{self.height} pixels, expected at least {MIN_SIDE}x{MIN_SIDE}")
-        self.fps, self._indexes = (STILL_RATE, [0]) if photo else resample(times, stream.average_rate)
-        del self._indexes[max(1, int(max_seconds * self.fps)) :]
+        self.start = times[0]
+        if fps is not None:
+            self.fps, self.indexes = fps, nearest_frames(times, fps)
+        else:
+            self.fps, self.indexes = (STILL_RATE, [0]) if photo else resample(times, stream.average_rate)
+        del self.indexes[max(1, int(max_seconds * self.fps)) :]
 
     def __len__(self) -> int:
-        return len(self._indexes)
+        return len(self.indexes)
 
     def frames(self) -> Iterator[RGB]:
         """Every frame in turn, RGB ``[height, width, 3]``."""
@@ -66,15 +72,15 @@ class VideoSource:
         position = 0
         with _open(self._path) as (container, stream):
             for index, frame in enumerate(_decode(self._path, container, stream)):
-                if index != self._indexes[position]:
+                if index != self.indexes[position]:
                     continue
                 rgb = even(_upright(frame, stream))
                 if rgb.shape != (self.height, self.width, 3):
                     raise InvalidMedia(f"{self._path}: the frame size changes at frame {index}: convert it to one size")
-                while position < len(self._indexes) and self._indexes[position] == index:
+                while position < len(self.indexes) and self.indexes[position] == index:
                     yield rgb
                     position += 1
-                if position == len(self._indexes):
+                if position == len(self.indexes):
                     return
         raise InvalidMedia(f"{self._path}: it became shorter while it was read")
 

@@ -1,0 +1,1 @@
+"""Workstation: teach a small student what the teacher shows. Needs PyTorch."""

@@ -1,0 +1,1 @@
+"""Videos of people who speak to training shards."""

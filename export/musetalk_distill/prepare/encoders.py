@@ -1,0 +1,55 @@
+"""A checkpoint's encoders in PyTorch: what they make of pictures and of sound."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from musetalk_export.checkpoint import read_checkpoint, weights_id
+from musetalk_export.vae import EncoderGraph
+from musetalk_export.whisper import AudioGraph
+
+Floats = npt.NDArray[np.float32]
+
+
+class Encoders:
+    """The VAE's encoder and Whisper's, on the GPU in FP16 where there is one, else on the CPU in FP32.
+
+    Attributes: ``spec``; ``audio_id``, the SHA-256 of Whisper's encoder; ``faces``, how many to encode at once.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        """Read them; raises InputNotFound, InvalidArgument or InvalidCheckpoint."""
+        parts = read_checkpoint(checkpoint)
+        self.spec = parts.spec
+        self.audio_id = weights_id(parts.audio.state_dict())
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._half = self._device.type == "cuda"
+        self.faces = 32 if self._half else 4
+        self._images = EncoderGraph(parts.vae).to(self._device)
+        self._audio = AudioGraph(parts.audio).to(self._device)
+
+    def encode_images(self, images: Floats) -> Floats:
+        """Latents ``[N, C, S, S]``, times the scaling factor, of RGB `images` ``[N, 3, I, I]`` in [0, 1]."""
+        return self._run(self._images, images)
+
+    def encode_audio(self, mel: Floats) -> Floats:
+        """Hidden states ``[T / 2, audio_states, audio_width]`` of a log-mel spectrogram ``[mel_bins, T]``."""
+        states: Floats = self._run(self._audio, mel[None])[0]
+        return states
+
+    def _run(self, model: Any, given: Floats) -> Floats:
+        tensor = torch.from_numpy(np.ascontiguousarray(given)).to(self._device)
+        with torch.inference_mode():
+            found = self._in_half(model, tensor) if self._half else None
+            result: Floats = (model(tensor) if found is None else found).float().cpu().numpy()
+        return result
+
+    def _in_half(self, model: Any, tensor: Tensor) -> Tensor | None:
+        """What `model` makes in FP16, None where that overflows."""
+        with torch.autocast("cuda", torch.float16):
+            found: Tensor = model(tensor)
+        return found if bool(torch.isfinite(found).all()) else None

@@ -1,0 +1,84 @@
+"""Videos to clips in the work folder, one after the other."""
+
+from typing import Any
+
+import av.error
+
+from musetalk_distill.prepare.encoders import Encoders
+from musetalk_distill.prepare.footage import Footage
+from musetalk_distill.prepare.options import PrepareOptions
+from musetalk_distill.prepare.prepared import Prepared, PreparedClip
+from musetalk_distill.prepare.progress import Progress
+from musetalk_distill.prepare.video import VideoClips
+from musetalk_distill.prepare.work import WorkFolder, work_key
+from musetalk_runtime import __version__
+from musetalk_runtime.errors import FaceNotFound, InputNotFound, InvalidMedia
+from musetalk_runtime.folder import sha256
+from musetalk_runtime.prepare.face import FaceDetector
+
+BROKEN = (InvalidMedia, FaceNotFound, InputNotFound, av.error.FFmpegError)
+
+
+class Maker:
+    """Prepares one video after the other, each unless an earlier run has."""
+
+    def __init__(
+        self,
+        encoders: Encoders,
+        detector: FaceDetector | None,
+        options: PrepareOptions,
+        work: WorkFolder,
+        progress: Progress,
+    ) -> None:
+        self._encoders, self._detector, self._options = encoders, detector, options
+        self._work, self._progress = work, progress
+        model = options.face_model
+        self._common: dict[str, Any] = {
+            "version": __version__,
+            "model": encoders.spec.to_json(),
+            "audio_encoder_id": encoders.audio_id,
+            "face_model": None if model is None else sha256(model),
+            "fps": options.fps,
+        }
+
+    def prepare(self, footage: Footage) -> Prepared:
+        """The clips of one video, or why it has none. Raises OutputError where there is no room."""
+        key = work_key({**self._common, **footage.key()})
+        prepared = self._work.kept(footage.name, key)
+        kept = prepared is not None
+        if prepared is None:
+            try:
+                prepared = self._make(footage)
+            except BROKEN as error:
+                self._work.forget(footage.name)
+                prepared = Prepared(footage.name, skipped=_reason(error, footage))
+            except BaseException:
+                self._work.forget(footage.name)
+                raise
+            self._work.finish(key, prepared)
+        if prepared.skipped is not None:
+            self._progress.say(f"skipped {footage.name}: {prepared.skipped}")
+        self._progress.finished(footage.name, kept)
+        return prepared
+
+    def _make(self, footage: Footage) -> Prepared:
+        notes = footage.notes()
+        video = VideoClips(
+            footage,
+            notes,
+            self._encoders,
+            self._detector,
+            self._options,
+            lambda share: self._progress.part(footage.name, share),
+        )
+        clips = []
+        for number, (frames, tensors) in enumerate(zip(video.ranges, video, strict=True)):
+            clip_id = f"{footage.name}-{number}"
+            file, digest = self._work.write_clip(footage.name, number, clip_id, tensors)
+            clips.append(PreparedClip(clip_id, len(frames), frames.start, file, digest))
+        return Prepared(footage.name, footage.speaker(notes), len(video.source), clips)
+
+
+def _reason(error: Exception, footage: Footage) -> str:
+    """What is wrong with a video, in one line that need not name it."""
+    return " ".join(str(error).removeprefix(f"{footage.path}: ").split())

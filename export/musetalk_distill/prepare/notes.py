@@ -1,0 +1,104 @@
+"""What a JSON file beside a video tells of it."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.avatar.box import Box
+from musetalk_runtime.errors import InvalidMedia
+
+NOTES_LIMIT = 64 << 20
+FAR = 1 << 20  # pixels; no box reaches further
+
+
+@dataclass(frozen=True)
+class Notes:
+    """``face_box``: the model's box in every frame of the file, or one for all; ``opening``: float32, how far the mouth
+    is open in each; ``speaker``. None where nothing is said."""
+
+    speaker: str | None = None
+    face_box: list[Box] | Box | None = None
+    opening: npt.NDArray[np.float32] | None = None
+
+    def box(self, index: int) -> Box:
+        """The box in frame `index` of the file; only where ``face_box`` is given."""
+        assert self.face_box is not None  # noqa: S101
+        return self.face_box[index] if isinstance(self.face_box, list) else self.face_box
+
+    def check_length(self, file: Path, last: int) -> None:
+        """Raise InvalidMedia if what is told frame by frame ends before frame `last` of the video."""
+        for name, value in (("face_box", self.face_box), ("opening", self.opening)):
+            if isinstance(value, (list, np.ndarray)) and len(value) <= last:
+                raise InvalidMedia(f"{file}: {name} tells of {len(value)} frames, the video has at least {last + 1}")
+
+
+def notes_file(video: Path) -> Path | None:
+    """The JSON file beside `video`, ``talk.mp4.json`` or ``talk.json``, if there is one."""
+    for file in (video.with_name(f"{video.name}.json"), video.with_suffix(".json")):
+        if file.is_file():
+            return file
+    return None
+
+
+def read_notes(file: Path) -> Notes:
+    """Read the keys ``face_box``, ``opening`` and ``speaker``; others may be there. Raises InvalidMedia."""
+    value = _read_object(file)
+    return Notes(
+        speaker=_speaker(file, value.get("speaker")),
+        face_box=_boxes(file, value.get("face_box")),
+        opening=_opening(file, value.get("opening")),
+    )
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        if file.stat().st_size > NOTES_LIMIT:
+            raise InvalidMedia(f"{file}: {file.stat().st_size} bytes, expected at most {NOTES_LIMIT}")
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except InvalidMedia:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidMedia(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidMedia(f"{file}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _speaker(file: Path, value: Any) -> str | None:
+    if value is None or (isinstance(value, str) and value and value.isprintable()):
+        return value
+    raise InvalidMedia(f"{file}: speaker is {value!r}, expected a name")
+
+
+def _boxes(file: Path, value: Any) -> list[Box] | Box | None:
+    if value is None:
+        return None
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return [_box(file, box) for box in value]
+    return _box(file, value)
+
+
+def _box(file: Path, value: Any) -> Box:
+    numbers = isinstance(value, list) and len(value) == 4 and all(_is_number(part, FAR) for part in value)
+    if not numbers:
+        raise InvalidMedia(f"{file}: face_box is {str(value)[:80]}, expected [x0, y0, x1, y1] or a list of them")
+    x0, y0, x1, y1 = (round(part) for part in value)
+    return x0, y0, x1, y1
+
+
+def _opening(file: Path, value: Any) -> npt.NDArray[np.float32] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(_is_number(part, 1e6) for part in value):
+        raise InvalidMedia(f"{file}: opening must be a list of numbers, one a frame")
+    return np.array(value, np.float32)
+
+
+def _is_number(value: Any, largest: float) -> bool:
+    kind = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return kind and math.isfinite(value) and abs(value) <= largest

@@ -1,0 +1,51 @@
+"""How far a long preparation has come, and how long it will still take."""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from musetalk_distill.prepare.footage import Footage
+from musetalk_runtime.cli.progress import StatusLine
+from musetalk_runtime.closable import Closable
+
+
+class Progress(Closable):
+    """Tells on stderr; a video counts by its bytes."""
+
+    def __init__(self, footage: Sequence[Footage], program: str) -> None:
+        self._program = program
+        self._sizes = {video.name: max(1, video.path.stat().st_size) for video in footage}
+        self._before = 0.0  # bytes of videos that took no time
+        self._done = 0.0  # bytes of videos that were worked on
+        self._begun = time.monotonic()
+        self._line = StatusLine()
+
+    def part(self, video: str, share: float) -> None:
+        """The share of `video` that is done."""
+        total, done = sum(self._sizes.values()), self._done + share * self._sizes[video]
+        spent = time.monotonic() - self._begun
+        left = spent * (total - self._before - done) / max(done, 1e-9)
+        percent = 100 * (self._before + done) / total
+        self._line.update(f"{self._program}: {percent:.1f}%, about {_duration(left)} left: {video}")
+
+    def finished(self, video: str, kept: bool) -> None:
+        """`video` is done with; `kept`: by an earlier run."""
+        if kept:
+            self._before += self._sizes[video]
+        else:
+            self._done += self._sizes[video]
+
+    def say(self, text: str) -> None:
+        """Tell something that stays to be read."""
+        self._line.close()
+        print(f"{self._program}: {text}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._line.close()
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

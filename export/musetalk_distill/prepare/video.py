@@ -1,0 +1,103 @@
+"""One video to clips."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_distill.clip import ClipTensors, states_count
+from musetalk_distill.prepare.clip_maker import ClipMaker
+from musetalk_distill.prepare.cuts import MIN_SECONDS, cut_clips
+from musetalk_distill.prepare.encoders import Encoders
+from musetalk_distill.prepare.footage import Footage
+from musetalk_distill.prepare.notes import Notes
+from musetalk_distill.prepare.options import PrepareOptions
+from musetalk_distill.prepare.sound import hear
+from musetalk_runtime.audio.states import RATE
+from musetalk_runtime.avatar.box import Box, box_problem
+from musetalk_runtime.errors import FaceNotFound, InvalidMedia
+from musetalk_runtime.model import SAMPLE_RATE
+from musetalk_runtime.prepare.crop import crop_face
+from musetalk_runtime.prepare.face import FaceDetector
+from musetalk_runtime.prepare.placement import find_faces, usable_box
+from musetalk_runtime.prepare.video import VideoSource
+
+MAX_HOURS = 2  # of one video
+
+Report = Callable[[float], None]
+"""Called with the share of the video that is done."""
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+
+class VideoClips:
+    """The clips of one video. Attributes: ``source``, and ``ranges``, which of its frames make the clips.
+
+    Raises InvalidMedia or FaceNotFound for a video that none can be made of.
+    """
+
+    def __init__(
+        self,
+        footage: Footage,
+        notes: Notes,
+        encoders: Encoders,
+        detector: FaceDetector | None,
+        options: PrepareOptions,
+        report: Report,
+    ) -> None:
+        self.source = VideoSource(footage.path, MAX_HOURS * 3600, options.rate)
+        if self.source.cut:
+            raise InvalidMedia(f"{footage.path}: longer than {MAX_HOURS} h: cut it into parts")
+        notes.check_length(footage.notes_file or footage.path, self.source.indexes[-1])
+        self._notes, self._encoders, self._report = notes, encoders, report
+        self._done = 0.0 if notes.face_box is not None else 0.5  # the share that finding the faces takes
+        self._states, heard = hear(footage.path, self.source.start, encoders.encode_audio, encoders.spec)
+        seen = min(len(self.source), int(heard * options.rate / SAMPLE_RATE))
+        self._boxes = self._find_boxes(footage, detector)[:seen]
+        self.ranges = cut_clips(self._boxes, options.rate)
+        if not self.ranges:
+            raise FaceNotFound(
+                f"{footage.path}: no stretch of {MIN_SECONDS} s with one face and sound, in "
+                f"{float(len(self.source) / self.source.fps):.1f} s"
+            )
+
+    def __iter__(self) -> Iterator[ClipTensors]:
+        """The tensors of each of ``ranges``, with images."""
+        with closing(self._crops()) as crops:
+            for frames in self.ranges:
+                clip = ClipMaker(len(frames), self._encoders)
+                for index, crop in crops:
+                    clip.add(crop)
+                    if index + 1 == frames.stop:
+                        break
+                yield clip.finish(self._states_of(frames), self._opening_of(frames))
+
+    def _find_boxes(self, footage: Footage, detector: FaceDetector | None) -> list[Box | None]:
+        source = self.source
+        if self._notes.face_box is not None:
+            given = [self._notes.box(index) for index in source.indexes]
+            return [None if box_problem(box, source.width, source.height) else box for box in given]
+        if detector is None:
+            raise FaceNotFound(f"{footage.path}: no JSON file beside it names its face_box")
+        faces = find_faces(source, detector, lambda _stage, done, total: self._report(self._done * done / total))
+        return [usable_box(face, source.width, source.height) for face in faces]
+
+    def _crops(self) -> Generator[tuple[int, Bytes], None, None]:
+        wanted = {index for frames in self.ranges for index in frames}
+        size = self._encoders.spec.image_size
+        for index, rgb in enumerate(self.source.frames()):
+            if index in wanted and (box := self._boxes[index]) is not None:
+                yield index, crop_face(rgb, box, size)
+            self._report(self._done + (1 - self._done) * (index + 1) / len(self.source))
+
+    def _states_of(self, frames: range) -> npt.NDArray[np.float16]:
+        """The states of a clip, zeros after the end of the sound."""
+        first = int(RATE * frames.start / self.source.fps)
+        count = states_count(len(frames), self.source.fps, self._encoders.spec)
+        there = self._states[first : first + count]
+        return np.concatenate([there, np.zeros((count - len(there), *there.shape[1:]), np.float16)])
+
+    def _opening_of(self, frames: range) -> Floats | None:
+        told = self._notes.opening
+        return None if told is None else told[[self.source.indexes[index] for index in frames]]

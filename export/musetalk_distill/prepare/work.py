@@ -1,0 +1,129 @@
+"""Where a video's clips lie from when they are made until the shards are whole."""
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from glob import escape
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from musetalk_distill.clip import ClipTensors
+from musetalk_distill.prepare.prepared import Prepared
+from musetalk_distill.shard_file import named_tensors, read_tensors
+from musetalk_runtime.errors import InvalidArgument, OutputError
+from musetalk_runtime.folder import sha256
+
+WORK_SCHEMA = 1
+STEM = 24  # digits of a video's hash in the names of its files
+
+
+class WorkFolder:
+    """Clips and a record of each finished video, in a hidden folder beside the shards to be.
+
+    ``<video>.json`` holds the key of what the video's clips, ``<video>-<n>.safetensors``, come from; it is written
+    last. What has another key is made again.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.path = output.absolute().parent / f".{output.name}.work"
+
+    def __enter__(self) -> "WorkFolder":
+        """Make the folder if need be and lock it; raises InvalidArgument while another process is at work in it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / "lock").open("w")
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            raise InvalidArgument(f"{self.output} is being prepared by another process: wait for it") from None
+        for killed in self.path.parent.glob(f".{escape(self.output.name)}.*.partial"):
+            shutil.rmtree(killed, ignore_errors=True)  # half-written shards; the lock says that nobody writes them
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Unlock it; it goes, too, if it holds no clip."""
+        if not any(self.path.glob("*.safetensors")):
+            self.remove()
+        self._lock.close()
+
+    def kept(self, video: str, key: str) -> Prepared | None:
+        """What an earlier run made of `video`, whole and of the same `key`; else its files are deleted."""
+        try:
+            record = json.loads(self._record(video).read_text(encoding="utf-8"))
+            prepared = Prepared.from_json(record["prepared"])
+            sound = record["key"] == key and all(
+                sha256(self._file(clip.file)) == clip.sha256 for clip in prepared.clips
+            )
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            sound = False  # none, or of another version
+        if sound:
+            return prepared
+        self.forget(video)
+        return None
+
+    def forget(self, video: str) -> None:
+        """Delete what there is of `video`, its record first."""
+        self._record(video).unlink(missing_ok=True)
+        for file in self.path.glob(f"{_stem(video)}*"):
+            file.unlink()
+
+    def write_clip(self, video: str, number: int, clip_id: str, tensors: ClipTensors) -> tuple[str, str]:
+        """Write clip `number` of `video`; gives its file's name and hash. Raises OutputError."""
+        file = self._file(f"{_stem(video)}-{number}.safetensors")
+        try:
+            save_file(named_tensors(clip_id, tensors), file)
+        except (OSError, SafetensorError) as error:
+            file.unlink(missing_ok=True)
+            raise self._failed(error) from error
+        return file.name, sha256(file)
+
+    def read_clip(self, file: str, clip_id: str) -> ClipTensors:
+        return read_tensors(self._file(file), clip_id)
+
+    def finish(self, key: str, prepared: Prepared) -> None:
+        """Keep what was made of a video. Raises OutputError."""
+        record = self._record(prepared.video)
+        partial = record.with_suffix(".partial")
+        try:
+            partial.write_text(json.dumps({"key": key, "prepared": prepared.to_json()}), encoding="utf-8")
+            partial.replace(record)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def remove(self) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _record(self, video: str) -> Path:
+        return self.path / f"{_stem(video)}.json"
+
+    def _file(self, name: str) -> Path:
+        return self.path / name
+
+    def _failed(self, error: Exception) -> OutputError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return OutputError(
+            f"{self.path}: cannot be written: {reason}: make room, and run the same command again: "
+            "it goes on after the last video that was finished"
+        )
+
+
+def work_key(ingredients: Mapping[str, Any]) -> str:
+    """A hash of `ingredients`, which are JSON."""
+    text = json.dumps({"schema": WORK_SCHEMA, **ingredients}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stem(video: str) -> str:
+    return hashlib.sha256(video.encode()).hexdigest()[:STEM]
