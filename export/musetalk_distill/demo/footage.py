@@ -1,0 +1,56 @@
+"""Drawn clips, as the demo's encoders learn from them: speech with how the mouth moved, and pictures of faces."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.errors import InputNotFound
+from musetalk_runtime.prepare.crop import crop_face
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+SHAPES = ("opening", "width", "rounding")  # of the mouth, as a clip's JSON tells them frame by frame
+
+
+class Clip:
+    """One drawn clip: ``<id>.mp4`` and ``<id>.json``."""
+
+    def __init__(self, video: Path) -> None:
+        self.video = video
+        self.truth: dict[str, Any] = json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))
+        self.fps = float(self.truth["fps"])
+
+    def speech(self) -> Floats:
+        """All of its sound, mono at 16 kHz."""
+        with closing(AudioFile(self.video)) as audio:
+            return np.concatenate([chunk.speech for chunk in audio])
+
+    def mouth(self, times: npt.NDArray[np.float64]) -> Floats:
+        """The mouth's shape at each of `times` (seconds): ``[n, 3]``, in the order of SHAPES."""
+        at = (np.arange(len(self.truth["opening"])) + 0.5) / self.fps
+        return np.stack([np.interp(times, at, self.truth[shape]) for shape in SHAPES], axis=1).astype(np.float32)
+
+    def faces(self, size: int, every: int) -> Iterator[Bytes]:
+        """The face in every `every`-th frame, RGB ``[size, size, 3]``."""
+        boxes = self.truth["face_box"]
+        with av.open(str(self.video)) as container:
+            for index, frame in enumerate(container.decode(video=0)):
+                if index % every == 0:
+                    box = boxes[index] if isinstance(boxes[0], list) else boxes
+                    yield crop_face(frame.to_ndarray(format="rgb24"), tuple(box), size)
+
+
+def read_clips(folder: Path) -> list[Clip]:
+    """The clips in `folder`, by name; raises InputNotFound where there is none."""
+    clips = [Clip(video) for video in sorted(folder.glob("*.mp4")) if video.with_suffix(".json").is_file()]
+    if not clips:
+        raise InputNotFound(f"{folder}: no drawn clips (<id>.mp4 and <id>.json): run 'distill-student draw'")
+    return clips
