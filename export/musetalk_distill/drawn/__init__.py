@@ -1,0 +1,1 @@
+"""Drawn training data: stylised faces that speak synthetic speech, with the truth of every mouth."""
