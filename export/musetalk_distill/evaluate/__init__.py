@@ -1,0 +1,1 @@
+"""``distill-student evaluate``: how good models are on clips they have not seen, and what they cost."""

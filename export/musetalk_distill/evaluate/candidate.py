@@ -1,0 +1,82 @@
+"""A model to evaluate: what it paints, and what that costs."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from musetalk_distill.train.batch import Batch
+from musetalk_distill.train.decode import Decode
+from musetalk_distill.train.one_step import OneStep
+from musetalk_distill.train.tasks import check_spec
+from musetalk_export.checkpoint import count, read_checkpoint
+from musetalk_runtime.model import ModelSpec
+
+RUNS, SECONDS = 20, 5.0  # a model is timed so often, but not much longer than this, and three times at least
+
+
+class Candidate:
+    """The U-Net and the decoder of the checkpoint at `path`, in FP32; `decoder` is a small one's folder, if any.
+
+    Without a U-Net (`painter` false) it paints the true latents: no model of this decoder can do better.
+    Raises InputNotFound or InvalidCheckpoint.
+    """
+
+    def __init__(
+        self, path: Path, spec: ModelSpec, device: torch.device, decoder: Path | None = None, painter: bool = True
+    ):
+        models = read_checkpoint(path, decoder_folder=decoder)
+        check_spec(path, models.spec, spec)
+        self.name = str(path) if decoder is None else f"{path} + {decoder}"
+        self.name = self.name if painter else f"{self.name}: the decoder alone"
+        self._unet = OneStep(models.unet, spec.tokens).eval().to(device) if painter else None
+        self._decode = Decode(models.decoder).eval().to(device)
+
+    @torch.no_grad()
+    def paint(self, batch: Batch) -> Tensor:
+        """Pictures ``[N, 3, I, I]`` of `batch`, in [0, 1]."""
+        latents = self._predict(batch)
+        images: Tensor = self._decode(latents).clamp(0, 1)
+        return images
+
+    @torch.no_grad()
+    def cost(self, batch: Batch) -> dict[str, float]:
+        """Parameters, and floating-point operations and milliseconds a frame, measured on a `batch` of one.
+
+        A multiplication and an addition are two operations, as torch's counter has it.
+        """
+        latents = self._predict(batch)
+        return {
+            "unet_parameters": count(self._unet),
+            "decoder_parameters": count(self._decode),
+            "unet_gflop": _gflop(self._unet, batch.inputs, batch.tokens) if self._unet else 0.0,
+            "decoder_gflop": _gflop(self._decode, latents),
+            "ms": _milliseconds(lambda: self.paint(batch), batch.inputs.device),
+        }
+
+    def _predict(self, batch: Batch) -> Tensor:
+        return batch.target if self._unet is None else self._unet(batch.inputs, batch.tokens)[0]
+
+
+def _gflop(module: nn.Module, *inputs: Tensor) -> float:
+    # Plain attention is made of products of matrices, which the counter knows on every device.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        module(*inputs)
+    return round(float(counter.get_total_flops()) / 1e9, 4)
+
+
+def _milliseconds(call: Callable[[], object], device: torch.device) -> float:
+    """The median of the runs after the first."""
+    times: list[float] = []
+    while len(times) < 3 or (len(times) < RUNS and sum(times) < SECONDS):
+        start = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - start)
+    return round(median(times[1:]) * 1e3, 3)

@@ -1,0 +1,108 @@
+"""Models side by side on the clips of the split "val"."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from musetalk_distill.evaluate.candidate import Candidate
+from musetalk_distill.evaluate.lips import opening
+from musetalk_distill.evaluate.scores import Scores, to_pictures
+from musetalk_distill.shards import ClipTensors, Shards
+from musetalk_distill.train.footage import Footage
+
+log = logging.getLogger(__name__)
+
+BATCH = 16
+
+
+def evaluate(
+    checkpoints: Sequence[Path], shards: Path, teacher: Path | None = None, decoder: Path | None = None, clips: int = 0
+) -> dict[str, Any]:
+    """The figures of each of `checkpoints` on the first `clips` (0: all) clips of "val" in `shards`.
+
+    `teacher` is a row of its own, and what the others are compared with besides the truth; with `decoder`, a small
+    one's folder, every checkpoint has a second row. The first row is the decoder on the true latents: the bound that
+    the VAE sets, and what the lips' measure makes of true mouths. Raises InputNotFound, InvalidFolder,
+    InvalidCheckpoint, or InvalidArgument if there is no clip.
+    """
+    data = Shards.open(shards)
+    footage = Footage(data, "val", 0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    candidates = _candidates(checkpoints, data, teacher, decoder, device)
+    expert = candidates[1] if teacher else None
+    scores = [Scores() for _ in candidates]
+    chosen = range(min(clips or len(footage.clips), len(footage.clips)))
+    for index in chosen:
+        log.info("clip %d of %d", index + 1, len(chosen))
+        _score_clip(footage, index, candidates, expert, scores, device)
+    one = footage.batch([0], device)
+    rows = [
+        {"name": candidate.name, **candidate.cost(one), **score.to_json()}
+        for candidate, score in zip(candidates, scores, strict=True)
+    ]
+    return {"shards": str(shards), "clips": len(chosen), "device": _device_name(device), "models": rows}
+
+
+def _candidates(
+    checkpoints: Sequence[Path], data: Shards, teacher: Path | None, decoder: Path | None, device: torch.device
+) -> list[Candidate]:
+    paths = [*([teacher] if teacher else []), *checkpoints]
+    found = [Candidate(paths[0], data.spec, device, painter=False)]
+    found += [Candidate(path, data.spec, device) for path in paths]
+    if decoder is not None:
+        found += [Candidate(path, data.spec, device, decoder) for path in checkpoints]
+    return found
+
+
+def _score_clip(
+    footage: Footage,
+    index: int,
+    candidates: list[Candidate],
+    expert: Candidate | None,
+    scores: list[Scores],
+    device: torch.device,
+) -> None:
+    clip, first = footage.clip(index), int(footage.order.first[index])
+    measured: list[list[Any]] = [[] for _ in candidates]
+    frames = _frames(clip)
+    for start in range(0, len(frames), BATCH):
+        places = frames[start : start + BATCH]
+        batch = footage.batch([first + place for place in places], device)
+        painted = [candidate.paint(batch) for candidate in candidates]
+        taught = None if expert is None else painted[candidates.index(expert)]
+        truth, shown = _truth(clip, places, device)
+        for number, images in enumerate(painted):
+            measured[number].append(opening(images))
+            if len(shown):
+                scores[number].truth.add(images[shown], truth)
+                if taught is not None:
+                    scores[number].teacher.add(images[shown], taught[shown])
+    if clip.opening is not None:
+        for score, found in zip(scores, measured, strict=True):
+            score.add_openings(found, clip.opening)
+
+
+def _frames(clip: ClipTensors) -> list[int]:
+    """The frames to paint: all where the mouth's opening is known, else those whose pictures are kept."""
+    if clip.opening is not None:
+        return list(range(len(clip.latents)))
+    return [] if clip.images_at is None else sorted(clip.images_at.tolist())
+
+
+def _truth(clip: ClipTensors, places: list[int], device: torch.device) -> tuple[Tensor, list[int]]:
+    """The kept pictures of `places`, and which of them these are."""
+    if clip.images is None or clip.images_at is None:
+        return torch.empty(0), []
+    kept = {int(place): number for number, place in enumerate(clip.images_at)}
+    shown = [number for number, place in enumerate(places) if place in kept]
+    picked = np.asarray([kept[places[number]] for number in shown], np.int64)
+    return to_pictures(clip.images[picked], device), shown
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -1,0 +1,79 @@
+"""A small decoder that learns what the big VAE decoder makes of the same latents."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderTiny
+from torch import Tensor
+
+from musetalk_distill.train.batch import Batch
+from musetalk_distill.train.decode import Decode
+from musetalk_distill.train.frozen import Frozen
+from musetalk_distill.train.losses import EncoderFeatures, edges, mouth_twice, relative
+from musetalk_distill.train.one_step import OneStep
+from musetalk_distill.train.options import TrainOptions
+from musetalk_distill.train.order import noise_seed
+from musetalk_distill.train.result import save_decoder
+from musetalk_distill.train.task import Model, Task, Terms
+
+
+class DecoderTask(Task):
+    """The decoder of an AutoencoderTiny (TAESD's, as diffusers keeps it) of ``options.width`` channels."""
+
+    def __init__(self, unet: Any, vae: Any, tokens: int, options: TrainOptions, process: int = 0) -> None:
+        self._tiny = make_decoder(vae.config, options.width, options.seed)
+        self.module = Decode(self._tiny)
+        self.decode, self._unet = Frozen(Decode(vae)), Frozen(OneStep(unet, tokens))
+        self._encoder = Frozen(EncoderFeatures(vae.encoder))
+        self.frozen = [self.decode, self._encoder, self._unet]
+        self.weights = options.weights
+        self._options, self._process = options, process
+
+    def terms(self, model: Model, batch: Batch, step: int) -> Terms:
+        with torch.no_grad():
+            latents = self._latents(batch, step)
+            expected = self.decode(latents).clamp(0, 1).float()
+        images = model(latents)
+        terms = {"pixels": mouth_twice(images, expected), "edges": edges(images, expected)}
+        if self.weights["features"]:
+            with torch.no_grad():
+                shown = self._encoder(expected)
+            terms["features"] = relative(self._encoder(images), shown)
+        return terms
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        return {"VAE decoder": self.decode.eager(batch.target), "small decoder": self.module.forward(batch.target)}
+
+    def save(self, run: Path) -> Path:
+        return save_decoder(self._tiny, run / "decoder")
+
+    def _latents(self, batch: Batch, step: int) -> Tensor:
+        """Predictions for a part of the batch, true latents for the rest, all with noise; a function of the step."""
+        predicted, options = round(len(batch) * self._options.predictions), self._options
+        latents = batch.target
+        if predicted:
+            prediction, _ = self._unet(batch.inputs[:predicted], batch.tokens[:predicted])
+            latents = torch.cat((prediction.float(), latents[predicted:]))
+        generator = torch.Generator(latents.device).manual_seed(noise_seed(options.seed, step, self._process))
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        deviation = torch.rand(len(latents), 1, 1, 1, generator=generator, device=latents.device) * options.noise
+        return latents + noise * deviation
+
+
+def make_decoder(vae: Any, width: int, seed: int) -> Any:
+    """An AutoencoderTiny for the latents of a VAE with the config `vae`; its encoder is as small as can be, and unused.
+
+    Its latents are scaled ones: that is what its ``scaling_factor`` of 1 says.
+    """
+    levels = len(vae.block_out_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderTiny(
+            latent_channels=vae.latent_channels,
+            decoder_block_out_channels=(width,) * levels,
+            num_decoder_blocks=(*(3,) * (levels - 1), 1),
+            encoder_block_out_channels=(8,) * levels,
+            num_encoder_blocks=(1,) * levels,
+            scaling_factor=1.0,
+        )

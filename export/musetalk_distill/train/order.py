@@ -1,0 +1,56 @@
+"""Which frames a step sees: a pure function of the seed and the step, so that a resumed run goes on where it was."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+
+
+class Order:
+    """Frames of all clips, counted through, in a new order every epoch; each with another frame of its own clip.
+
+    `frames` are the lengths of the clips. Nothing is remembered between calls but the orders of the latest epochs.
+    """
+
+    def __init__(self, frames: Sequence[int], seed: int) -> None:
+        self._seed = seed
+        self._length = np.asarray(frames, np.int64)
+        self.first: Indices = np.concatenate([[0], np.cumsum(self._length)])  # by clip: index of its first frame
+        self._epochs: dict[int, Indices] = {}
+
+    def __len__(self) -> int:
+        """Frames in all."""
+        return int(self.first[-1])
+
+    def draw(self, step: int, batch: int) -> tuple[Indices, Indices]:
+        """The frames ``[batch]`` of step `step` and the reference frame of each; a clip of one frame is its own."""
+        place = step * batch + np.arange(batch)
+        epochs, places = place // len(self), place % len(self)
+        frames = np.concatenate([self._epoch(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+        clip = self.clip(frames)
+        first, length = self.first[clip], self._length[clip]
+        share = _generator(self._seed, 1, step).random(batch)
+        shift = 1 + np.floor(share * (length - 1)).astype(np.int64)
+        return frames, first + (frames - first + shift) % length
+
+    def clip(self, frames: Indices) -> Indices:
+        """The clip of each of `frames`."""
+        return np.searchsorted(self.first, frames, side="right") - 1
+
+    def _epoch(self, epoch: int) -> Indices:
+        if epoch not in self._epochs:
+            if len(self._epochs) > 1:
+                del self._epochs[min(self._epochs)]
+            self._epochs[epoch] = _generator(self._seed, 0, epoch).permutation(len(self))
+        return self._epochs[epoch]
+
+
+def noise_seed(seed: int, step: int, process: int) -> int:
+    """A seed for the random tensors of one step in one process."""
+    return int(_generator(seed, 2 + process, step).integers(1 << 62))
+
+
+def _generator(seed: int, purpose: int, number: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, purpose, number))))

@@ -1,0 +1,40 @@
+"""Rows of pictures to look at: the same few frames, as each model paints them."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from musetalk_distill.train.batch import Batch
+from musetalk_distill.train.footage import Footage
+from musetalk_runtime.errors import OutputError
+
+COLUMNS = 6
+LABEL = 24  # pixels of the line above a row that names it
+
+
+def sheet_batch(footage: Footage, device: torch.device) -> Batch:
+    """A few frames, spread over `footage`."""
+    count = min(COLUMNS, len(footage.order))
+    frames = np.linspace(0, len(footage.order) - 1, count + 2)[1:-1].astype(int)
+    return footage.batch(frames.tolist(), device)
+
+
+def write_sheet(file: Path, pictures: dict[str, Tensor]) -> None:
+    """Write ``[N, 3, I, I]`` pictures in about [0, 1], by name, as a PNG of a named row each; raises OutputError."""
+    rows = []
+    for name, images in pictures.items():
+        pixels = (images.detach().float().clamp(0, 1) * 255).round().byte().cpu().numpy()
+        row = np.concatenate(list(pixels.transpose(0, 2, 3, 1)[..., ::-1]), axis=1)  # OpenCV's BGR
+        label = np.full((LABEL, row.shape[1], 3), 255, np.uint8)
+        cv2.putText(label, name, (4, LABEL - 8), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        rows += [label, row]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(f".{file.name}")
+        aside.write_bytes(cv2.imencode(".png", np.concatenate(rows))[1].tobytes())
+        aside.replace(file)
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written: {error.strerror}") from error

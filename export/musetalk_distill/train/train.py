@@ -1,0 +1,149 @@
+"""One run of training, from shards and a checkpoint to a model."""
+
+import json
+import logging
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from musetalk_distill.shards import Shards
+from musetalk_distill.train.feed import Feed, open_feed
+from musetalk_distill.train.footage import Footage
+from musetalk_distill.train.journal import Journal
+from musetalk_distill.train.options import TrainOptions, config_hash
+from musetalk_distill.train.processes import Processes
+from musetalk_distill.train.sheet import sheet_batch, write_sheet
+from musetalk_distill.train.state import FOLDER, newest_state, save_state
+from musetalk_distill.train.stop import StopSignals
+from musetalk_distill.train.tasks import make_task
+from musetalk_distill.train.trainer import LOSS, Trainer
+from musetalk_export.checkpoint import count
+from musetalk_runtime.errors import InvalidArgument, OutputError
+from musetalk_runtime.folder import MANIFEST, sha256
+
+log = logging.getLogger(__name__)
+
+CONFIG = "run.json"
+
+
+def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resume: bool = False) -> dict[str, Any]:
+    """Train as `options` say on the split "train" of `shards`, into the folder `run`; returns a summary.
+
+    The checkpoint at `checkpoint` gives the VAE, and the teacher, the shape of the teacher to train, or the U-Net whose
+    predictions a decoder sees. With `resume` the run goes on from its newest whole checkpoint, or begins.
+
+    Raises InputNotFound, InvalidFolder, InvalidCheckpoint or InvalidArgument for what was given, OutputError where
+    `run` cannot be written, MachineError if memory is too small, and AccuracyError when the loss is no number. SIGINT
+    and SIGTERM raise KeyboardInterrupt and Terminated once the step in hand is in a checkpoint.
+    """
+    processes = Processes()
+    part = processes.part(options.batch)
+    data = Shards.open(shards)
+    footage = Footage(data, "train", options.seed)
+    task = make_task(checkpoint, data.spec, options, processes.index)
+    trainer = Trainer(task, options, processes)
+    config = replace(options, precision=trainer.precision).to_json(sha256(shards / MANIFEST), checkpoint)
+    _claim(run, config, resume, processes)
+    state = newest_state(run, config_hash(config)) if resume else None
+    if state is not None:
+        trainer.load(state)
+        log.info("going on after step %d", state.step)
+    with ExitStack() as stack:
+        feed = open_feed(footage, options.batch, processes.device, trainer.done, part, None)
+        stack.callback(feed.close)
+        loop = _Loop(trainer, run, config_hash(config), data, stack)
+        loop.run(feed)
+    return loop.summary()
+
+
+class _Loop:
+    """Steps with all that is written between them; only the main process writes."""
+
+    def __init__(self, trainer: Trainer, run: Path, config: str, data: Shards, stack: ExitStack) -> None:
+        self._trainer, self._run, self._config = trainer, run, config
+        self._options, self._processes = trainer.options, trainer.processes
+        shown = Footage(data, "val" if data.clips("val") else "train", 0)
+        self._shown = sheet_batch(shown, self._processes.device)
+        self._signals = stack.enter_context(StopSignals())
+        self._journal = None
+        if self._processes.main:
+            self._journal = stack.enter_context(Journal(run, trainer.done, self._options.steps))
+
+    def run(self, feed: Feed) -> None:
+        options, trainer = self._options, self._trainer
+        while trainer.done < options.steps:
+            trainer.step(feed.batch(trainer.done))
+            recorded = trainer.done % options.log_every == 0 or trainer.done == options.steps
+            if recorded:
+                self._record()
+            # Several processes must agree to stop, and so ask each other only when they wait anyway.
+            asks = recorded or self._processes.count == 1
+            stopped = asks and self._processes.any(self._signals.received is not None)
+            if stopped or trainer.done % options.save_every == 0 or trainer.done == options.steps:
+                self._save(sheet=not stopped)
+            if stopped:
+                self._signals.end()
+        if self._processes.main:
+            trainer.save(self._run)
+        self._processes.wait()
+
+    def summary(self) -> dict[str, Any]:
+        if self._journal is None:
+            return {}
+        records = self._journal.records
+        return {
+            "run": str(self._run),
+            "what": self._options.what,
+            "steps": self._trainer.done,
+            "precision": self._trainer.precision,
+            "parameters": count(self._trainer.task.module),
+            "first_loss": records[0]["loss"],
+            "last_loss": records[-1]["loss"],
+            "samples_per_s": records[-1]["samples_per_s"],
+            "result": str(self._run / ("decoder" if self._options.what == "decoder" else "checkpoint")),
+        }
+
+    def _record(self) -> None:
+        trainer = self._trainer
+        means = trainer.sums.take(trainer.done, self._processes)
+        if self._journal:
+            self._journal.record(trainer.done, means.pop(LOSS), means, trainer.rate, self._options.batch)
+
+    def _save(self, sheet: bool) -> None:
+        trainer = self._trainer
+        trainer.sums.check(trainer.done)
+        if self._journal:
+            if sheet:
+                write_sheet(self._run / "sheets" / f"step-{trainer.done:09}.png", trainer.pictures(self._shown))
+            save_state(self._run, trainer.state(), self._config)
+            self._journal.pause()
+        self._processes.wait()
+
+
+def _claim(run: Path, config: dict[str, Any], resume: bool, processes: Processes) -> None:
+    """Make `run` this run's folder; raises InvalidArgument if it is another's, naming what differs."""
+    file = run / CONFIG
+    if processes.main and not file.is_file():
+        if (run / FOLDER).exists() or (run.exists() and not run.is_dir()):
+            raise InvalidArgument(f"{run} exists and is no run of distill-student train: choose another folder")
+        _write_config(file, config)
+    processes.wait()
+    found = json.loads(file.read_text(encoding="utf-8"))
+    other = [f"{name} {found.get(name)!r}" for name, value in config.items() if found.get(name) != value]
+    if other and resume:
+        raise InvalidArgument(f"{run} was begun with {', '.join(other)}: give the same to --resume it")
+    if not resume and any((run / FOLDER).glob("step-*")):
+        raise InvalidArgument(f"{run} holds a run: go on with --resume, or choose another folder")
+    if other and processes.main:
+        _write_config(file, config)
+
+
+def _write_config(file: Path, config: dict[str, Any]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        aside = file.with_name(f".{file.name}.partial")
+        aside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        aside.replace(file)
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written: {error.strerror}") from error
