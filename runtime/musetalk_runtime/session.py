@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
@@ -59,8 +59,9 @@ class Session(Closable):
 
     `audio` is a file that FFmpeg reads, or live speech: an iterable of PCM bytes (signed 16-bit little-endian, mono,
     16 kHz), such as a ``PipeReader``; if it can wait for long, it needs an ``interrupt()`` like that one's. `fps` is
-    ``auto``, a number or a fraction. Raises InputNotFound, InvalidMedia, InvalidArgument or AvatarMismatch; live
-    audio that ends before its first sample raises InvalidMedia when iterated.
+    ``auto``, a number or a fraction. `mouth` says for a time in the stream, in seconds, how far the mouth may open
+    there, 0 to 1: at 0 the avatar's own frame plays, whatever is heard. Raises InputNotFound, InvalidMedia,
+    InvalidArgument or AvatarMismatch; live audio that ends before its first sample raises InvalidMedia when iterated.
 
     Attributes: ``fps`` (Fraction), ``frames_made``, ``encoder`` (its name, once a stream began),
     ``first_fragment_seconds`` (from the opening, once there is one), ``stopping`` (an Event, set once it is to end).
@@ -69,7 +70,12 @@ class Session(Closable):
     """
 
     def __init__(
-        self, bundle: Bundle, avatar: Avatar, audio: str | Path | Iterable[bytes], fps: str | float | Fraction = "auto"
+        self,
+        bundle: Bundle,
+        avatar: Avatar,
+        audio: str | Path | Iterable[bytes],
+        fps: str | float | Fraction = "auto",
+        mouth: Callable[[float], float] | None = None,
     ) -> None:
         self._started = time.perf_counter()
         avatar.check(bundle.spec)
@@ -79,6 +85,7 @@ class Session(Closable):
         self.frames_made = 0
         self.encoder: str | None = None
         self.first_fragment_seconds: float | None = None
+        self._mouth = mouth
         self._keyframe = threading.Event()
         self.stopping = threading.Event()
         with self.timings.measure("open_audio", 0):
@@ -186,12 +193,16 @@ class Session(Closable):
 
     def _render(self) -> Generator[tuple[list[SpeechFrame], Rendering], None, None]:
         for size in self._batch_sizes:
-            batch = self._speech.take(size)
+            batch = [self._limited(frame) for frame in self._speech.take(size)]
             if not batch:
                 return
             rendering = self._renderer.render(batch)
             self._frames_rendered += len(batch)
             yield batch, rendering
+
+    def _limited(self, frame: SpeechFrame) -> SpeechFrame:
+        limit = 1.0 if self._mouth is None else self._mouth(float(frame.index / self.fps))
+        return frame if frame.weight <= limit else replace(frame, weight=limit)
 
     def _mux(self, target: Writable | str, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
         frames = self.frames()

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from musetalk_runtime import __version__
-from musetalk_runtime.cli import bench, doctor, prepare, stream
+from musetalk_runtime.cli import bench, doctor, prepare, serve, stream
 from musetalk_runtime.cli.command import run_command
 
 DESCRIPTION = """\
@@ -12,6 +12,7 @@ Speech in, a talking face out, as a stream that starts at once.
 
   musetalk-edge prepare person.mp4 -b BUNDLE -o AVATAR
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav -o talk.mp4
+  musetalk-edge serve -b BUNDLE -a NAME=AVATAR
 
 A bundle holds the engines of this machine: build-engines makes it."""
 
@@ -27,7 +28,7 @@ def _run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"musetalk-edge {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (prepare, stream, bench, doctor):
+    for command in (prepare, stream, serve, bench, doctor):
         command.add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="add the traceback to an error")

@@ -1,0 +1,88 @@
+"""``musetalk-edge serve``: live sessions over HTTP, and a page to watch them."""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.errors import InvalidArgument, MachineError
+
+EXAMPLES = """\
+examples:
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar -a ben=BEN.avatar
+  curl -X POST -H 'Content-Type: application/json' -d '{"avatar": "anna"}' http://127.0.0.1:8787/v1/sessions
+
+The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
+running streams with a whole file."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "serve",
+        help="serve live sessions and a page, over HTTP",
+        description="Serve live sessions over HTTP: speech in, fragmented MP4 out, for any number of viewers.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("-b", "--bundle", type=Path, required=True, help="the engines, from build-engines")
+    parser.add_argument(
+        "-a",
+        "--avatar",
+        type=_named,
+        action="append",
+        required=True,
+        metavar="NAME=AVATAR",
+        help="a face, from musetalk-edge prepare, and its name; may be given several times",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for a free one (default: 8787)")
+    parser.add_argument(
+        "--lead", type=float, default=2.0, help="seconds that speech is generated ahead of playback (default: 2)"
+    )
+    parser.add_argument(
+        "--sessions", type=int, metavar="N", help="sessions at once; default: what the bundle's measured rate allows"
+    )
+    parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
+    parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Serve until a signal; the address is told on stderr once requests are taken."""
+    try:
+        from musetalk_runtime.service.server import Server, listen
+        from musetalk_runtime.service.service import Service
+        from musetalk_runtime.service.settings import Settings
+        from musetalk_runtime.service.warm import warm_up
+    except ModuleNotFoundError as error:
+        raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
+    settings = Settings(args.sessions, args.lead, grace=args.grace)
+    with ExitStack() as stack:
+        bundle = stack.enter_context(Bundle.open(args.bundle, cuda_graph=not args.no_cuda_graph))
+        avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in _distinct(args.avatar).items()}
+        service = Service(bundle, avatars, settings)
+        listener = stack.enter_context(listen(args.host, args.port))
+        for avatar in avatars.values():
+            warm_up(bundle, avatar)
+        host, port = listener.getsockname()[:2]
+        url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+        print(f"musetalk-edge: {url} holds {service.sessions} sessions", file=sys.stderr, flush=True)
+        Server(service).run(sockets=[listener])
+    return 0
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=AVATAR")
+    return name, Path(path)
+
+
+def _distinct(named: list[tuple[str, Path]]) -> dict[str, Path]:
+    avatars = dict(named)
+    if len(avatars) < len(named):
+        raise InvalidArgument(f"two avatars have one name: {', '.join(name for name, _ in named)}")
+    return avatars

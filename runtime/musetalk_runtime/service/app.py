@@ -1,0 +1,79 @@
+"""The service as an ASGI application."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from musetalk_runtime import __version__
+from musetalk_runtime.errors import MuseTalkEdgeError
+from musetalk_runtime.service import health, sessions, speaking, viewing
+from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.guard import Guard
+from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.site import site_router
+
+DESCRIPTION = """\
+Live sessions of talking faces. Begin one, send it speech, watch it: generation belongs to the session, so that
+any number may watch, come late, drop out and come back, and nothing is made twice. Every error has one form."""
+
+
+def create_app(service: Service) -> FastAPI:
+    """The API and the page, on `service`; its sessions end with the application."""
+    app = FastAPI(
+        title="musetalk-edge",
+        description=DESCRIPTION,
+        version=__version__,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.service = service
+    for router in (sessions.router, speaking.router, viewing.router, health.router, site_router()):
+        app.include_router(router)
+    app.add_middleware(Guard)
+    app.add_exception_handler(Exception, _answer)
+    for kind in (MuseTalkEdgeError, HTTPException, RequestValidationError, OSError):
+        app.add_exception_handler(kind, _answer)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: Service = app.state.service
+    tending = asyncio.create_task(service.tend())
+    try:
+        yield
+    finally:
+        tending.cancel()
+        with suppress(asyncio.CancelledError):
+            await tending
+        await service.ended()
+
+
+async def _answer(_: Request, error: Exception) -> Response:
+    """Any error, in the one form of errors."""
+    status, code, message, headers = _describe(error)
+    content = {"error": {"code": code, "message": message}}
+    return JSONResponse(content, status, headers)
+
+
+def _describe(error: Exception) -> tuple[int, str, str, dict[str, str]]:
+    if isinstance(error, ServiceError):
+        return error.status, error.code, str(error), error.headers
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        return 422, "invalid_request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}", {}
+    if isinstance(error, HTTPException):
+        return error.status_code, "http_error", str(error.detail), dict(error.headers or {})
+    if isinstance(error, MuseTalkEdgeError):
+        return 422, "invalid_request", " ".join(str(error).split()), {}
+    if isinstance(error, OSError):
+        return 507, "no_storage", f"a file cannot be written: {error.strerror}", {}
+    return 500, "internal_error", "a bug: the log has more", {}

@@ -1,0 +1,190 @@
+"""One session on the air: made once, in a thread of its own, for however many watch."""
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, Literal
+
+from musetalk_runtime.errors import MuseTalkEdgeError
+from musetalk_runtime.service.clock import PlaybackClock
+from musetalk_runtime.service.feeder import Feeder
+from musetalk_runtime.service.fragments import Fragment, Splitter
+from musetalk_runtime.service.metrics import Metrics
+from musetalk_runtime.service.notices import Notice, Notices
+from musetalk_runtime.service.pace import Pace
+from musetalk_runtime.service.window import Window
+from musetalk_runtime.session import Session
+
+State = Literal["starting", "idle", "speaking", "ended", "failed"]
+log = logging.getLogger(__name__)
+
+Open = Callable[[Feeder], Session]
+
+
+class Broadcast:
+    """Runs the session that `open_session` opens, from `start` until `stop` or an error, and tells what happens.
+
+    Attributes: ``id`` (128 random bits and more), ``avatar`` (its name), ``fps``, ``feeder`` (what it hears),
+    ``window`` (what it made), ``notices``, ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line),
+    ``pace``, ``viewers`` (who watch now), ``spoken_to`` (whether an audio socket is open).
+    """
+
+    def __init__(
+        self,
+        open_session: Open,
+        avatar: str,
+        fps: Fraction,
+        lead: float,
+        loop: asyncio.AbstractEventLoop,
+        metrics: Metrics,
+    ) -> None:
+        self.id = secrets.token_urlsafe(18)
+        self.avatar, self.fps, self.lead = avatar, fps, lead
+        self.clock = PlaybackClock()
+        self.feeder = Feeder(self.clock, lead, idle_lead(fps))
+        self.window = Window(loop)
+        self.notices = Notices(loop)
+        self.pace = Pace(self.clock, fps, metrics, self.notices)
+        self.state: State = "starting"
+        self.error: str | None = None
+        self.viewers = 0
+        self.spoken_to = False  # by an audio socket
+        self._open = open_session
+        self._metrics = metrics
+        self._session: Session | None = None
+        self._counted = 0
+        self._began = time.monotonic()
+        self._used_at = time.monotonic()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="broadcast", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End soon, with a whole file; returns at once. Safe from any thread."""
+        self._stopping.set()
+        self.feeder.interrupt()
+        if self._session:
+            self._session.stop()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the end; whether it has come."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def hush(self) -> float:
+        """Barge-in: drop what is queued. Gives the stream time from which the mouth is closed, in seconds."""
+        self.pace.forgive()
+        at = self.feeder.cut()
+        self.notices.post("interrupted", at=round(at, 3))
+        return at
+
+    def touch(self) -> None:
+        """Note that somebody uses it."""
+        self._used_at = time.monotonic()
+
+    @property
+    def unused(self) -> float:
+        """Seconds since somebody used it, or since it ended."""
+        return time.monotonic() - self._used_at
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stopping.is_set()
+
+    @property
+    def running(self) -> bool:
+        """Whether it still makes frames."""
+        return self.state not in ("ended", "failed")
+
+    @property
+    def frames(self) -> int:
+        """Frames generated."""
+        return self._session.frames_made if self._session else 0
+
+    @property
+    def ahead(self) -> float:
+        """Seconds that generation is ahead of playback."""
+        return float(self.frames / self.fps) - self.clock.now()
+
+    def snapshot(self) -> Notice:
+        """Its state now."""
+        error = {"error": self.error} if self.error else {}
+        return Notice("state", {"state": self.state, "at": round(float(self.frames / self.fps), 3), **error})
+
+    def figures(self) -> dict[str, Any]:
+        """Its buffer now, in seconds, and who watch."""
+        seconds = {"generated": float(self.frames / self.fps), "ahead": self.ahead, "queued": self.feeder.queued}
+        return {**{name: round(value, 2) for name, value in seconds.items()}, "viewers": self.viewers}
+
+    def _run(self) -> None:
+        try:
+            with self._open(self.feeder) as session:
+                self._session = session
+                if not self._stopping.is_set():
+                    self._stream(session)
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._finish("ended")
+
+    def _stream(self, session: Session) -> None:
+        splitter = Splitter()
+        for data in session.stream():
+            begun = splitter.init is not None
+            fragments = splitter.feed(data)
+            if splitter.init is not None and not begun:
+                self.window.begin(splitter.init)
+            for fragment in fragments:
+                self._publish(fragment)
+        if splitter.init is not None and (last := splitter.finish()):
+            self.window.append(last)
+
+    def _publish(self, fragment: Fragment) -> None:
+        self.window.append(fragment)
+        if not self.clock.running:
+            self.clock.start()
+            self._metrics.first_fragment(time.monotonic() - self._began)
+        self._count()
+        self._move("speaking" if self.feeder.speaking else "idle")
+        self.pace.made(self.frames)
+
+    def _count(self) -> None:
+        frames = self.frames
+        self._metrics.add("frames_total", frames - self._counted)
+        self._counted = frames
+
+    def _move(self, state: State) -> None:
+        if state != self.state:
+            self.state = state
+            notice = self.snapshot()
+            self.notices.post(notice.name, **notice.content)
+
+    def _fail(self, error: Exception) -> None:
+        known = isinstance(error, MuseTalkEdgeError)
+        log.error("session failed: %s", error, exc_info=None if known else error)
+        self.error = " ".join(str(error).split()) if known else f"the session failed: {type(error).__name__}"
+        self._metrics.add("errors_total")
+        self._finish("failed")
+
+    def _finish(self, state: State) -> None:
+        self._count()
+        self.touch()
+        self._move(state)
+        self.notices.end()
+        self.window.end(self.error)
+
+
+def idle_lead(fps: Fraction) -> float:
+    """Seconds of silence to hand out ahead of playback: what the chain holds back, and a little for the network.
+
+    It holds back 120 ms of sound, up to three frames in the encoder and a fragment of two.
+    """
+    return 0.3 + float(5 / fps)

@@ -1,0 +1,46 @@
+"""What every handler of a request needs."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Path
+from starlette.requests import HTTPConnection
+
+from musetalk_runtime.service.broadcast import Broadcast
+from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.schema import ErrorAnswer
+from musetalk_runtime.service.service import Service
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": text}
+    for status, text in {
+        404: "There is no such session or avatar",
+        409: "The session has ended",
+        422: "The request is not what it should be",
+        503: "No capacity, or the service is about to end; see Retry-After",
+    }.items()
+}
+
+
+def service_of(connection: HTTPConnection) -> Service:
+    """The service behind the app."""
+    service: Service = connection.app.state.service
+    return service
+
+
+def session_of(
+    connection: HTTPConnection, key: Annotated[str, Path(alias="id", max_length=64, description="a session's id")]
+) -> Broadcast:
+    """The session that a path names; raises ServiceError."""
+    return service_of(connection).get(key)
+
+
+def running_session_of(session: Annotated[Broadcast, Depends(session_of)]) -> Broadcast:
+    """The session that a path names, if it still runs; raises ServiceError."""
+    if not session.running:
+        raise ServiceError(409, session.state, session.error or "the session has ended")
+    return session
+
+
+TheService = Annotated[Service, Depends(service_of)]
+TheSession = Annotated[Broadcast, Depends(session_of)]
+TheRunningSession = Annotated[Broadcast, Depends(running_session_of)]

@@ -1,0 +1,35 @@
+"""What a client is told when something is refused."""
+
+from musetalk_runtime.errors import MuseTalkEdgeError
+
+
+class ServiceError(MuseTalkEdgeError):
+    """A request that is refused: an HTTP `status`, a `code` for programs, and the text for people.
+
+    `headers` go with the answer, such as ``Retry-After``.
+    """
+
+    def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.headers = headers or {}
+
+
+class StreamFailed(ServiceError):
+    """The session that makes the stream has failed."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(502, "session_failed", message)
+
+
+class FellBehind(ServiceError):
+    """A viewer was slower than the stream, or asks for what the window no longer holds."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__(
+            416,
+            "out_of_window",
+            "that part of the stream is not held: join again without Range and 'from'",
+            {"Content-Range": f"bytes */{position}"},
+        )

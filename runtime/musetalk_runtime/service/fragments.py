@@ -1,0 +1,110 @@
+"""The bytes of a stream, cut where a viewer can begin or go on."""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from musetalk_runtime.errors import InvalidMedia
+from musetalk_runtime.service.boxes import HEADER, Track, read_runs, read_tracks
+
+LARGEST = 64 << 20  # bytes of a box, or of all boxes of one fragment
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """A ``moof``, its ``mdat`` and what lies before or between them; or, as the last one, what ends the file.
+
+    ``number`` counts from 1, as ``mfhd`` does; ``offset`` is its place in the stream in bytes; ``start`` the time of
+    its first frame in seconds; ``keyframe`` whether a viewer can begin with it.
+    """
+
+    number: int
+    offset: int
+    start: float
+    keyframe: bool
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        """The place in the stream after its last byte."""
+        return self.offset + len(self.data)
+
+
+class Splitter:
+    """Cuts fragmented MP4, fed in pieces of any length, into the init segment and fragments.
+
+    ``init`` is ``ftyp`` and ``moov``, once they are whole. Raises InvalidMedia for boxes out of order or out of
+    bounds; what is held is never more than LARGEST bytes and a piece.
+    """
+
+    def __init__(self) -> None:
+        self.init: bytes | None = None
+        self._tracks: dict[int, Track] = {}
+        self._buffer = bytearray()
+        self._boxes = b""  # whole boxes of the fragment in hand
+        self._moof: bytes | None = None
+        self._last = Fragment(0, 0, 0.0, False, b"")
+
+    def feed(self, data: bytes) -> list[Fragment]:
+        """The fragments that end in `data`, the next bytes of the stream."""
+        self._buffer += data
+        found = (self._take(name, box) for name, box in self._whole_boxes())
+        return [fragment for fragment in found if fragment]
+
+    def finish(self) -> Fragment | None:
+        """What ends the file after the last fragment; raises InvalidMedia where the stream ends in the middle."""
+        if self._buffer or self._moof is not None or self.init is None:
+            raise InvalidMedia("the stream ends in the middle of a fragment")
+        return self._cut(self._last.start, False) if self._boxes else None
+
+    def _whole_boxes(self) -> Iterator[tuple[str, bytes]]:
+        while len(self._buffer) >= HEADER:
+            size, kind = struct.unpack_from(">I4s", self._buffer)
+            if not HEADER <= size <= LARGEST - len(self._boxes):
+                raise InvalidMedia(f"an MP4 box {kind!r} has size {size}, out of range [{HEADER}, {LARGEST}]")
+            if len(self._buffer) < size:
+                return
+            box = bytes(self._buffer[:size])
+            del self._buffer[:size]
+            yield kind.decode("latin-1"), box
+
+    def _take(self, name: str, box: bytes) -> Fragment | None:
+        self._boxes += box
+        if self.init is None:
+            self._begin(name, box)
+        elif name == "moof" and self._moof is None:
+            self._moof = box[HEADER:]
+        elif name == "mdat" and self._moof is not None:
+            moof, self._moof = self._moof, None
+            return self._cut(*self._read(moof))
+        elif name in ("ftyp", "moov", "moof", "mdat"):
+            raise InvalidMedia(f"an MP4 box {name!r} is out of order")
+        return None
+
+    def _begin(self, name: str, box: bytes) -> None:
+        if name in ("moof", "mdat") or not self._boxes.startswith(b"ftyp", 4):
+            raise InvalidMedia(f"an MP4 stream begins with {name!r}, expected 'ftyp' and 'moov'")
+        if name == "moov":
+            self._tracks = read_tracks(box[HEADER:])
+            self.init, self._boxes = self._boxes, b""
+            self._last = Fragment(0, 0, 0.0, False, self.init)
+
+    def _read(self, moof: bytes) -> tuple[float, bool]:
+        runs = read_runs(moof, self._tracks)
+        video = next((run for run in runs if run.track.kind == "vide"), None)
+        if video:
+            return video.start, video.keyframe
+        return (runs[0].start if runs else self._last.start), False
+
+    def _cut(self, start: float, keyframe: bool) -> Fragment:
+        self._last = Fragment(self._last.number + 1, self._last.end, start, keyframe, self._boxes)
+        self._boxes = b""
+        return self._last
+
+
+def split(stream: Iterable[bytes]) -> tuple[bytes | None, list[Fragment]]:
+    """The init segment and all fragments of a stream that is there already."""
+    splitter = Splitter()
+    fragments = [fragment for data in stream for fragment in splitter.feed(data)]
+    last = splitter.finish()
+    return splitter.init, [*fragments, last] if last else fragments

@@ -1,0 +1,76 @@
+"""Counts of the whole service, for Prometheus.
+
+Its client library would add a registry of its own to every process; the text format is a few lines.
+"""
+
+import threading
+from collections import Counter
+
+BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)  # seconds
+PREFIX = "musetalk_"
+
+COUNTERS = {
+    "frames_total": "Frames generated.",
+    "sessions_total": "Sessions begun.",
+    "refused_total": "Sessions refused because the machine is full.",
+    "viewers_total": "Viewers that began to watch.",
+    "skips_total": "Times a slow viewer was moved to the newest keyframe.",
+    "dropped_viewers_total": "Viewers ended because they were slower than the stream.",
+    "late_total": "Times playback had to wait for generation.",
+    "errors_total": "Sessions that failed.",
+}
+GAUGES = {
+    "sessions": "Sessions that run.",
+    "viewers": "Viewers that watch.",
+    "fps": "Frames a second, of all sessions together.",
+    "real_time_factor": "Seconds of stream made a second, of the slowest session: well below 1 it does not keep up.",
+    "lead_seconds": "How far generation is ahead of playback, of the session that is least so.",
+    "queued_seconds": "Speech that waits to be said, of all sessions together.",
+}
+
+
+class Metrics:
+    """Counters and the histogram of the time to the first fragment. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: list[int] = [0] * (len(BUCKETS) + 1)
+        self._first_sum = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, name: str, count: int = 1) -> None:
+        """Count `count` more of one of COUNTERS."""
+        with self._lock:
+            self._counts[name] += count
+
+    def count(self, name: str) -> int:
+        """One of COUNTERS, as it stands."""
+        with self._lock:
+            return self._counts[name]
+
+    def first_fragment(self, seconds: float) -> None:
+        """Note how long after its opening a session had its first fragment."""
+        with self._lock:
+            self._first[sum(seconds > bound for bound in BUCKETS)] += 1
+            self._first_sum += seconds
+
+    def text(self, gauges: dict[str, float]) -> str:
+        """In Prometheus' text format, with the values of GAUGES as they are now."""
+        with self._lock:
+            counts, first, total = dict(self._counts), list(self._first), self._first_sum
+        blocks = [_metric(name, "gauge", tell, gauges.get(name, 0)) for name, tell in GAUGES.items()]
+        blocks += [_metric(name, "counter", tell, counts.get(name, 0)) for name, tell in COUNTERS.items()]
+        return "\n".join([*blocks, _histogram(first, total)]) + "\n"
+
+
+def _metric(name: str, kind: str, tell: str, value: float) -> str:
+    name = PREFIX + name
+    return f"# HELP {name} {tell}\n# TYPE {name} {kind}\n{name} {value:.10g}"
+
+
+def _histogram(counts: list[int], total: float) -> str:
+    name = f"{PREFIX}first_fragment_seconds"
+    lines = [f"# HELP {name} From the opening of a session to its first fragment.", f"# TYPE {name} histogram"]
+    for n, bound in enumerate([*map(str, BUCKETS), "+Inf"]):
+        lines.append(f'{name}_bucket{{le="{bound}"}} {sum(counts[: n + 1])}')
+    return "\n".join([*lines, f"{name}_sum {total:g}", f"{name}_count {sum(counts)}"])

@@ -1,0 +1,195 @@
+// Plays a session's stream by Media Source Extensions: comes back where it was when the connection drops, and never
+// goes back in time. Without MSE the browser plays the address itself.
+import { reason } from "./api.js";
+
+const KEPT = 10; // seconds held behind the playhead
+const WAITS = [0.2, 0.5, 1, 2, 4]; // seconds before a reconnection, by how many have failed
+const PATIENCE = 60; // seconds without a byte after which it gives up
+
+const sleep = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+const once = (target, event) => new Promise((done) => target.addEventListener(event, done, { once: true }));
+
+export class Player {
+  // `onError` is told in words, `onEnd` when the stream is over; `reconnections` counts.
+  constructor(video, url, { onError = () => {}, onEnd = () => {} } = {}) {
+    Object.assign(this, { video, url, onError, onEnd, reconnections: 0, position: null, closed: false, skipTo: null });
+    this.abort = new AbortController();
+    const Source = self.MediaSource ?? self.ManagedMediaSource;
+    if (Source) this.#playSource(new Source());
+    else this.#playAddress();
+  }
+
+  get buffered() {
+    const { buffered, currentTime } = this.video;
+    const end = buffered.length ? buffered.end(buffered.length - 1) : 0;
+    return Math.max(0, end - currentTime);
+  }
+
+  // Stop now, and go on from `seconds` of the stream as soon as it is there: what lies between is not shown.
+  skip(seconds) {
+    if (!this.source || this.over) return;
+    if (this.video.currentTime < seconds) this.video.pause();
+    this.skipTo = seconds;
+    this.#steer();
+  }
+
+  close() {
+    this.closed = true;
+    this.abort.abort();
+    this.video.removeAttribute("src");
+    this.video.load();
+    if (this.address) URL.revokeObjectURL(this.address);
+  }
+
+  #playAddress() {
+    this.video.src = this.url;
+    this.video.onended = () => this.onEnd();
+    this.video.onerror = () => this.closed || this.#fail("The browser cannot play this stream.");
+    this.video.play().catch(() => this.#fail("Press play in the video: the browser wants a click."));
+  }
+
+  async #playSource(source) {
+    this.source = source;
+    this.address = URL.createObjectURL(source);
+    this.video.disableRemotePlayback = true;
+    this.video.src = this.address;
+    this.video.onerror = () => this.closed || this.#fail(`The video cannot be decoded: ${this.video.error?.message}`);
+    try {
+      await once(source, "sourceopen");
+      await this.#follow();
+      if (source.readyState === "open") source.endOfStream();
+      this.over = true;
+      if (this.skipTo !== null) this.#play();
+      if (!this.video.ended) await once(this.video, "ended");
+      if (!this.closed) this.onEnd();
+    } catch (error) {
+      this.#fail(error.message);
+    }
+  }
+
+  // Read to the end of the stream, over as many connections as it takes.
+  async #follow() {
+    let failures = 0;
+    let heard = performance.now();
+    while (!this.closed) {
+      const before = this.position;
+      try {
+        if (await this.#connect()) return;
+      } catch (error) {
+        if (error.final) throw error;
+      }
+      if (this.closed) return;
+      if (this.position !== before) [failures, heard] = [0, performance.now()];
+      if (performance.now() - heard > PATIENCE * 1000) throw new Error("The connection is lost.");
+      await sleep(WAITS[Math.min(failures++, WAITS.length - 1)]);
+      this.reconnections++;
+    }
+  }
+
+  // One connection, from where the last one ended; true at the end of the stream.
+  async #connect() {
+    const headers = this.position === null ? {} : { Range: `bytes=${this.position}-` };
+    const answer = await fetch(`${this.url}?slow=end`, { headers, cache: "no-store", signal: this.abort.signal });
+    if (answer.status === 416) {
+      this.position = null; // it is no longer held: join again
+      if (this.buffer) this.buffer.abort();
+      return false;
+    }
+    if (!answer.ok) throw Object.assign(new Error(await reason(answer)), { final: answer.status !== 503 });
+    const reader = answer.body.getReader();
+    let init = this.position === null ? Number(answer.headers.get("Stream-Init")) : 0;
+    let head = new Uint8Array();
+    if (this.position === null) this.position = Number(answer.headers.get("Stream-Offset"));
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return true;
+      let data = value;
+      if (head.length < init) {
+        head = join(head, value);
+        if (head.length < init) continue;
+        data = head.subarray(init);
+        await this.#begin(head.subarray(0, init));
+      }
+      if (data.length) await this.#append(data);
+      this.position += data.length;
+    }
+  }
+
+  async #begin(init) {
+    const type = `video/mp4; codecs="${codec(init)}, mp4a.40.2"`;
+    if (!this.buffer) {
+      if (!this.source.constructor.isTypeSupported(type)) throw Object.assign(new Error(`The browser cannot play ${type}.`), { final: true });
+      this.buffer = this.source.addSourceBuffer(type);
+    }
+    await this.#append(init);
+  }
+
+  async #append(data) {
+    try {
+      this.buffer.appendBuffer(data);
+    } catch (error) {
+      if (error.name !== "QuotaExceededError") throw Object.assign(error, { final: true });
+      await sleep(1);
+      await this.#forget(1);
+      return this.#append(data);
+    }
+    await once(this.buffer, "updateend");
+    await this.#forget(KEPT);
+    this.#steer();
+  }
+
+  async #forget(kept) {
+    const { buffered, currentTime } = this.video;
+    if (!buffered.length || buffered.start(0) >= currentTime - 2 * kept) return;
+    this.buffer.remove(0, currentTime - kept);
+    await once(this.buffer, "updateend");
+  }
+
+  // Begin, leap over a gap, or skip: forward only.
+  #steer() {
+    const { video } = this;
+    const ranges = Array.from({ length: video.buffered.length }, (_, n) => [video.buffered.start(n), video.buffered.end(n)]);
+    if (!ranges.length) return;
+    const end = ranges.at(-1)[1];
+    if (this.skipTo !== null && end > this.skipTo + 0.05) {
+      if (video.currentTime < this.skipTo) video.currentTime = this.skipTo;
+      this.skipTo = null;
+      this.#play();
+    }
+    const inside = ranges.some(([low, high]) => low <= video.currentTime && video.currentTime < high - 0.05);
+    const next = ranges.find(([low]) => low > video.currentTime);
+    if (!inside && next) video.currentTime = next[0];
+    if (video.paused && !this.started) {
+      this.started = true;
+      this.#play();
+    }
+  }
+
+  #play() {
+    this.video.play().catch((error) => {
+      if (error.name === "NotAllowedError") this.#fail("The browser wants a click before it plays: press Play again.");
+    });
+  }
+
+  #fail(message) {
+    if (this.closed) return;
+    this.onError(message);
+  }
+}
+
+function join(a, b) {
+  const both = new Uint8Array(a.length + b.length);
+  both.set(a);
+  both.set(b, a.length);
+  return both;
+}
+
+// The video's codec as MSE wants it, from the avcC box: profile, constraints and level in hexadecimal.
+function codec(init) {
+  for (let at = 0; at < init.length - 8; at++) {
+    if (init[at] === 0x61 && init[at + 1] === 0x76 && init[at + 2] === 0x63 && init[at + 3] === 0x43) {
+      return "avc1." + Array.from(init.subarray(at + 5, at + 8), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    }
+  }
+  throw Object.assign(new Error("The stream has no video the browser can play."), { final: true });
+}

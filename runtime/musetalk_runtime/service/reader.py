@@ -1,0 +1,103 @@
+"""One viewer's place in a stream."""
+
+from enum import Enum
+
+from musetalk_runtime.service.errors import FellBehind, StreamFailed
+from musetalk_runtime.service.fragments import Fragment
+from musetalk_runtime.service.window import Window
+
+
+class Slow(str, Enum):
+    """What becomes of a viewer that is slower than the stream: ``skip`` moves it to the newest keyframe, with a gap in
+    time; ``end`` ends its response.
+    """
+
+    SKIP = "skip"
+    END = "end"
+
+
+class Reader:
+    """Reads a window from where `join`, `seek` or `seek_byte` has put it, on to the end of the stream.
+
+    ``offset`` is where in the stream it stands, in bytes; ``skipped`` how often it was moved.
+    """
+
+    def __init__(self, window: Window, slow: Slow = Slow.SKIP) -> None:
+        self._window = window
+        self._slow = slow
+        self._next = 1  # number of a fragment
+        self._first: bytes | None = None  # what is to be read before it
+        self.offset = 0
+        self.skipped = 0
+
+    async def join(self) -> bool:
+        """Begin with the init segment and the newest keyframe, once they are there; False if they never come.
+
+        Raises StreamFailed.
+        """
+        keyframe = await self._keyframe()
+        if keyframe is None:
+            return False
+        self._first, self._next, self.offset = self._window.init, keyframe.number, keyframe.offset
+        return True
+
+    async def seek(self, number: int) -> None:
+        """Go on with fragment `number`, held or the next to come; raises FellBehind."""
+        fragment = self._window.get(number)
+        newest = self._window.newest()
+        if fragment is None and number != (newest.number + 1 if newest else 1):
+            raise FellBehind(self._window.end_offset())
+        self._next, self.offset = number, fragment.offset if fragment else self._window.end_offset()
+
+    async def seek_byte(self, offset: int) -> None:
+        """Go on with byte `offset` of the stream, held or the next to come; raises FellBehind."""
+        init = self._window.init or b""
+        if 0 < offset < len(init):
+            self._first, self._next = init[offset:], 1
+            if self._window.get(1) is None and self._window.newest() is not None:
+                raise FellBehind(self._window.end_offset())
+        elif fragment := self._window.at(offset):
+            self._first, self._next = fragment.data[offset - fragment.offset :], fragment.number + 1
+        elif init and offset == self._window.end_offset():
+            newest = self._window.newest()
+            self._next = newest.number + 1 if newest else 1
+        else:
+            raise FellBehind(self._window.end_offset())
+        self.offset = offset
+
+    async def read(self) -> bytes | None:
+        """The next bytes, once they are there; None at the end. Raises StreamFailed or FellBehind."""
+        if self._first is not None:
+            data, self._first = self._first, None
+            return data
+        while (fragment := self._window.get(self._next)) is None:
+            newest = self._window.newest()
+            if newest and newest.number >= self._next:
+                fragment = await self._move()
+                break
+            if self._over():
+                return None
+            await self._window.changed()
+        if fragment is None:
+            return None
+        self._next = fragment.number + 1
+        return fragment.data
+
+    async def _move(self) -> Fragment | None:
+        if self._slow is Slow.END:
+            raise FellBehind(self._window.end_offset())
+        self.skipped += 1
+        return await self._keyframe()
+
+    async def _keyframe(self) -> Fragment | None:
+        """The newest keyframe's fragment; None if the stream ends before there is one. Raises StreamFailed."""
+        while self._window.init is None or (keyframe := self._window.newest_keyframe()) is None:
+            if self._over():
+                return None
+            await self._window.changed()
+        return keyframe
+
+    def _over(self) -> bool:
+        if self._window.error is not None:
+            raise StreamFailed(self._window.error)
+        return self._window.ended

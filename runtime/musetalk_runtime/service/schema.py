@@ -1,0 +1,82 @@
+"""What the API takes and gives, as JSON."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from musetalk_runtime.service.broadcast import State
+
+Seconds = Annotated[float, Field(description="seconds")]
+
+
+class SessionRequest(BaseModel):
+    """A session to begin."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"avatar": "anna"}, {"avatar": "anna", "fps": 25, "lead": 1.0}]}
+    )
+
+    avatar: Annotated[str, Field(max_length=64, description="a name that `GET /v1/avatars` lists")]
+    fps: Annotated[
+        Annotated[str, Field(max_length=16)] | int | float,
+        Field(description="frames a second, a number or a fraction; auto: what this machine can hold"),
+    ] = "auto"
+    audio: Annotated[Literal["live"], Field(description="speech is sent while the session runs")] = "live"
+    lead: Annotated[
+        float | None,
+        Field(
+            description="seconds that speech sent at once is generated ahead of playback: less lets a viewer that "
+            "cannot skip hear an interruption sooner"
+        ),
+    ] = None
+
+
+class SessionAnswer(BaseModel):
+    """A session. Whoever knows its id may watch it and speak."""
+
+    id: str
+    avatar: str
+    fps: float
+    state: State
+    error: str | None = None
+    generated: Annotated[float, Field(description="seconds of the stream there are")]
+    queued: Annotated[float, Field(description="seconds of speech that wait")]
+    viewers: int
+    stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
+    events: Annotated[str, Field(description="server-sent events", examples=["/v1/sessions/ID/events"])]
+    audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]
+
+
+class AvatarAnswer(BaseModel):
+    """An avatar: its size in pixels and the length of its loop."""
+
+    name: str
+    width: int
+    height: int
+    frames: int
+
+
+class ClipAnswer(BaseModel):
+    """Speech that was taken, and all that waits now, in seconds."""
+
+    seconds: Seconds
+    queued: Seconds
+
+
+class CutAnswer(BaseModel):
+    """An interruption: the mouth is closed from the stream's second `at` on, and a viewer may skip to there."""
+
+    at: Seconds
+
+
+class ErrorContent(BaseModel):
+    """`code` is for programs, `message` for people."""
+
+    code: Annotated[str, Field(examples=["unknown_session"])]
+    message: Annotated[str, Field(examples=["no such session: it has ended, or its id is wrong"])]
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer that is an error."""
+
+    error: ErrorContent

@@ -1,0 +1,75 @@
+"""The service on a socket."""
+
+import contextlib
+import logging
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from musetalk_runtime.errors import OutputError
+from musetalk_runtime.service.app import create_app
+from musetalk_runtime.service.service import Service
+
+STALLED_MS = 60_000  # a client that takes nothing for so long is cut off
+CONNECTIONS = 1024
+MESSAGE = 256 << 10  # bytes of a WebSocket message, at most
+
+
+class Quiet(logging.Filter):
+    """Leaves out what the server says of a response that is cut on purpose, so that the viewer knows."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "without completing response" not in record.getMessage()
+
+
+QUIET = Quiet()
+
+
+class Server(uvicorn.Server):
+    """Serves a service until SIGINT or SIGTERM; then refuses what is new and gives running streams time to end."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        logging.getLogger("uvicorn.error").addFilter(QUIET)
+        super().__init__(_config(create_app(service), service.settings.grace))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.drain()
+        await super().shutdown(sockets)
+
+
+def _config(app: FastAPI, grace: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http="h11",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE,
+        ws_per_message_deflate=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=max(1, round(grace)),
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_level="warning",
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host` and `port`, 0 for a free one; raises OutputError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise OutputError(f"{host}: cannot be listened on: {error.strerror or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with contextlib.suppress(AttributeError):  # Linux alone; accepted sockets inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise OutputError(f"{host}:{port}: cannot be listened on: {error.strerror}") from None
+    return listener

@@ -1,0 +1,32 @@
+"""How a service is set up."""
+
+from dataclasses import dataclass
+
+from musetalk_runtime.errors import InvalidArgument
+
+LEADS = (0.5, 10.0)  # seconds
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`sessions` run at once at most, None for what the bundle's measured rate allows; `lead` seconds are generated
+    ahead of playback; a session without viewer and speech ends after `idle` seconds; running streams have `grace`
+    seconds to end in; `viewers` watch at once at most. Raises InvalidArgument.
+    """
+
+    sessions: int | None = None
+    lead: float = 2.0
+    idle: float = 300.0
+    grace: float = 10.0
+    viewers: int = 256
+
+    def __post_init__(self) -> None:
+        check_lead(self.lead)
+        if self.sessions is not None and not 1 <= self.sessions <= 1000:
+            raise InvalidArgument(f"sessions {self.sessions} is out of range [1, 1000]")
+
+
+def check_lead(lead: float) -> None:
+    """Raise InvalidArgument for a lead out of range."""
+    if not LEADS[0] <= lead <= LEADS[1]:
+        raise InvalidArgument(f"lead {lead:g} is out of range [{LEADS[0]:g}, {LEADS[1]:g}] s")

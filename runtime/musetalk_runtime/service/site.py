@@ -1,0 +1,28 @@
+"""The page at ``/``."""
+
+from collections.abc import Awaitable, Callable
+from importlib.resources import files
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+def site_router() -> APIRouter:
+    """Routes to the page's files, which are read now and held."""
+    router = APIRouter(include_in_schema=False)
+    for file in files(__package__).joinpath("page").iterdir():
+        suffix = file.name.rpartition(".")[2]
+        if suffix in TYPES:
+            path = "/" if file.name == "index.html" else f"/{file.name}"
+            router.add_api_route(path, _serve(file.read_bytes(), TYPES[suffix]), methods=["GET"])
+    return router
+
+
+def _serve(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(_: Request) -> Response:
+        return Response(content, media_type=media_type, headers={"Cache-Control": "no-cache"})
+
+    return serve

@@ -1,0 +1,72 @@
+"""``musetalk-edge serve`` as a process."""
+
+import io
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import pytest
+
+from conftest import loaded_modules
+from service_helpers import Client, Viewer, until
+
+RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
+
+
+@pytest.fixture
+def process(bundle: Path, avatar: Path) -> Iterator["subprocess.Popen[str]"]:
+    options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", "0", "--sessions", "2"]
+    command = [sys.executable, "-c", RUN, "serve", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        yield running
+        running.kill()
+
+
+def test_sigterm_refuses_what_is_new_and_ends_streams_whole(process: "subprocess.Popen[str]") -> None:
+    assert process.stderr
+    said = process.stderr.readline()
+    assert "holds 2 sessions" in said
+    client = Client(int(said.split("/")[2].split(":")[1]))
+    path = client.begin()
+    viewers = [Viewer(client, path) for _ in range(2)]
+    until(lambda: client.ask("GET", path)[1]["generated"] > 1, "a second of stream")
+    process.send_signal(signal.SIGTERM)
+    for viewer in viewers:
+        viewer.join(20)
+        assert not viewer.cut
+        with av.open(io.BytesIO(viewer.init + viewer.data)) as container:
+            assert sum(1 for _ in container.decode(video=0)) >= 25
+    with pytest.raises(OSError, match=r"refused|reset"):
+        client.begin()
+    assert process.wait(20) == -signal.SIGTERM
+    assert process.stderr.read() == ""
+
+
+def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path) -> None:
+    for options, status, message in [
+        (["-b", "nowhere", "-a", f"one={avatar}"], 2, "nowhere"),
+        (["-b", str(bundle), "-a", "one"], 2, "NAME=AVATAR"),
+        (["-b", str(bundle), "-a", f"../x={avatar}"], 2, "avatar name"),
+        (["-b", str(bundle), "-a", f"one={avatar}", "-a", f"one={avatar}"], 2, "one name"),
+        (["-b", str(bundle), "-a", f"one={avatar}", "--lead", "99"], 2, "lead 99"),
+        (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1"], 2, "cannot be listened on"),
+    ]:
+        done = subprocess.run([sys.executable, "-c", RUN, "serve", *options], capture_output=True, text=True)
+        assert (done.returncode, message in done.stderr) == (status, True), done.stderr
+
+
+def test_without_the_extra_it_names_it(bundle: Path, avatar: Path) -> None:
+    hidden = f"import sys; sys.modules['fastapi'] = None; {RUN}"
+    command = [sys.executable, "-c", hidden, "serve", "-b", str(bundle), "-a", f"one={avatar}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "pip install 'musetalk-edge[serve]'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_only_serve_needs_the_extra() -> None:
+    imports = "import musetalk_runtime.cli.main, musetalk_runtime.session; from musetalk_runtime import *"
+    assert loaded_modules(imports, ["fastapi", "starlette", "uvicorn", "pydantic", "websockets"]) == []
