@@ -3,7 +3,6 @@
 import argparse
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 
 from musetalk_runtime import __version__
 from musetalk_runtime.cli.command import run_command
@@ -24,7 +23,7 @@ MODULES = {"draw": "musetalk_distill.drawn.cli"}  # where a command's module is 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 2 for bad input or usage and 3 for a machine that cannot do it."""
-    return run_command(PROGRAM, _run, arguments, extra="export")
+    return run_command(PROGRAM, _run, arguments, extra="distill")
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -34,18 +33,9 @@ def _run(arguments: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
-        module = MODULES.get(command, f"musetalk_distill.{command}.cli")
-        if _is_there(module):
-            import_module(module).add_parser(subparsers)
+        import_module(MODULES.get(command, f"musetalk_distill.{command}.cli")).add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="add the traceback to an error")
     args = parser.parse_args(arguments)
     status: int = args.run(args)
     return status
-
-
-def _is_there(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except ModuleNotFoundError:  # its package is not there
-        return False
