@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from musetalk_distill.demo import encoders
 from musetalk_distill.demo.fit import fit, share
 from musetalk_distill.demo.footage import read_clips
 from musetalk_distill.demo.hearing import Track, train_hearing
 from musetalk_distill.demo.seeing import train_seeing
+from musetalk_export.checkpoint import read_checkpoint
 from musetalk_export.preset import PRESETS, random_vae, random_whisper
 from musetalk_runtime.errors import InputNotFound
 
@@ -97,6 +99,19 @@ def test_seeing_learns_and_scales_its_latents(clips: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
     assert vae.config.scaling_factor not in (1.0, 0.0)
     assert all(torch.isfinite(value).all() for value in vae.state_dict().values())
+
+
+def test_encoders_become_a_checkpoint(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "HEARING_BATCH", 1)
+    monkeypatch.setattr(encoders, "SEEING_BATCH", 2)
+    told: list[str] = []
+    output = tmp_path / "encoders"
+    encoders.train_encoders(clips, output, "tiny", 1, 1, 0, lambda what, _step, _loss: told.append(what))
+    assert told == ["hearing", "seeing"]
+    found = read_checkpoint(output)
+    assert found.spec.image_size == 256
+    assert found.spec.scaling_factor != PRESETS["tiny"].vae["scaling_factor"]
+    assert torch.allclose(found.audio.embed_positions.weight[0], torch.tensor([0.0, 1.0]).repeat_interleave(32))
 
 
 def test_the_same_seed_trains_the_same(clips: Path) -> None:
