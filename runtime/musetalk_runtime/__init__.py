@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.errors import MuseTalkEdgeError
+    from musetalk_runtime.frame import Frame
     from musetalk_runtime.output.video import VideoOptions
-    from musetalk_runtime.session import Frame, Session
+    from musetalk_runtime.session import Session
 
 __all__ = [
     "Avatar",
@@ -31,7 +32,7 @@ __all__ = [
 _HOMES = {
     "Avatar": "avatar.pack",
     "Bundle": "bundle",
-    "Frame": "session",
+    "Frame": "frame",
     "MuseTalkEdgeError": "errors",
     "PipeReader": "audio.live",
     "Session": "session",

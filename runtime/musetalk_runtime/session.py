@@ -4,15 +4,11 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
-
-import av
-import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
@@ -21,6 +17,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import Rendering
+from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
@@ -32,26 +29,6 @@ SPEECH_AHEAD = 8  # frames that wait for the renderer
 RENDERINGS_AHEAD = 2  # batches that wait for the encoder
 DEFAULT_VIDEO = VideoOptions()
 PUSH_LEAD = 1.0  # seconds that a push to a URL runs ahead of real time
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A finished frame, shown at ``pts`` seconds: exactly ``index / fps``.
-
-    ``nv12`` is uint8 ``[H * 3 / 2, W]``, BT.709 in limited range, perhaps read-only; ``sound`` float32
-    ``[channels, n]`` at 48 kHz, the audio to send with this frame, which runs a little ahead of the frames.
-    """
-
-    index: int
-    pts: Fraction
-    nv12: npt.NDArray[np.uint8]
-    sound: npt.NDArray[np.float32]
-
-    def rgb(self) -> npt.NDArray[np.uint8]:
-        """The frame as RGB ``[H, W, 3]``."""
-        picture = av.VideoFrame.from_ndarray(self.nv12, format="nv12")
-        rgb = picture.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709")
-        return rgb.astype(np.uint8, copy=False)
 
 
 class Session(Closable):

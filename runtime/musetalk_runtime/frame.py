@@ -1,0 +1,28 @@
+"""A finished frame of a stream."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A finished frame, shown at ``pts`` seconds: exactly ``index / fps``.
+
+    ``nv12`` is uint8 ``[H * 3 / 2, W]``, BT.709 in limited range, perhaps read-only; ``sound`` float32
+    ``[channels, n]`` at 48 kHz, the audio to send with this frame, which runs a little ahead of the frames.
+    """
+
+    index: int
+    pts: Fraction
+    nv12: npt.NDArray[np.uint8]
+    sound: npt.NDArray[np.float32]
+
+    def rgb(self) -> npt.NDArray[np.uint8]:
+        """The frame as RGB ``[H, W, 3]``."""
+        picture = av.VideoFrame.from_ndarray(self.nv12, format="nv12")
+        rgb = picture.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709")
+        return rgb.astype(np.uint8, copy=False)
