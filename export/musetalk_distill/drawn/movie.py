@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.model import SAMPLE_RATE
-from musetalk_runtime.prepare.colour import to_yuv420p
+from musetalk_runtime.prepare.colour import tag_bt709, to_yuv420p
 
-BT709, LIMITED = 1, 1  # as H.264 and FFmpeg number them
 CRF = "12"
 
 
@@ -28,9 +27,7 @@ class Movie:
         self._video = self._container.add_stream("libx264", rate=fps, options=options)
         self._video.width = self._video.height = size
         self._video.pix_fmt = "yuv420p"
-        context = self._video.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        context.color_range = LIMITED
+        tag_bt709(self._video.codec_context)
         self._sound = self._container.add_stream("alac", rate=SAMPLE_RATE, layout="mono") if sound else None
         if self._sound is not None:
             self._sound.codec_context.format = "s16p"

@@ -1,5 +1,7 @@
 """Between decoded video of any kind and RGB, and from RGB to the one kind stored: BT.709, limited range."""
 
+from typing import Any
+
 import av
 import numpy as np
 import numpy.typing as npt
@@ -41,3 +43,9 @@ def to_yuv420p(rgb: npt.NDArray[np.uint8]) -> av.VideoFrame:
         dst_color_range=ColorRange.MPEG,
         interpolation=_ACCURATE,
     )
+
+
+def tag_bt709(context: Any) -> None:
+    """Say in a stream's codec context what `to_yuv420p` makes."""
+    context.colorspace = context.color_primaries = context.color_trc = _BT709
+    context.color_range = ColorRange.MPEG

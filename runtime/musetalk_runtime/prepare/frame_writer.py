@@ -8,9 +8,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.prepare.colour import to_yuv420p
-
-BT709, LIMITED = 1, 1  # as H.264 and FFmpeg number them
+from musetalk_runtime.prepare.colour import tag_bt709, to_yuv420p
 
 
 class FrameWriter:
@@ -22,9 +20,7 @@ class FrameWriter:
         options = {"crf": "18", "preset": "veryfast", "tune": "fastdecode", "g": "1", "bf": "0"}
         self._stream = self._container.add_stream("libx264", rate=fps, options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, "yuv420p"
-        context = self._stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        context.color_range = LIMITED
+        tag_bt709(self._stream.codec_context)
         self._count = 0
 
     def write(self, rgb: npt.NDArray[np.uint8]) -> None:
