@@ -15,9 +15,10 @@ from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.patience import patiently
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.timing_cache import TimingCache
-from musetalk_engines.trt.work import Engine, WorkFolder, work_key
+from musetalk_engines.trt.work import Engine, WorkFolder
 from musetalk_runtime.errors import InputNotFound, InvalidArgument
 from musetalk_runtime.folder import sha256
+from musetalk_runtime.work import work_key
 
 BUILT_ON = {
     "gpu": "NVIDIA H200",

@@ -1,7 +1,5 @@
 """Where plans lie from when they are certified until their bundle is whole."""
 
-import fcntl
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,10 +10,8 @@ from typing import Any
 
 from musetalk_engines.trt.certify import Certified
 from musetalk_engines.trt.profiles import Profile
-from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.folder import sha256
-
-WORK_SCHEMA = 1
+from musetalk_runtime.work import lock_folder, work_key
 
 
 @dataclass(frozen=True)
@@ -49,13 +45,7 @@ class WorkFolder:
 
     def __enter__(self) -> "WorkFolder":
         """Make the folder if need be and lock it; raises InvalidArgument while another build is at work in it."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.path / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise InvalidArgument(f"{self.output} is being built by another process: wait for it") from None
+        self._lock = lock_folder(self.path, f"{self.output} is being built")
         return self
 
     def __exit__(
@@ -101,9 +91,3 @@ class WorkFolder:
         if record["key"] != key or not self.plan(graph).is_file() or sha256(self.plan(graph)) != engine.sha256:
             return None
         return engine
-
-
-def work_key(ingredients: Mapping[str, Any]) -> str:
-    """A hash of `ingredients`, which are JSON."""
-    text = json.dumps({"schema": WORK_SCHEMA, **ingredients}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

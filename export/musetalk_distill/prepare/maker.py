@@ -10,11 +10,12 @@ from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.prepared import Prepared, PreparedClip
 from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.video import VideoClips
-from musetalk_distill.prepare.work import WorkFolder, work_key
+from musetalk_distill.prepare.work import WorkFolder
 from musetalk_runtime import __version__
 from musetalk_runtime.errors import FaceNotFound, InputNotFound, InvalidMedia
 from musetalk_runtime.folder import sha256
 from musetalk_runtime.prepare.face import FaceDetector
+from musetalk_runtime.work import work_key
 
 BROKEN = (InvalidMedia, FaceNotFound, InputNotFound, av.error.FFmpegError)
 

@@ -26,7 +26,7 @@ def hear(video: Path, start: float, encode: Encode, spec: ModelSpec) -> tuple[np
     for a video without sound, or whose sound is damaged and so could be out of step with the picture.
     """
     steps = spec.audio_seconds * RATE
-    segments = SegmentStates(encode, replace(spec, window_steps=steps), lambda _stage: nullcontext())
+    segments = SegmentStates(encode, replace(spec, window_steps=steps), nullcontext)
     heard = 0
     pieces: list[npt.NDArray[np.float16]] = []
     for speech in _speech(video, start):

@@ -1,14 +1,11 @@
 """Where a video's clips lie from when they are made until the shards are whole."""
 
-import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
 from glob import escape
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -16,10 +13,10 @@ from safetensors.numpy import save_file
 from musetalk_distill.clip import ClipTensors
 from musetalk_distill.prepare.prepared import Prepared
 from musetalk_distill.shard_file import named_tensors, read_tensors
-from musetalk_runtime.errors import InvalidArgument, OutputError
+from musetalk_runtime.errors import OutputError
 from musetalk_runtime.folder import sha256
+from musetalk_runtime.work import lock_folder
 
-WORK_SCHEMA = 1
 STEM = 24  # digits of a video's hash in the names of its files
 
 
@@ -37,15 +34,9 @@ class WorkFolder:
     def __enter__(self) -> "WorkFolder":
         """Make the folder if need be and lock it; raises InvalidArgument while another process is at work in it."""
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / "lock").open("w")
+            self._lock = lock_folder(self.path, f"{self.output} is being prepared")
         except OSError as error:
             raise self._failed(error) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise InvalidArgument(f"{self.output} is being prepared by another process: wait for it") from None
         for killed in self.path.parent.glob(f".{escape(self.output.name)}.*.partial"):
             shutil.rmtree(killed, ignore_errors=True)  # half-written shards; the lock says that nobody writes them
         return self
@@ -117,12 +108,6 @@ class WorkFolder:
             f"{self.path}: cannot be written: {reason}: make room, and run the same command again: "
             "it goes on after the last video that was finished"
         )
-
-
-def work_key(ingredients: Mapping[str, Any]) -> str:
-    """A hash of `ingredients`, which are JSON."""
-    text = json.dumps({"schema": WORK_SCHEMA, **ingredients}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _stem(video: str) -> str:
