@@ -42,7 +42,6 @@ def pool_norms(graph: OnnxGraph) -> int:
     norms = [norm for norm in norms if norm.side >= LEAST_SIDE and norm.side % CELL == 0]
     for norm in norms:
         graph.replace(norm.nodes, _pooled(graph, norm))
-    graph.drop_unread()
     return len(norms)
 
 

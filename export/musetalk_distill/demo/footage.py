@@ -10,8 +10,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_distill.prepare.notes import read_notes
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.errors import InputNotFound
+from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.crop import crop_face
 
 Floats = npt.NDArray[np.float32]
@@ -40,12 +42,11 @@ class Clip:
 
     def faces(self, size: int, every: int) -> Iterator[Bytes]:
         """The face in every `every`-th frame, RGB ``[size, size, 3]``."""
-        boxes = self.truth["face_box"]
+        notes = read_notes(self.video.with_suffix(".json"))
         with av.open(str(self.video)) as container:
             for index, frame in enumerate(container.decode(video=0)):
                 if index % every == 0:
-                    box = boxes[index] if isinstance(boxes[0], list) else boxes
-                    yield crop_face(frame.to_ndarray(format="rgb24"), tuple(box), size)
+                    yield crop_face(to_rgb(frame, frame.width, frame.height), notes.box(index), size)
 
 
 def read_clips(folder: Path) -> list[Clip]:
