@@ -101,7 +101,7 @@ class Session(Closable):
                     if self.first_fragment_seconds is None and (container != "mp4" or b"moof" in data):
                         self.first_fragment_seconds = self.elapsed
                     yield data
-        if data := pieces.take():
+        if self.frames_made and (data := pieces.take()):
             yield data
 
     def push(self, url: str, container: str, video: VideoOptions = DEFAULT_VIDEO) -> Generator[Frame, None, None]:
@@ -182,16 +182,12 @@ class Session(Closable):
         return frame if frame.weight <= limit else replace(frame, weight=limit)
 
     def _mux(self, target: Writable | str, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
-        frames = self.frames()
-        first = next(frames, None)
-        if first is None:
-            return
         picture = Picture(self.avatar.width, self.avatar.height, self.fps)
-        with self.timings.measure("open_output", 0):
+        with self.timings.measure("open_output", 0):  # while the first frames are made
             opened = Muxer(target, container, picture, self.audio.channels, video)
         with opened as muxer:
             self.encoder = muxer.encoder
-            for frame in chain([first], frames):
+            for frame in self.frames():
                 self._send(muxer, frame)
                 yield frame
 
