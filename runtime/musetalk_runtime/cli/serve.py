@@ -17,7 +17,8 @@ examples:
   curl -X POST -H 'Content-Type: application/json' -d '{"avatar": "anna"}' http://127.0.0.1:8787/v1/sessions
 
 The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
-running streams with a whole file."""
+running streams with a whole file. Engines that fail end their sessions with an error; once no session runs, the service
+ends with status 3: let a supervisor start it again, as docs/musetalk-edge.service does."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -87,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
         Server(service).run(sockets=[listener])
+        for name, reason in service.failed.items():
+            raise MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
     return 0
 
 

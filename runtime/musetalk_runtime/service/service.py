@@ -1,6 +1,7 @@
 """All sessions of one process: who is let in, who is still there."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ class Service:
             for name, bundle in self.company.bundles.items()
         }
         self._uploads = 0
+        self._alive_at = time.monotonic()
         self._broadcasts: dict[str, Broadcast] = {}
 
     def measure(self) -> None:
@@ -127,6 +129,13 @@ class Service:
     def failed(self) -> dict[str, str]:
         """What went wrong with engines that failed, by the names of their bundles."""
         return {name: worker.error for name, worker in self.engines.items() if worker.error is not None}
+
+    @property
+    def dead(self) -> bool:
+        """Whether engines have failed, no session runs any more, and everybody has had time to be told."""
+        if not self.failed or self.running:
+            self._alive_at = time.monotonic()
+        return time.monotonic() - self._alive_at > self.settings.grace
 
     @property
     def viewers(self) -> int:
