@@ -33,16 +33,19 @@ class Admission:
         if self._sessions:
             taken = sum((fps for fps, _ in running), Fraction(0))
             return int((self._sessions * self._fps - taken) / self._fps)
-        rate = self.rate([], self._dearest(), None)
-        if rate is None:
+        dearest = max(self._company.casts(), key=self._share, default=None)
+        rate = self.rate([], dearest, None) if dearest else None
+        if dearest is None or rate is None:
             return 0
-        share = load([(rate, self._cost(self._dearest()))])
+        share = float(rate) * self._share(dearest)
         return max(0, int((1 / HEADROOM - self._load(running)) / share + 1e-9))
 
     def reason(self, cast: Cast, wanted: Fraction | None) -> str:
         """Why not even one session fits."""
+        if self._sessions:
+            return f"this service is set to hold {float(self._sessions * self._fps):g} frames a second"
         rate = wanted or Fraction(RATES[-1])
-        share = load([(rate, self._cost(cast))]) * HEADROOM
+        share = float(rate) * self._share(cast) * HEADROOM
         return f"a session at {float(rate):g} fps takes {share:.1f} times what this machine can do"
 
     def _rates(self) -> list[Fraction]:
@@ -56,13 +59,14 @@ class Admission:
     def _load(self, sessions: Sequence[Admitted]) -> float:
         return load((fps, self._cost(cast)) for fps, cast in sessions)
 
-    def _dearest(self) -> Cast:
-        return max(self._company.casts(), key=lambda cast: load([(Fraction(1), self._cost(cast))]))
+    def _share(self, cast: Cast) -> float:
+        """Of the machine, that one frame a second takes."""
+        return load([(Fraction(1), self._cost(cast))])
 
     def _cost(self, cast: Cast) -> Cost:
         if cast in self.costs:
             return self.costs[cast]
-        known = [other for other in self.costs if other.bundle == cast.bundle]
+        known = [other for other in self.costs if other.bundle == cast.bundle and other.avatar in self._company.avatars]
         if not known:
             return Cost(0.0, 1 / generation_rate(self._company.bundles[cast.bundle]), 0.0)
         like = max(known, key=lambda other: self.costs[other].cpu)

@@ -92,7 +92,11 @@ class Service:
         """The session with id `key`; raises ServiceError."""
         broadcast = self._broadcasts.get(key)
         if broadcast is None or broadcast.stopping:
-            raise ServiceError(404, "unknown_session", "no such session: it has ended, or its id is wrong")
+            raise ServiceError(
+                404,
+                "unknown_session",
+                "no such session: it has ended, the service was started again, or its id is wrong",
+            )
         return broadcast
 
     def close(self, key: str) -> None:
