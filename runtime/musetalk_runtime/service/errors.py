@@ -23,6 +23,13 @@ class StreamFailed(ServiceError):
         super().__init__(502, "session_failed", message)
 
 
+class EngineFailed(ServiceError):
+    """The engines of a bundle have failed, and make nothing more in this process."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, "engine_failed", message, {"Retry-After": "30"})
+
+
 class FellBehind(ServiceError):
     """A viewer was slower than the stream, or asks for what the window no longer holds."""
 

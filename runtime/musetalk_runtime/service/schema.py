@@ -21,6 +21,9 @@ class SessionRequest(BaseModel):
         Annotated[str, Field(max_length=16)] | int | float,
         Field(description="frames a second, a number or a fraction; auto: what this machine can hold"),
     ] = "auto"
+    bundle: Annotated[
+        str | None, Field(max_length=64, description="whose engines; needed where the avatar goes with several bundles")
+    ] = None
     audio: Annotated[Literal["live"], Field(description="speech is sent while the session runs")] = "live"
     lead: Annotated[
         float | None,
@@ -36,6 +39,7 @@ class SessionAnswer(BaseModel):
 
     id: str
     avatar: str
+    bundle: str
     fps: float
     state: State
     error: str | None = None
@@ -48,12 +52,13 @@ class SessionAnswer(BaseModel):
 
 
 class AvatarAnswer(BaseModel):
-    """An avatar: its size in pixels and the length of its loop."""
+    """An avatar: its size in pixels, the length of its loop, and the bundles it goes with."""
 
     name: str
     width: int
     height: int
     frames: int
+    bundles: list[str]
 
 
 class ClipAnswer(BaseModel):
@@ -64,7 +69,10 @@ class ClipAnswer(BaseModel):
 
 
 class CutAnswer(BaseModel):
-    """An interruption: the mouth is closed from the stream's second `at` on, and a viewer may skip to there."""
+    """An interruption: the mouth is closed from the stream's second `at` on, and a viewer may skip to there.
+
+    What was generated up to there has been sent, or is about to be; nothing after it is shown or heard of the speech.
+    """
 
     at: Seconds
 

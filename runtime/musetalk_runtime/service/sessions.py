@@ -13,7 +13,13 @@ router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
 async def list_avatars(service: TheService) -> list[AvatarAnswer]:
     """The avatars there are."""
     return [
-        AvatarAnswer(name=name, width=avatar.width, height=avatar.height, frames=len(avatar))
+        AvatarAnswer(
+            name=name,
+            width=avatar.width,
+            height=avatar.height,
+            frames=len(avatar),
+            bundles=service.company.bundles_of(name),
+        )
         for name, avatar in service.avatars.items()
     ]
 
@@ -21,7 +27,7 @@ async def list_avatars(service: TheService) -> list[AvatarAnswer]:
 @router.post("/sessions", status_code=201)
 async def begin_session(wanted: SessionRequest, service: TheService, request: Request) -> SessionAnswer:
     """Begin a session. The avatar idles until it is given something to say, and is generated once, whoever watches."""
-    return _answer(service.open(wanted.avatar, str(wanted.fps), wanted.lead), request)
+    return _answer(service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle), request)
 
 
 @router.get("/sessions/{id}")
@@ -47,7 +53,8 @@ def _answer(session: Broadcast, request: Request) -> SessionAnswer:
     figures = session.figures()
     return SessionAnswer(
         id=session.id,
-        avatar=session.avatar,
+        avatar=session.cast.avatar,
+        bundle=session.cast.bundle,
         fps=float(session.fps),
         state=session.state,
         error=session.error,
