@@ -13,6 +13,7 @@ from musetalk_runtime.errors import InvalidArgument, MachineError
 EXAMPLES = """\
 examples:
   musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar -a ben=BEN.avatar
+  musetalk-edge serve -b BUNDLE --avatars /var/lib/musetalk-edge --face-model face_detection_yunet.onnx
   curl -X POST -H 'Content-Type: application/json' -d '{"avatar": "anna"}' http://127.0.0.1:8787/v1/sessions
 
 The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
@@ -33,9 +34,15 @@ def add_parser(subparsers: Any) -> None:
         "--avatar",
         type=_named,
         action="append",
-        required=True,
+        default=[],
         metavar="NAME=AVATAR",
         help="a face, from musetalk-edge prepare, and its name; may be given several times",
+    )
+    parser.add_argument(
+        "--avatars", type=Path, metavar="DIR", help="take photos and videos, and keep the avatars made of them in DIR"
+    )
+    parser.add_argument(
+        "--face-model", type=Path, metavar="FILE", help="a YuNet face detector for --avatars; default: the bundle's"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for a free one (default: 8787)")
@@ -53,19 +60,26 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the address is told on stderr once requests are taken."""
     try:
+        from musetalk_runtime.service.avatar_store import AvatarStore
         from musetalk_runtime.service.server import Server, listen
         from musetalk_runtime.service.service import Service
         from musetalk_runtime.service.settings import Settings
         from musetalk_runtime.service.warm import warm_up
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
+    if not args.avatar and not args.avatars:
+        raise InvalidArgument("no avatar: give one by -a NAME=AVATAR, or --avatars DIR to take uploads")
+    if args.face_model and not args.avatars:
+        raise InvalidArgument("--face-model is for --avatars DIR")
     settings = Settings(args.sessions, args.lead, grace=args.grace)
     with ExitStack() as stack:
         bundle = stack.enter_context(Bundle.open(args.bundle, cuda_graph=not args.no_cuda_graph))
         avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in _distinct(args.avatar).items()}
         service = Service(bundle, avatars, settings)
+        if args.avatars:
+            service.store = AvatarStore(args.avatars, service, bundle, args.face_model)
         listener = stack.enter_context(listen(args.host, args.port))
-        for avatar in avatars.values():
+        for avatar in service.avatars.values():
             warm_up(bundle, avatar)
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

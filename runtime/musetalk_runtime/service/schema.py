@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from musetalk_runtime.service.broadcast import State
+from musetalk_runtime.service.new_avatar import AvatarState
 
 Seconds = Annotated[float, Field(description="seconds")]
 
@@ -47,13 +48,31 @@ class SessionAnswer(BaseModel):
     audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]
 
 
+class AvatarProgress(BaseModel):
+    """How far the preparation of an avatar is."""
+
+    stage: str
+    done: Annotated[int, Field(description="frames")]
+    total: Annotated[int, Field(description="of how many")]
+
+
 class AvatarAnswer(BaseModel):
-    """An avatar: its size in pixels and the length of its loop."""
+    """An avatar: once it is ready, its size in pixels, the frames of its loop, how many of them have a face, and where
+    the face is in the picture, from x0, y0 to x1, y1.
+    """
 
     name: str
-    width: int
-    height: int
-    frames: int
+    state: AvatarState
+    uploaded: Annotated[bool, Field(description="whether it came by `POST /v1/avatars`, and can be deleted")]
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    faces: int | None = None
+    face_box: tuple[int, int, int, int] | None = None
+    progress: AvatarProgress | None = None
+    error: str | None = None
+    events: Annotated[str, Field(description="server-sent events", examples=["/v1/avatars/NAME/events"])]
+    picture: Annotated[str, Field(description="JPEG", examples=["/v1/avatars/NAME/picture.jpg"])]
 
 
 class ClipAnswer(BaseModel):

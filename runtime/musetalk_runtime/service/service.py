@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
@@ -17,6 +18,9 @@ from musetalk_runtime.service.feeder import Feeder
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.settings import Settings, check_lead
 from musetalk_runtime.session import Session
+
+if TYPE_CHECKING:
+    from musetalk_runtime.service.avatar_store import AvatarStore
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late
@@ -31,16 +35,17 @@ class Service:
 
     Raises AvatarMismatch for an avatar that does not fit the bundle, InvalidArgument for a name that is not one.
 
-    Attributes: ``metrics``, ``workers`` (a small thread pool for files and codecs), ``draining`` (no new
-    sessions), ``fps`` (of a session that asks for none), ``sessions`` (how many of those fit).
+    Attributes: ``store`` (of avatars that are uploaded; None takes none), ``metrics``, ``workers`` (a small thread pool
+    for files and codecs), ``draining`` (no new sessions), ``fps`` (of a session that asks for none), ``sessions`` (how
+    many of those fit).
     """
 
     def __init__(self, bundle: Bundle, avatars: Mapping[str, Avatar], settings: Settings) -> None:
+        self._bundle = bundle
+        self.avatars: dict[str, Avatar] = {}
         for name, avatar in avatars.items():
-            if not NAME.fullmatch(name):
-                raise InvalidArgument(f"avatar name {name!r}: expected letters, digits, - and _, 64 at most")
-            avatar.check(bundle.spec)
-        self.avatars = dict(avatars)
+            self.add_avatar(name, avatar)
+        self.store: AvatarStore | None = None
         self.settings = settings
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKERS, "service")
@@ -49,8 +54,18 @@ class Service:
         self.sessions = settings.sessions or max(1, int(generation_rate(bundle) / float(self.fps) / HEADROOM))
         self._uploads = 0
         self._budget = self.sessions * self.fps  # frames a second, of all sessions
-        self._bundle = bundle
         self._broadcasts: dict[str, Broadcast] = {}
+
+    def add_avatar(self, name: str, avatar: Avatar) -> None:
+        """Let sessions use `avatar`; raises AvatarMismatch or InvalidArgument."""
+        if not NAME.fullmatch(name):
+            raise InvalidArgument(f"avatar name {name!r}: expected letters, digits, - and _, 64 at most")
+        avatar.check(self._bundle.spec)
+        self.avatars[name] = avatar
+
+    def remove_avatar(self, name: str) -> None:
+        """Close an avatar that no session uses, and forget it."""
+        self.avatars.pop(name).close()
 
     def open(self, avatar: str, fps: str = "auto", lead: float | None = None) -> Broadcast:
         """Begin a session; raises ServiceError or InvalidArgument."""
@@ -119,11 +134,15 @@ class Service:
                     self._look_after(broadcast)
                 elif broadcast.stopping or broadcast.unused > KEPT:
                     del self._broadcasts[broadcast.id]
+            if self.store:
+                self.store.rest()
             await asyncio.sleep(1.0)
 
     async def ended(self) -> None:
         """Drain, and wait until every session's thread has ended."""
         self.drain()
+        if self.store:
+            await self.store.close()
         for broadcast in list(self._broadcasts.values()):
             await asyncio.to_thread(broadcast.join)
         self.workers.shutdown(wait=False, cancel_futures=True)

@@ -1,21 +1,12 @@
-"""``/v1/sessions`` and ``/v1/avatars``."""
+"""``/v1/sessions``."""
 
 from fastapi import APIRouter, Request, Response
 
 from musetalk_runtime.service.broadcast import Broadcast
 from musetalk_runtime.service.context import ERRORS, TheRunningSession, TheService, TheSession
-from musetalk_runtime.service.schema import AvatarAnswer, CutAnswer, SessionAnswer, SessionRequest
+from musetalk_runtime.service.schema import CutAnswer, SessionAnswer, SessionRequest
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
-
-
-@router.get("/avatars")
-async def list_avatars(service: TheService) -> list[AvatarAnswer]:
-    """The avatars there are."""
-    return [
-        AvatarAnswer(name=name, width=avatar.width, height=avatar.height, frames=len(avatar))
-        for name, avatar in service.avatars.items()
-    ]
 
 
 @router.post("/sessions", status_code=201)
