@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from musetalk_runtime import __version__
 from musetalk_runtime.errors import MuseTalkEdgeError
-from musetalk_runtime.service import avatars, health, sessions, speaking, viewing
+from musetalk_runtime.service import avatars, health, limits, sessions, speaking, viewing
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.guard import Guard
 from musetalk_runtime.service.service import Service
@@ -35,7 +35,15 @@ def create_app(service: Service) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.service = service
-    for router in (sessions.router, avatars.router, speaking.router, viewing.router, health.router, site_router()):
+    for router in (
+        sessions.router,
+        avatars.router,
+        speaking.router,
+        viewing.router,
+        limits.router,
+        health.router,
+        site_router(),
+    ):
         app.include_router(router)
     app.add_middleware(Guard)
     app.add_exception_handler(Exception, _answer)

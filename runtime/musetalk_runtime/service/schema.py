@@ -75,6 +75,17 @@ class AvatarAnswer(BaseModel):
     picture: Annotated[str, Field(description="JPEG", examples=["/v1/avatars/NAME/picture.jpg"])]
 
 
+class LimitsAnswer(BaseModel):
+    """What may be sent: a clip of speech, and an avatar's photo or video, none if that is 0 bytes; and whether its face
+    is found, or its box has to be given.
+    """
+
+    clip_bytes: int
+    clip_seconds: Seconds
+    avatar_bytes: int
+    finds_faces: bool
+
+
 class ClipAnswer(BaseModel):
     """Speech that was taken, and all that waits now, in seconds."""
 
