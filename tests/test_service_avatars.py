@@ -19,7 +19,8 @@ from avatar_helpers import YUNET, data_file
 from conftest import moving_picture, write_video
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.service.avatar_store import AvatarStore, Bounds
+from musetalk_runtime.service.avatar_store import AvatarStore
+from musetalk_runtime.service.bounds import Bounds
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 from service_helpers import Client, Viewer, serving, until

@@ -45,13 +45,16 @@ def test_sigterm_refuses_what_is_new_and_ends_streams_whole(process: "subprocess
     assert process.stderr.read() == ""
 
 
-def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path) -> None:
+def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path, tmp_path: Path) -> None:
     for options, status, message in [
         (["-b", "nowhere", "-a", f"one={avatar}"], 2, "nowhere"),
         (["-b", str(bundle), "-a", "one"], 2, "NAME=AVATAR"),
         (["-b", str(bundle), "-a", f"../x={avatar}"], 2, "avatar name"),
         (["-b", str(bundle), "-a", f"one={avatar}", "-a", f"one={avatar}"], 2, "one name"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--lead", "99"], 2, "lead 99"),
+        (["-b", str(bundle)], 2, "no avatar"),
+        (["-b", str(bundle), "--avatars", str(tmp_path), "--face-model", "nowhere.onnx"], 2, "no such face detector"),
+        (["-b", str(bundle), "--avatars", str(avatar / "manifest.json")], 2, "cannot be used for avatars"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1"], 2, "cannot be listened on"),
     ]:
         done = subprocess.run([sys.executable, "-c", RUN, "serve", *options], capture_output=True, text=True)

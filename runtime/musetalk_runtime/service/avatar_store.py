@@ -5,7 +5,6 @@ import logging
 import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,35 +13,19 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.errors import InputNotFound, InvalidArgument, MuseTalkEdgeError, OutputError
 from musetalk_runtime.prepare.worker import Request
+from musetalk_runtime.service.bounds import Bounds
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.new_avatar import NewAvatar
 from musetalk_runtime.service.preparation import prepare
+from musetalk_runtime.service.upload import write_upload
 from musetalk_runtime.work import lock_folder
 
 if TYPE_CHECKING:
     from musetalk_runtime.service.service import Service
 
 WORK = ".work"  # beside the avatars: what is not whole yet
-PIECE = 1 << 20  # bytes written at once
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """`upload` and `total` are bytes, of one upload and of all that is kept; `count` avatars; an upload may take
-    `patience` seconds and its preparation `seconds`, and `memory` bytes; of a video `length` seconds are used, its
-    frames scaled down to `side` pixels.
-    """
-
-    upload: int = 256 << 20
-    total: int = 4 << 30
-    count: int = 64
-    patience: float = 600.0
-    seconds: int = 900
-    memory: int = 4 << 30
-    length: float = 30.0
-    side: int = 1280
 
 
 class AvatarStore:
@@ -171,28 +154,16 @@ class AvatarStore:
                 self.broken[path.name] = str(error).replace(f"{path}: ", "")
 
     async def _write(self, new: NewAvatar, chunks: AsyncIterator[bytes]) -> None:
-        await self._run(lambda: new.folder.mkdir(mode=0o700))
-        file = await self._run(lambda: new.upload.open("xb"))
-        try:
-            piece = bytearray()
-            async for chunk in chunks:
-                piece += chunk
-                new.size += len(chunk)
-                self._check_size(new)
-                if len(piece) >= PIECE:
-                    await self._run(file.write, bytes(piece))
-                    piece.clear()
-            await self._run(file.write, bytes(piece))
-        finally:
-            await self._run(file.close)
+        def grow(count: int) -> None:
+            new.size += count
+            if new.size > self.bounds.upload:
+                raise ServiceError(413, "too_large", f"an upload has at most {self.bounds.upload >> 20} MiB")
+            if self._used > self.bounds.total:
+                raise ServiceError(507, "no_storage", "there is no room for this avatar: delete others first")
+
+        await write_upload(new.upload, chunks, self._service.workers, grow)
         if not new.size:
             raise ServiceError(422, "bad_media", "the upload is empty: send a photo or a video")
-
-    def _check_size(self, new: NewAvatar) -> None:
-        if new.size > self.bounds.upload:
-            raise ServiceError(413, "too_large", f"an upload has at most {self.bounds.upload >> 20} MiB")
-        if self._used > self.bounds.total:
-            raise ServiceError(507, "no_storage", "there is no room for this avatar: delete others first")
 
     async def _make(self, new: NewAvatar) -> None:
         reason: str | None = None
@@ -200,7 +171,7 @@ class AvatarStore:
             async with self._turn:
                 new.move("preparing")
                 await prepare(self._request(new), self.bounds.seconds, new.report)
-            avatar = await self._run(self._adopt, new)
+            avatar = await self._adopted(new)
             self._service.add_avatar(new.name, avatar)
             self.kept[new.name] = new.size
         except Exception as error:
@@ -223,6 +194,16 @@ class AvatarStore:
             seconds=self.bounds.seconds,
             file_bytes=max(1, self.bounds.total - self._used),
         )
+
+    async def _adopted(self, new: NewAvatar) -> Avatar:
+        adopting = asyncio.ensure_future(self._run(self._adopt, new))
+        try:
+            return await asyncio.shield(adopting)
+        except asyncio.CancelledError:  # it was deleted just now, which a thread does not notice
+            with suppress(MuseTalkEdgeError, OSError):
+                (await adopting).close()
+                await self._run(_remove, self._folder / new.name)
+            raise
 
     def _adopt(self, new: NewAvatar) -> Avatar:
         """The avatar that was made, in its place; in a thread."""

@@ -19,7 +19,7 @@ from musetalk_runtime.service.context import ERRORS, TheService
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.feed import Feed
 from musetalk_runtime.service.notices import Notice
-from musetalk_runtime.service.schema import AvatarAnswer, AvatarProgress
+from musetalk_runtime.service.schema import AvatarAnswer, AvatarProgress, ErrorAnswer
 from musetalk_runtime.service.service import NAME, Service
 
 PICTURE_SIDE = 640  # pixels
@@ -30,6 +30,18 @@ UPLOAD: dict[str, Any] = {
     }
 }
 Name = Annotated[str, Path(pattern=f"^{NAME.pattern}$", description="an avatar's name")]
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": text}
+    for status, text in {
+        400: "The upload ended before its end",
+        403: "This service takes no avatars, or this one is the operator's",
+        408: "The upload took too long",
+        409: "There is one of that name already, or a session uses it",
+        413: "The upload is too large",
+        507: "There is no room for another avatar",
+    }.items()
+}
 
 router = APIRouter(prefix="/v1/avatars", tags=["avatars"], responses=ERRORS)
 
@@ -52,7 +64,7 @@ async def list_avatars(service: TheService, request: Request) -> list[AvatarAnsw
     return [_answer(name, service, request) for name in dict.fromkeys(names)]
 
 
-@router.post("", status_code=202, openapi_extra=UPLOAD)
+@router.post("", status_code=202, openapi_extra=UPLOAD, responses=REFUSALS)
 async def make_avatar(
     service: TheService,
     store: TheStore,
@@ -110,7 +122,7 @@ async def picture_avatar(name: Name, service: TheService) -> Response:
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-cache"})
 
 
-@router.delete("/{name}", status_code=204, response_class=Response)
+@router.delete("/{name}", status_code=204, response_class=Response, responses={n: REFUSALS[n] for n in (403, 409)})
 async def delete_avatar(name: Name, store: TheStore) -> None:
     """Delete an uploaded avatar that no session uses, or end its making."""
     await store.delete(name)
