@@ -102,7 +102,7 @@ async function showStage() {
   const avatar = chosen();
   if (avatar) $("stage").style.aspectRatio = `${avatar.width} / ${avatar.height}`;
   show();
-  if (!avatar) return;
+  if (!avatar) return [$("idle"), $("backdrop")].forEach((canvas) => (canvas.width += 0)); // which clears them
   const image = await pictureOf(avatar);
   Object.assign($("idle"), { width: image.width, height: image.height });
   draw($("idle"), image);
@@ -136,6 +136,7 @@ act(async () => {
   clip.longest = limits.clip_seconds;
   offer(limits);
   await showAvatars();
+  say(chosen() ? "Choose a face and give it something to say." : "Make a face first.");
   if (location.hash.length > 1) {
     session = await Session.join(decodeURIComponent(location.hash.slice(1)), handlers);
     $("link").href = location.hash;
