@@ -52,7 +52,8 @@ def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path
         (["-b", str(bundle), "-a", f"../x={avatar}"], 2, "avatar name"),
         (["-b", str(bundle), "-a", f"one={avatar}", "-a", f"one={avatar}"], 2, "one name"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--lead", "99"], 2, "lead 99"),
-        (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1"], 2, "cannot be listened on"),
+        (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1", "--insecure"], 2, "cannot be listened on"),
+        (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1"], 2, "give --tokens FILE"),
     ]:
         done = subprocess.run([sys.executable, "-c", RUN, "serve", *options], capture_output=True, text=True)
         assert (done.returncode, message in done.stderr) == (status, True), done.stderr

@@ -8,6 +8,7 @@ from typing import Any
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.errors import InvalidArgument, MachineError
 
 EXAMPLES = """\
@@ -46,6 +47,7 @@ def add_parser(subparsers: Any) -> None:
         "--sessions", type=int, metavar="N", help="sessions at once; default: what the bundle's measured rate allows"
     )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
+    add_access_arguments(parser)
     parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
     parser.set_defaults(run=run)
 
@@ -59,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
         from musetalk_runtime.service.warm import warm_up
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
+    access = read_access(args)
     settings = Settings(args.sessions, args.lead, grace=args.grace)
     with ExitStack() as stack:
         bundle = stack.enter_context(Bundle.open(args.bundle, cuda_graph=not args.no_cuda_graph))
@@ -70,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         print(f"musetalk-edge: {url} holds {service.sessions} sessions", file=sys.stderr, flush=True)
-        Server(service).run(sockets=[listener])
+        Server(service, access).run(sockets=[listener])
     return 0
 
 

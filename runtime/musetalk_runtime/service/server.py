@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from musetalk_runtime.errors import OutputError
+from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.app import create_app
 from musetalk_runtime.service.service import Service
 
@@ -29,10 +30,10 @@ QUIET = Quiet()
 class Server(uvicorn.Server):
     """Serves a service until SIGINT or SIGTERM; then refuses what is new and gives running streams time to end."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, access: Access) -> None:
         self._service = service
         logging.getLogger("uvicorn.error").addFilter(QUIET)
-        super().__init__(_config(create_app(service), service.settings.grace))
+        super().__init__(_config(create_app(service, access), service.settings.grace))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.drain()

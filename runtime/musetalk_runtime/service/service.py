@@ -12,10 +12,11 @@ from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.rate import HEADROOM, auto_rate, generation_rate, parse_rate
 from musetalk_runtime.service.broadcast import Broadcast
-from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.errors import ServiceError, unknown_session
 from musetalk_runtime.service.feeder import Feeder
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.settings import Settings, check_lead
+from musetalk_runtime.service.tokens import Token
 from musetalk_runtime.session import Session
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -77,7 +78,7 @@ class Service:
         """The session with id `key`; raises ServiceError."""
         broadcast = self._broadcasts.get(key)
         if broadcast is None or broadcast.stopping:
-            raise ServiceError(404, "unknown_session", "no such session: it has ended, or its id is wrong")
+            raise unknown_session()
         return broadcast
 
     def close(self, key: str) -> None:
@@ -104,6 +105,10 @@ class Service:
     def viewers(self) -> int:
         """Who watch, of all sessions."""
         return sum(broadcast.viewers for broadcast in self._broadcasts.values())
+
+    def owned_by(self, token: Token) -> int:
+        """How many sessions run that `token` began."""
+        return sum(broadcast.owner is token for broadcast in self.running)
 
     def drain(self) -> None:
         """Refuse what is new and end what runs."""

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse
 
 from musetalk_runtime.service.broadcast import Broadcast
 from musetalk_runtime.service.clip import LARGEST, LONGEST, decode_clip
-from musetalk_runtime.service.context import ERRORS, TheRunningSession, TheService, service_of
+from musetalk_runtime.service.context import ERRORS, TheRunningSession, TheService, session_of
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.schema import ClipAnswer
 from musetalk_runtime.service.service import RETRY
@@ -21,7 +21,8 @@ LOOK = 0.05  # seconds between looks whether there is room again
 CLIP: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}}}
 }
-NOT_PCM, TWO_AT_ONCE, TOO_FAST, GONE = 1003, 1008, 1013, 1001  # close codes
+SPENT = "this token has sent all that it may in an hour"
+NOT_PCM, REFUSED, TOO_FAST, GONE = 1003, 1008, 1013, 1001  # close codes
 
 router = APIRouter(prefix="/v1/sessions/{id}", tags=["speaking"], responses=ERRORS)
 
@@ -35,7 +36,7 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     closed (1013). What is no PCM closes it (1003), and so does a second socket for one session (1008).
     """
     with service.upload():
-        body = await _body(request)
+        body = await _body(request, session)
         pcm = await asyncio.get_running_loop().run_in_executor(service.workers, decode_clip, body)
     if not session.feeder.push(pcm):
         raise ServiceError(429, "queue_full", f"{session.feeder.queued:.0f} s of speech wait already", RETRY)
@@ -46,14 +47,14 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
 async def listen(socket: WebSocket, full: Literal["wait", "end"] = "wait") -> None:
     """Say what is spoken, as it comes."""
     try:
-        session = service_of(socket).get(str(socket.path_params["id"]))
+        session = session_of(socket, str(socket.path_params["id"]))
     except ServiceError as error:
         refusal = {"error": {"code": error.code, "message": str(error)}}
         await socket.send_denial_response(JSONResponse(refusal, error.status))
         return
     await socket.accept()
     if session.spoken_to:
-        await socket.close(TWO_AT_ONCE, "another socket speaks")
+        await socket.close(REFUSED, "another socket speaks")
         return
     session.spoken_to = True
     try:
@@ -78,6 +79,9 @@ async def _hear(socket: WebSocket, session: Broadcast, impatient: bool) -> tuple
             reason = "expected binary messages of whole samples: s16le, mono, 16 kHz"
             session.notices.post("warning", message=f"audio socket: {reason}")
             return NOT_PCM, reason
+        if not session.spend(len(pcm)):
+            session.notices.post("warning", message=f"audio socket: {SPENT}")
+            return REFUSED, SPENT
         while session.running and not session.feeder.push(pcm, SOCKET_QUEUE):
             if impatient:
                 return TOO_FAST, "faster than playback"
@@ -85,19 +89,21 @@ async def _hear(socket: WebSocket, session: Broadcast, impatient: bool) -> tuple
     return GONE, "the session has ended"
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, session: Broadcast) -> bytes:
     try:
-        return await asyncio.wait_for(_read(request), UPLOAD)
+        return await asyncio.wait_for(_read(request, session), UPLOAD)
     except asyncio.TimeoutError:
         raise ServiceError(408, "too_slow", f"the upload took more than {UPLOAD:g} s") from None
     except ClientDisconnect:
         raise ServiceError(400, "incomplete", "the upload ended before its end") from None
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, session: Broadcast) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
+        if not session.spend(len(chunk)):
+            raise ServiceError(429, "upload_limit", SPENT, {"Retry-After": "60"})
         if len(body) > LARGEST:
             raise ServiceError(413, "too_large", f"a clip has at most {LARGEST} bytes and {LONGEST:g} s")
     return bytes(body)
