@@ -215,7 +215,7 @@ def test_what_is_forwarded_is_believed_from_a_trusted_proxy_alone(clients: dict[
 
 
 def test_without_tokens_a_foreign_page_is_refused(service: Service) -> None:
-    with serving(service) as running:
+    with serving(Service(service._bundle, service.avatars, service.settings)) as running:
         client = Client(running.port)
         assert client.ask("GET", "/v1/avatars")[0] == 200
         assert client.ask("GET", "/v1/avatars", Host="evil.example")[0] == 400

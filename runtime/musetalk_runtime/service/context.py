@@ -36,10 +36,16 @@ def access_of(connection: HTTPConnection) -> Access:
 
 
 def session_of(
-    connection: HTTPConnection, key: Annotated[str, Path(alias="id", max_length=64, description="a session's id")]
+    connection: HTTPConnection,
+    key: Annotated[str, Path(alias="id", max_length=64, description="a session's id")],
 ) -> Broadcast:
     """The session that a path names, if it is the asker's; raises ServiceError."""
-    session, token = service_of(connection).get(key), token_of(connection)
+    return own(connection, service_of(connection).get(key))
+
+
+def own(connection: HTTPConnection, session: Broadcast) -> Broadcast:
+    """`session`, if it is the asker's; raises ServiceError."""
+    token = token_of(connection)
     if token and session.owner is not token:
         raise unknown_session()
     return session

@@ -22,6 +22,7 @@ from musetalk_runtime.session import Session
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late
 KEPT = 60.0  # seconds that a session which ended by itself can still be asked for
+LINGER = 10.0  # seconds that one which was stopped is held, for those who have not seen its end
 RETRY = {"Retry-After": "5"}
 WORKERS = 4  # threads that read and decode uploads
 UPLOADS = 8
@@ -74,10 +75,10 @@ class Service:
         broadcast.start()
         return broadcast
 
-    def get(self, key: str) -> Broadcast:
-        """The session with id `key`; raises ServiceError."""
+    def get(self, key: str, ending: bool = False) -> Broadcast:
+        """The session with id `key`, also if it was stopped just now if `ending`; raises ServiceError."""
         broadcast = self._broadcasts.get(key)
-        if broadcast is None or broadcast.stopping:
+        if broadcast is None or (broadcast.stopping and not ending):
             raise unknown_session()
         return broadcast
 
@@ -122,7 +123,7 @@ class Service:
             for broadcast in list(self._broadcasts.values()):
                 if broadcast.running:
                     self._look_after(broadcast)
-                elif broadcast.stopping or broadcast.unused > KEPT:
+                elif broadcast.unused > (LINGER if broadcast.stopping else KEPT):
                     del self._broadcasts[broadcast.id]
             await asyncio.sleep(1.0)
 

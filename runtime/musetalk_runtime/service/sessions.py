@@ -65,6 +65,7 @@ def _answer(session: Broadcast, access: Access) -> SessionAnswer:
         queued=figures["queued"],
         viewers=session.viewers,
         stream=access.link(f"{path}/stream.mp4"),
+        hls=access.link(f"{path}/hls/stream.m3u8"),
         events=access.link(f"{path}/events"),
         audio=access.link(f"{path}/audio"),
     )
