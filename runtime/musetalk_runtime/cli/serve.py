@@ -46,6 +46,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--sessions", type=int, metavar="N", help="sessions at once; default: what the bundle's measured rate allows"
     )
+    parser.add_argument(
+        "--push",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="a media server (rtmp, rtsp, srt) that a session may be sent to by that name, {id} in it being the "
+        "session's id; may be given several times",
+    )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
     add_access_arguments(parser)
     parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
@@ -62,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
     access = read_access(args)
-    settings = Settings(args.sessions, args.lead, grace=args.grace)
+    settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
     with ExitStack() as stack:
         bundle = stack.enter_context(Bundle.open(args.bundle, cuda_graph=not args.no_cuda_graph))
         avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in _distinct(args.avatar).items()}
@@ -82,6 +91,13 @@ def _named(text: str) -> tuple[str, Path]:
     if not name or not path:
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=AVATAR")
     return name, Path(path)
+
+
+def _target(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not name or "://" not in url:
+        raise argparse.ArgumentTypeError("expected NAME=URL")
+    return name, url
 
 
 def _distinct(named: list[tuple[str, Path]]) -> dict[str, Path]:

@@ -16,6 +16,7 @@ from musetalk_runtime.service.fragments import Fragment, Splitter
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.notices import Notice, Notices
 from musetalk_runtime.service.pace import Pace
+from musetalk_runtime.service.push import Push
 from musetalk_runtime.service.tokens import Token
 from musetalk_runtime.service.window import Window
 from musetalk_runtime.session import Session
@@ -32,7 +33,7 @@ class Broadcast:
     Attributes: ``id`` (128 random bits and more), ``avatar`` (its name), ``fps``, ``feeder`` (what it hears),
     ``window`` (what it made), ``notices``, ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line),
     ``pace``, ``viewers`` (who watch now), ``spoken_to`` (whether an audio socket is open), ``owner``
-    (whose token began it).
+    (whose token began it), ``push`` (what sends it on).
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Broadcast:
         self.viewers = 0
         self.spoken_to = False  # by an audio socket
         self.owner: Token | None = None
+        self.push: Push | None = None
         self._open = open_session
         self._metrics = metrics
         self._session: Session | None = None

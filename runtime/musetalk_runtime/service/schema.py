@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from musetalk_runtime.service.broadcast import State
+from musetalk_runtime.service.push import State as PushState
 
 Seconds = Annotated[float, Field(description="seconds")]
 
@@ -29,6 +30,10 @@ class SessionRequest(BaseModel):
             "cannot skip hear an interruption sooner"
         ),
     ] = None
+    push: Annotated[
+        str | None,
+        Field(max_length=64, description="a media server to send the stream to: a name that the operator gave it"),
+    ] = None
 
 
 class SessionAnswer(BaseModel):
@@ -42,6 +47,7 @@ class SessionAnswer(BaseModel):
     generated: Annotated[float, Field(description="seconds of the stream there are")]
     queued: Annotated[float, Field(description="seconds of speech that wait")]
     viewers: int
+    push: Annotated[PushState | None, Field(description="how the sending to a media server is")] = None
     stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
     hls: Annotated[str, Field(description="the same as HLS", examples=["/v1/sessions/ID/hls/stream.m3u8"])]
     events: Annotated[str, Field(description="server-sent events", examples=["/v1/sessions/ID/events"])]

@@ -132,6 +132,8 @@ class Service:
         self.drain()
         for broadcast in list(self._broadcasts.values()):
             await asyncio.to_thread(broadcast.join)
+            if broadcast.push:
+                await broadcast.push.ended()
         self.workers.shutdown(wait=False, cancel_futures=True)
 
     def _admit(self, rate: Fraction) -> None:

@@ -6,8 +6,10 @@ from musetalk_runtime.service.access import Access, token_of
 from musetalk_runtime.service.broadcast import Broadcast
 from musetalk_runtime.service.context import ERRORS, TheAccess, TheRunningSession, TheService, TheSession
 from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.push import Push
 from musetalk_runtime.service.schema import AvatarAnswer, CutAnswer, SessionAnswer, SessionRequest
 from musetalk_runtime.service.service import RETRY
+from musetalk_runtime.service.targets import target_url
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
 
@@ -29,8 +31,11 @@ async def begin_session(
     owner = token_of(request)
     if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
         raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY)
+    url = target_url(service.settings.targets, wanted.push) if wanted.push else None
     session = service.open(wanted.avatar, str(wanted.fps), wanted.lead)
     session.owner = owner
+    if wanted.push and url:
+        session.push = Push(session, wanted.push, url)
     return _answer(session, access)
 
 
@@ -64,6 +69,7 @@ def _answer(session: Broadcast, access: Access) -> SessionAnswer:
         generated=figures["generated"],
         queued=figures["queued"],
         viewers=session.viewers,
+        push=session.push.state if session.push else None,
         stream=access.link(f"{path}/stream.mp4"),
         hls=access.link(f"{path}/hls/stream.m3u8"),
         events=access.link(f"{path}/events"),
