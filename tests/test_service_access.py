@@ -272,7 +272,7 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "new.txt").exists()
     for bad in ({"hosts": frozenset({"a:1"})}, {"origins": ("*",)}, {"origins": ("app",)}, {"root_path": "face"}):
         with pytest.raises(InvalidArgument):
-            Access(**bad)  # type: ignore[arg-type]
+            Access(**bad)
 
 
 def test_making_a_token_needs_no_extra() -> None:

@@ -155,7 +155,7 @@ def test_sockets_events_and_refusals_come_through(
     session = client.ask("GET", path)[1]
     assert session["audio"].startswith(f"{PREFIX}{path}/audio?")
     base = f"ws://127.0.0.1:{proxy.port}"
-    with connect(base + session["audio"], origin=f"http://127.0.0.1:{proxy.port}") as audio:  # type: ignore[arg-type]
+    with connect(base + session["audio"], origin=f"http://127.0.0.1:{proxy.port}") as audio:
         audio.send(voice(1.0).astype("<i2").tobytes())
         until(lambda: service.running[0].state == "speaking", "it speaks")
     with pytest.raises(InvalidStatus) as refused, connect(f"{base}{PREFIX}{path}/audio"):
