@@ -148,8 +148,10 @@ def test_a_server_gets_the_frames_and_gets_them_again_after_a_restart(
     assert service.metrics.count("frames_total") == session.frames
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_server_that_is_not_there_is_given_up_and_harms_nobody(client: Client, service: Service) -> None:
+def test_a_server_that_is_not_there_is_given_up_and_harms_nobody(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push, "WAITS", (0.1, 0.1))
     path = client.begin(push="deaf")
     session = next(session for session in service.running if path.endswith(session.id))
     heard, thread = states(client, path)
@@ -161,7 +163,7 @@ def test_a_server_that_is_not_there_is_given_up_and_harms_nobody(client: Client,
     client.ask("DELETE", path)
     thread.join(20)
     assert [told["state"] for told in heard] == ["retrying"] * (len(heard) - 1) + ["failed"]
-    assert 4 <= len(heard) <= 6
+    assert 2 <= len(heard) <= 3  # whoever listens late may have missed the first
     assert all("refused" in told["message"] for told in heard)
 
 

@@ -15,6 +15,9 @@ EXAMPLES = """\
 examples:
   musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar -a ben=BEN.avatar
   curl -X POST -H 'Content-Type: application/json' -d '{"avatar": "anna"}' http://127.0.0.1:8787/v1/sessions
+  musetalk-edge token anna --tokens tokens.txt
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar --host 0.0.0.0 --tokens tokens.txt --allow-host face.example
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar --push 'studio=rtmp://media.example/live/{id}'
 
 The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
 running streams with a whole file."""
@@ -52,8 +55,8 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=URL",
-        help="a media server (rtmp, rtsp, srt) that a session may be sent to by that name, {id} in it being the "
-        "session's id; may be given several times",
+        help="a media server (rtmp, rtsp, or srt where PyAV has it) that a session may be sent to by that name, {id} "
+        "in it being the session's id; may be given several times",
     )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
     add_access_arguments(parser)

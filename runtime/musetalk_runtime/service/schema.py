@@ -37,7 +37,9 @@ class SessionRequest(BaseModel):
 
 
 class SessionAnswer(BaseModel):
-    """A session. Whoever knows its id may watch it and speak."""
+    """A session. Without tokens, whoever knows its id may watch it and speak. With tokens it is its token's alone, and
+    its addresses are signed: each works for an hour, for whoever has it, without a header.
+    """
 
     id: str
     avatar: str
