@@ -149,7 +149,9 @@ def stall(client: Client, path: str, policy: str) -> socket.socket:
     viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     viewer.connect(("127.0.0.1", client.port))
     viewer.settimeout(30)
-    viewer.sendall(f"GET {path}/stream.mp4?slow={policy} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    viewer.sendall(
+        f"GET {path}/stream.mp4?slow={policy} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    )
     return viewer
 
 
@@ -412,8 +414,8 @@ def test_a_session_that_nobody_uses_ends(client: Client, service: Service, monke
 
 
 def test_the_page_and_the_api_are_described_and_confined(client: Client) -> None:
-    for path in ("/", "/app.js", "/player.js", "/api.js", "/style.css", "/icon.svg", "/api.html", "/reference.js"):
-        with client.request("GET", path) as answer:
+    for name in ("", "app.js", "player.js", "api.js", "token.js", "style.css", "icon.svg", "api.html", "reference.js"):
+        with client.request("GET", f"/{name}") as answer:
             content = answer.read().decode()
             assert answer.status == 200
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]

@@ -8,6 +8,7 @@ from typing import Any
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.errors import InvalidArgument, MachineError
 
 EXAMPLES = """\
@@ -15,6 +16,9 @@ examples:
   musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar -a ben=BEN.avatar
   musetalk-edge serve -b fast=SMALL.bundle -b fine=LARGE.bundle -a anna=ANNA.avatar
   curl -X POST -H 'Content-Type: application/json' -d '{"avatar": "anna"}' http://127.0.0.1:8787/v1/sessions
+  musetalk-edge token anna --tokens tokens.txt
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar --host 0.0.0.0 --tokens tokens.txt --allow-host face.example
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar --push 'studio=rtmp://media.example/live/{id}'
 
 The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
 running streams with a whole file. Engines that fail end their sessions with an error; once no session runs, the service
@@ -58,7 +62,17 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="sessions at once; default: what this machine holds, measured at start",
     )
+    parser.add_argument(
+        "--push",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="a media server (rtmp, rtsp, or srt where PyAV has it) that a session may be sent to by that name, {id} "
+        "in it being the session's id; may be given several times",
+    )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
+    add_access_arguments(parser)
     parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
     parser.set_defaults(run=run)
 
@@ -71,7 +85,8 @@ def run(args: argparse.Namespace) -> int:
         from musetalk_runtime.service.settings import Settings
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
-    settings = Settings(args.sessions, args.lead, grace=args.grace)
+    access = read_access(args)
+    settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
     with ExitStack() as stack:
         named = [(name or LONE, path) for name, path in args.bundle]
         bundles = {
@@ -87,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
-        Server(service).run(sockets=[listener])
+        Server(service, access).run(sockets=[listener])
         for name, reason in service.failed.items():
             raise MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
     return 0
@@ -98,6 +113,13 @@ def _named(text: str) -> tuple[str, Path]:
     if not name or not path:
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=AVATAR")
     return name, Path(path)
+
+
+def _target(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not name or "://" not in url:
+        raise argparse.ArgumentTypeError("expected NAME=URL")
+    return name, url
 
 
 def _bundle(text: str) -> tuple[str, Path]:

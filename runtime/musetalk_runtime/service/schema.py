@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from musetalk_runtime.service.broadcast import State
+from musetalk_runtime.service.push import State as PushState
 
 Seconds = Annotated[float, Field(description="seconds")]
 
@@ -32,10 +33,16 @@ class SessionRequest(BaseModel):
             "cannot skip hear an interruption sooner"
         ),
     ] = None
+    push: Annotated[
+        str | None,
+        Field(max_length=64, description="a media server to send the stream to: a name that the operator gave it"),
+    ] = None
 
 
 class SessionAnswer(BaseModel):
-    """A session. Whoever knows its id may watch it and speak."""
+    """A session. Without tokens, whoever knows its id may watch it and speak. With tokens it is its token's alone, and
+    its addresses are signed: each works for an hour, for whoever has it, without a header.
+    """
 
     id: str
     avatar: str
@@ -46,7 +53,9 @@ class SessionAnswer(BaseModel):
     generated: Annotated[float, Field(description="seconds of the stream there are")]
     queued: Annotated[float, Field(description="seconds of speech that wait")]
     viewers: int
+    push: Annotated[PushState | None, Field(description="how the sending to a media server is")] = None
     stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
+    hls: Annotated[str, Field(description="the same as HLS", examples=["/v1/sessions/ID/hls/stream.m3u8"])]
     events: Annotated[str, Field(description="server-sent events", examples=["/v1/sessions/ID/events"])]
     audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]
 

@@ -16,9 +16,10 @@ from musetalk_runtime.service.admission import Admission, Admitted
 from musetalk_runtime.service.broadcast import Broadcast
 from musetalk_runtime.service.cast import Cast, Company
 from musetalk_runtime.service.engine_worker import EngineWorker
-from musetalk_runtime.service.errors import EngineFailed, ServiceError
+from musetalk_runtime.service.errors import EngineFailed, ServiceError, unknown_session
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.settings import Settings, check_lead
+from musetalk_runtime.service.tokens import Token
 from musetalk_runtime.service.warm import warm_up
 from musetalk_runtime.session import Session
 from musetalk_runtime.timings import Timings
@@ -26,6 +27,7 @@ from musetalk_runtime.timings import Timings
 LONE = "default"  # the name of a bundle that is given without one
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late
 KEPT = 60.0  # seconds that a session which ended by itself can still be asked for
+LINGER = 10.0  # seconds that one which was stopped is held, for those who have not seen its end
 RETRY = {"Retry-After": "5"}
 WORKERS = 4  # threads that read and decode uploads
 UPLOADS = 8
@@ -88,15 +90,11 @@ class Service:
         broadcast.start()
         return broadcast
 
-    def get(self, key: str) -> Broadcast:
-        """The session with id `key`; raises ServiceError."""
+    def get(self, key: str, ending: bool = False) -> Broadcast:
+        """The session with id `key`, also if it was stopped just now if `ending`; raises ServiceError."""
         broadcast = self._broadcasts.get(key)
-        if broadcast is None or broadcast.stopping:
-            raise ServiceError(
-                404,
-                "unknown_session",
-                "no such session: it has ended, the service was started again, or its id is wrong",
-            )
+        if broadcast is None or (broadcast.stopping and not ending):
+            raise unknown_session()
         return broadcast
 
     def close(self, key: str) -> None:
@@ -146,6 +144,10 @@ class Service:
         """Who watch, of all sessions."""
         return sum(broadcast.viewers for broadcast in self._broadcasts.values())
 
+    def owned_by(self, token: Token) -> int:
+        """How many sessions run that `token` began."""
+        return sum(broadcast.owner is token for broadcast in self.running)
+
     def drain(self) -> None:
         """Refuse what is new and end what runs."""
         self.draining = True
@@ -158,7 +160,7 @@ class Service:
             for broadcast in list(self._broadcasts.values()):
                 if broadcast.running:
                     self._look_after(broadcast)
-                elif broadcast.stopping or broadcast.unused > KEPT:
+                elif broadcast.unused > (LINGER if broadcast.stopping else KEPT):
                     del self._broadcasts[broadcast.id]
             await asyncio.sleep(1.0)
 
@@ -167,6 +169,8 @@ class Service:
         self.drain()
         for broadcast in list(self._broadcasts.values()):
             await asyncio.to_thread(broadcast.join)
+            if broadcast.push:
+                await broadcast.push.ended()
         for worker in self.engines.values():
             await asyncio.to_thread(worker.close)
         self.workers.shutdown(wait=False, cancel_futures=True)

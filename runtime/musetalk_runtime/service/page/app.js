@@ -1,5 +1,5 @@
 // The page: choose an avatar, give it something to say, watch. Any error is said, and gives the controls back.
-import { ask, postJson } from "./api.js";
+import { ask, postJson, request } from "./api.js";
 import { Player } from "./player.js";
 
 const $ = (id) => document.getElementById(id);
@@ -44,8 +44,7 @@ function choose(chosen) {
 
 async function play() {
   if (!session) {
-    const { id } = await postJson("v1/sessions", { avatar: $("avatar").value });
-    watch(id, true);
+    watch(await postJson("v1/sessions", { avatar: $("avatar").value }), true);
   }
   if (file) {
     const { queued } = await ask(`v1/sessions/${session.id}/audio`, { method: "POST", body: file });
@@ -55,10 +54,10 @@ async function play() {
   }
 }
 
-function watch(id, own) {
-  const base = `v1/sessions/${encodeURIComponent(id)}`;
-  const events = new EventSource(`${base}/events`);
-  const player = new Player(video, `${base}/stream.mp4`, { onError: (text) => stop(text), onEnd: () => stop() });
+// `addresses` are what the service answered of the session: some browser requests cannot send the token, these need none.
+function watch({ id, ...addresses }, own) {
+  const events = new EventSource(addresses.events);
+  const player = new Player(video, addresses.stream, { onError: (text) => stop(text), onEnd: () => stop() });
   session = { id, own, player, events };
   $("link").href = `#${id}`;
   const on = (name, handle) => events.addEventListener(name, (event) => handle(JSON.parse(event.data)));
@@ -85,7 +84,7 @@ function stop(error = "") {
   if (!session) return;
   session.events.close();
   session.player.close();
-  if (session.own) fetch(`v1/sessions/${session.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
+  if (session.own) request(`v1/sessions/${session.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
   session = null;
   $("figures").textContent = "";
   complain(error);
@@ -121,6 +120,6 @@ addEventListener("pagehide", () => stop());
 act(async () => {
   const avatars = await ask("v1/avatars");
   $("avatar").replaceChildren(...avatars.map(({ name, width, height }) => new Option(`${name} (${width} × ${height})`, name)));
-  if (location.hash.length > 1) watch(decodeURIComponent(location.hash.slice(1)), false);
+  if (location.hash.length > 1) watch(await ask(`v1/sessions/${encodeURIComponent(location.hash.slice(1))}`), false);
 });
 addEventListener("hashchange", () => location.reload());

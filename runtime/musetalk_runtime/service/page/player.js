@@ -1,6 +1,6 @@
 // Plays a session's stream by Media Source Extensions: comes back where it was when the connection drops, and never
 // goes back in time. Without MSE the browser plays the address itself.
-import { reason } from "./api.js";
+import { reason, request } from "./api.js";
 
 const KEPT = 10; // seconds held behind the playhead
 const WAITS = [0.2, 0.5, 1, 2, 4]; // seconds before a reconnection, by how many have failed
@@ -89,7 +89,8 @@ export class Player {
   // One connection, from where the last one ended; true at the end of the stream.
   async #connect() {
     const headers = this.position === null ? {} : { Range: `bytes=${this.position}-` };
-    const answer = await fetch(`${this.url}?slow=end`, { headers, cache: "no-store", signal: this.abort.signal });
+    const url = `${this.url}${this.url.includes("?") ? "&" : "?"}slow=end`;
+    const answer = await request(url, { headers, signal: this.abort.signal });
     if (answer.status === 416) {
       this.position = null; // it is no longer held: join again
       if (this.buffer) this.buffer.abort();
