@@ -21,7 +21,6 @@ from browser_helpers import Page, browsing
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
-from musetalk_runtime.service.warm import warm_up
 from musetalk_runtime.synthetic import write_voice
 from service_helpers import serving, until
 
@@ -51,8 +50,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     args = parser.parse_args()
     with Bundle.open(args.bundle) as bundle, Avatar.open(args.avatar) as avatar:
-        warm_up(bundle, avatar)
         service = Service(bundle, {"face": avatar}, Settings(sessions=1))
+        service.measure()
         profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         with serving(service) as server, profile as folder:
             voice = Path(folder) / "voice.wav"

@@ -18,6 +18,7 @@ import numpy as np
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrames
+from musetalk_runtime.engines import Shot
 from musetalk_runtime.timings import Timings
 
 FPS = Fraction(25)
@@ -47,12 +48,13 @@ def render(bundle: Bundle, avatar: Avatar, audio: Path, every: int, batch: int) 
     avatar.check(bundle.spec)
     encode = bundle.engines.encode_audio
     speech = list(SpeechFrames(AudioFile(audio), encode, bundle.spec, FPS, bundle.live_context))[::every]
-    renderer = bundle.engines.renderer(avatar, FPS, Timings())
+    renderer = bundle.engines.renderer(avatar, Timings())
+    shots = [Shot(avatar, avatar.index_at(frame.index, FPS), frame) for frame in speech]
     frames: list[np.ndarray] = []
-    for start in range(0, len(speech), batch):
-        frames += renderer.render(speech[start : start + batch]).wait()
+    for start in range(0, len(shots), batch):
+        frames += renderer.render(shots[start : start + batch]).wait()
     renderer.close()
-    plain = [avatar.frame(avatar.index_at(frame.index, FPS)) for frame in speech]
+    plain = [avatar.frame(shot.shown) for shot in shots]
     return {
         "index": np.array([frame.index for frame in speech]),
         "weight": np.array([frame.weight for frame in speech]),

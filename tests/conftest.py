@@ -4,7 +4,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -89,6 +91,13 @@ def bad_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "mute.mp4", [moving_picture(0)])
     (folder / "list.m3u8").write_text("#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:1/a.ts\n#EXT-X-ENDLIST\n")
     return folder
+
+
+def shots(avatar: Any, frames: Iterable[Any], fps: int = 25) -> list[Any]:
+    """What is to be rendered for speech `frames` of a stream of `avatar`."""
+    from musetalk_runtime.engines import Shot
+
+    return [Shot(avatar, avatar.index_at(frame.index, Fraction(fps)), frame) for frame in frames]
 
 
 def loaded_modules(imports: str, names: Iterable[str]) -> list[str]:

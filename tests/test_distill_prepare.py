@@ -22,6 +22,9 @@ from conftest import ROOT, moving_picture, write_video
 from distill_helpers import BOX, write_talk
 from musetalk_distill.cli import main
 from musetalk_distill.prepare.clip_maker import ClipMaker
+from musetalk_distill.prepare.encoders import Encoders
+from musetalk_distill.prepare.options import PrepareOptions as ShardOptions
+from musetalk_distill.prepare.prepare import prepare_shards
 from musetalk_distill.prepare.work import WorkFolder
 from musetalk_distill.shards import Clip, ClipTensors, Shards, window_start
 from musetalk_runtime.audio.file import AudioFile
@@ -227,6 +230,9 @@ import os, signal, sys
 import musetalk_distill.prepare.prepare
 from musetalk_distill.cli import main
 from musetalk_distill.prepare.clip_maker import ClipMaker
+from musetalk_distill.prepare.encoders import Encoders
+from musetalk_distill.prepare.options import PrepareOptions as ShardOptions
+from musetalk_distill.prepare.prepare import prepare_shards
 from musetalk_distill.prepare.work import WorkFolder
 from musetalk_distill.shard_writer import ShardWriter
 
@@ -305,6 +311,43 @@ def test_a_full_disk(videos: Path, checkpoint: Path, tmp_path: Path, capsys: pyt
     assert status == 2
     assert "File too large" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def three_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three videos at a time, as with a GPU."""
+
+    class BusyEncoders(Encoders):
+        def __init__(self, checkpoint: Path) -> None:
+            super().__init__(checkpoint)
+            self.jobs = 3
+
+    monkeypatch.setattr("musetalk_distill.prepare.prepare.Encoders", BusyEncoders)
+
+
+@pytest.mark.usefixtures("three_jobs")
+def test_videos_at_the_same_time_give_the_same(shards: Shards, videos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    assert prepare(videos, tmp_path / "out", checkpoint) == 0
+    assert Shards.open(tmp_path / "out").manifest == shards.manifest  # with the hash of every file
+
+
+@pytest.mark.usefixtures("three_jobs")
+def test_an_interrupt_ends_the_work_on_every_video(
+    videos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, seen = ClipMaker.add, list[int]()
+
+    def counted(self: ClipMaker, crop: np.ndarray) -> None:
+        seen.append(1)
+        if len(seen) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+        add(self, crop)
+
+    monkeypatch.setattr(ClipMaker, "add", counted)
+    with pytest.raises(KeyboardInterrupt):  # the program itself would end by the signal
+        prepare_shards(videos, tmp_path / "out", checkpoint, ShardOptions(boxes_from_json=True))
+    assert len(seen) < 30 + 30 + 27
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_runs_do_not_mix(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ class OnGpu(DeviceFrame):
 
 @pytest.fixture
 def nvenc(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr("musetalk_runtime.output.encoder._tries", set())
     module: Any = ModuleType("PyNvVideoCodec")
     module.__spec__ = SimpleNamespace(name="PyNvVideoCodec")
     module.CreateEncoder = StandIn
@@ -165,6 +166,19 @@ def test_auto_falls_back_and_says_so(nvenc: Any, caplog: pytest.LogCaptureFixtur
     assert caplog.messages == ["NVENC cannot be used: No capable devices found; encoding with libx264"]
     with pytest.raises(MachineError, match="NVENC cannot be used: No capable devices found"):
         stream(VideoOptions("nvenc"))
+    assert stream(VideoOptions())[0] == "x264"
+    assert len(caplog.messages) == 1  # asking takes long: it is asked once
+
+
+def test_auto_tries_again_what_once_worked(nvenc: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of sessions")
+
+    assert stream(VideoOptions())[0] == "nvenc"
+    with monkeypatch.context() as patch:
+        patch.setattr(nvenc, "CreateEncoder", fail)
+        assert stream(VideoOptions())[0] == "x264"
+    assert stream(VideoOptions())[0] == "nvenc"
 
 
 def test_without_the_package_auto_is_quiet_and_nvenc_an_error(

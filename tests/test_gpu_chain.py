@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import voice, write_wav
+from conftest import shots, voice, write_wav
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
@@ -102,11 +102,11 @@ def spoken(bundle: Bundle, file: Path) -> list[SpeechFrame]:
 
 
 def render(bundle: Bundle, face: Avatar, frames: list[SpeechFrame], batch: int) -> list[np.ndarray]:
-    renderer = bundle.engines.renderer(face, FPS, Timings())
+    renderer = bundle.engines.renderer(face, Timings())
     found: list[np.ndarray] = []
     try:
         for start in range(0, len(frames), batch):
-            found += renderer.render(frames[start : start + batch]).wait()
+            found += renderer.render(shots(face, frames[start : start + batch])).wait()
     finally:
         renderer.close()
     return found
@@ -342,9 +342,9 @@ def test_an_applications_stream_and_frames_left_on_the_gpu(gpu_bundle: Bundle, f
     mine = device.create_stream()
     for stream in (mine, int(mine.handle)):
         gpu_bundle.engines.options = GpuOptions(stream=stream, download=False)
-        renderer = gpu_bundle.engines.renderer(face, FPS, Timings())
+        renderer = gpu_bundle.engines.renderer(face, Timings())
         for _ in range(6):  # more than there are slots
-            rendering = renderer.render(speech)
+            rendering = renderer.render(shots(face, speech))
             for frame, wanted in zip(rendering.arrays(), expected, strict=True):
                 host = np.empty(frame.shape, np.uint8)
                 copy(host.ctypes.data, frame.__cuda_array_interface__["data"][0], host.nbytes, mine)
@@ -354,7 +354,7 @@ def test_an_applications_stream_and_frames_left_on_the_gpu(gpu_bundle: Bundle, f
         renderer.close()
     gpu_bundle.engines.options = GpuOptions(stream=1)
     with pytest.raises(InvalidArgument, match="default stream"):
-        gpu_bundle.engines.renderer(face, FPS, Timings())
+        gpu_bundle.engines.renderer(face, Timings())
 
 
 @pytest.mark.parametrize("cuda_graph", [True, False])
@@ -363,9 +363,9 @@ def test_each_batch_has_its_own_times(gpu_bundle: Bundle, face: Avatar, cuda_gra
     heard: list[BatchTimes] = []
     gpu_bundle.engines.options = GpuOptions(cuda_graph=cuda_graph, timeline=heard.append)
     timings = Timings()
-    renderer = gpu_bundle.engines.renderer(face, FPS, timings)
+    renderer = gpu_bundle.engines.renderer(face, timings)
     for _ in range(3):  # four launches of one graph on their way, and each slot used again
-        for rendering in [renderer.render(speech) for _ in range(4)]:
+        for rendering in [renderer.render(shots(face, speech)) for _ in range(4)]:
             rendering.wait()
     renderer.close()
     before = 0.0

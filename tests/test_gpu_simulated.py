@@ -11,7 +11,6 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from conftest import shots
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.speech import SpeechFrame
 from musetalk_runtime.bench import bench
@@ -391,18 +391,20 @@ def test_encoders_pad_and_split_batches(simulated: Bundle, bundle: Path) -> None
 
 def test_silent_frames_are_the_avatars_and_need_no_plan(simulated: Bundle, avatar: Path) -> None:
     with Avatar.open(avatar) as face:
-        renderer = simulated.engines.renderer(face, Fraction(25), Timings())
-        found = renderer.render([speech_frame(simulated, k, 0.0) for k in range(3)]).wait()
+        renderer = simulated.engines.renderer(face, Timings())
+        found = renderer.render(shots(face, [speech_frame(simulated, k, 0.0) for k in range(3)])).wait()
         assert all(np.array_equal(frame, face.frame(k)) for k, frame in enumerate(found))
         renderer.close()
 
 
 def test_the_ring_bounds_what_is_on_its_way(simulated: Bundle, avatar: Path) -> None:
     with Avatar.open(avatar) as face:
-        renderer = simulated.engines.renderer(face, Fraction(25), Timings())
-        renderings = [renderer.render([speech_frame(simulated, k)]) for k in range(4)]
+        renderer = simulated.engines.renderer(face, Timings())
+        renderings = [renderer.render(shots(face, [speech_frame(simulated, k)])) for k in range(4)]
         later: list[Any] = []
-        thread = threading.Thread(target=lambda: later.append(renderer.render([speech_frame(simulated, 4)])))
+        thread = threading.Thread(
+            target=lambda: later.append(renderer.render(shots(face, [speech_frame(simulated, 4)])))
+        )
         thread.start()
         thread.join(0.2)
         assert thread.is_alive()
@@ -418,7 +420,7 @@ def test_the_ring_bounds_what_is_on_its_way(simulated: Bundle, avatar: Path) -> 
         with pytest.raises(RuntimeError, match="closed"):
             renderings[2].wait()
         with pytest.raises(RuntimeError, match="closed"):
-            renderer.render([speech_frame(simulated, 0)])
+            renderer.render(shots(face, [speech_frame(simulated, 0)]))
 
 
 @pytest.mark.parametrize("cuda_graph", [True, False])
@@ -431,10 +433,10 @@ def test_each_batch_has_its_own_times(simulated: Bundle, avatar: Path, cuda_grap
     simulated.engines.options = GpuOptions(cuda_graph=cuda_graph, timeline=heard.append)
     timings = Timings()
     with Avatar.open(avatar) as face:
-        renderer = simulated.engines.renderer(face, Fraction(25), timings)
+        renderer = simulated.engines.renderer(face, timings)
         weights = [(1.0,), (1.0, 0.0, 1.0), (0.0, 0.0), (1.0,)]
         batches = [[speech_frame(simulated, k, weight) for k, weight in enumerate(batch)] for batch in weights]
-        for rendering in [renderer.render(batch) for batch in batches]:
+        for rendering in [renderer.render(shots(face, batch)) for batch in batches]:
             rendering.wait()
         renderer.close()
     assert [(times.frames, times.faces) for times in heard] == [(1, 1), (3, 2), (2, 0), (1, 1)]
@@ -470,8 +472,8 @@ def test_frames_stay_on_the_gpu_for_an_application(simulated: Bundle, avatar: Pa
     for given in (stream, stream.handle):
         simulated.engines.options = GpuOptions(stream=given, download=False)
         with Avatar.open(avatar) as face:
-            renderer = simulated.engines.renderer(face, Fraction(25), Timings())
-            rendering = renderer.render([speech_frame(simulated, k) for k in range(2)])
+            renderer = simulated.engines.renderer(face, Timings())
+            rendering = renderer.render(shots(face, [speech_frame(simulated, k) for k in range(2)]))
             described = [frame.__cuda_array_interface__ for frame in rendering.arrays()]
             assert {entry["stream"] for entry in described} == {stream.handle}
             assert described[0]["shape"] == (face.height * 3 // 2, face.width)
@@ -480,7 +482,7 @@ def test_frames_stay_on_the_gpu_for_an_application(simulated: Bundle, avatar: Pa
             renderer.close()
     simulated.engines.options = GpuOptions(stream="stream")
     with Avatar.open(avatar) as face, pytest.raises(InvalidArgument, match="is no CUDA stream"):
-        simulated.engines.renderer(face, Fraction(25), Timings())
+        simulated.engines.renderer(face, Timings())
 
 
 def test_an_avatar_that_does_not_fit_is_refused(
@@ -488,7 +490,7 @@ def test_an_avatar_that_does_not_fit_is_refused(
 ) -> None:
     monkeypatch.setattr("musetalk_runtime.gpu.avatar.free_memory", lambda: (100_000_000, 1 << 34))
     with Avatar.open(avatar) as face, pytest.raises(MachineError, match=r"12 frames of 320x240 need .* MB on the GPU"):
-        simulated.engines.renderer(face, Fraction(25), Timings())
+        simulated.engines.renderer(face, Timings())
 
 
 def speech_frame(bundle: Bundle, index: int, weight: float = 1.0) -> SpeechFrame:

@@ -149,7 +149,9 @@ def stall(client: Client, path: str, policy: str) -> socket.socket:
     viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     viewer.connect(("127.0.0.1", client.port))
     viewer.settimeout(30)
-    viewer.sendall(f"GET {path}/stream.mp4?slow={policy} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    viewer.sendall(
+        f"GET {path}/stream.mp4?slow={policy} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    )
     return viewer
 
 
@@ -185,10 +187,9 @@ def test_an_interruption_stops_the_mouth_within_200_ms_of_the_stream(
     client.ask("POST", f"{path}/audio", speech(20.0).read_bytes())
     until(lambda: session.frames > 60, "it speaks")
     assert session.ahead <= 1.0
-    fed = session.feeder.fed
     status, cut = client.ask("POST", f"{path}/interrupt")
     assert status == 200
-    assert cut["at"] <= fed + 0.2 + 0.2  # what may be handed out between the two requests
+    assert cut["at"] <= generated(client, path) + 0.2  # whatever was handed out before
     assert session.feeder.queued <= 0.02
     until(lambda: generated(client, path) > cut["at"] + 1, "it goes on")
     end(client, path, viewer)
@@ -347,9 +348,8 @@ def test_a_clip_too_large_or_too_long_is_refused(
 
 def test_sessions_beyond_capacity_are_refused_until_one_ends(client: Client, service: Service) -> None:
     paths = [client.begin(fps=15) for _ in range(SESSIONS)]
-    room = service.sessions * service.fps - 15 * SESSIONS
-    assert client.ask("GET", "/readyz")[1]["status"] == "ready"
-    with client.request("POST", "/v1/sessions", {"avatar": "one", "fps": int(room) + 1}) as answer:
+    assert client.ask("GET", "/readyz")[1] == {"status": "ready", "free": service.free}
+    with client.request("POST", "/v1/sessions", {"avatar": "one", "fps": 60}) as answer:
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) > 0
     end(client, paths[0])
@@ -389,10 +389,16 @@ def test_it_answers_while_it_generates_and_tells_figures(client: Client, speech:
     assert client.ask("GET", "/healthz") == (200, {"status": "ok"})
     assert counter(client, "sessions") == 1
     assert counter(client, "first_fragment_seconds_count") > 0
+    assert counter(client, "faces_total") >= counter(client, "batches_total") > 0
+    for stage in ("audio_encoder", "generate", "compose", "encode", "encode_sound", "mux"):
+        assert counter(client, f'stage_seconds_total{{stage="{stage}"}}') > 0
+        assert counter(client, f'stage_frames_total{{stage="{stage}"}}') > 0
     names = [name for name, _ in zip_until(client.events(path), "buffer")]
     assert names[0] == "state"
     avatars = client.ask("GET", "/v1/avatars")[1]
-    assert [[avatar[key] for key in ("name", "state", "frames")] for avatar in avatars] == [["one", "ready", 12]]
+    assert [[avatar[key] for key in ("name", "state", "bundles")] for avatar in avatars] == [
+        ["one", "ready", ["default"]]
+    ]
 
 
 def zip_until(events: Iterator[tuple[str, Any]], last: str) -> Iterator[tuple[str, Any]]:
@@ -409,8 +415,8 @@ def test_a_session_that_nobody_uses_ends(client: Client, service: Service, monke
 
 
 def test_the_page_and_the_api_are_described_and_confined(client: Client) -> None:
-    for path in ("/", "/app.js", "/player.js", "/api.js", "/style.css", "/icon.svg", "/api.html", "/reference.js"):
-        with client.request("GET", path) as answer:
+    for name in ("", "app.js", "player.js", "api.js", "token.js", "style.css", "icon.svg", "api.html", "reference.js"):
+        with client.request("GET", f"/{name}") as answer:
             content = answer.read().decode()
             assert answer.status == 200
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]

@@ -85,11 +85,13 @@ def test_a_cut_drops_what_waits_and_closes_the_mouth_until_speech_comes_back() -
     feeder.push(tone(10))
     take(feeder, 2.0)
     assert feeder.mouth(1.9) == 1.0
-    at = feeder.cut()
-    assert at == 2.0 + 0.02 + FADE
+    assert feeder.mouth(1.5) == 1.0
+    at, end = feeder.cut(1.6)
+    assert (at, end) == (1.6 + FADE, 2.02)
     assert clock.now() == at
     assert not feeder.speaking or feeder.queued <= 0.02
-    assert [feeder.mouth(t) for t in (1.9, at, 2.5, 9.0)] == [1, 0, 0, 0]
+    assert [feeder.mouth(t) for t in (1.6, at, 2.5, 9.0)] == [1, 0, 0, 0]
+    clock.at = 2.1
     heard = take(feeder, 2.5)
     assert 0 < heard[0] <= 1000
     assert not heard[320:].any()

@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 import pytest
 
-from browser_helpers import Page, browsing
+from browser_helpers import WATCH, Page, browsing
 from conftest import moving_picture
 from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.avatar_store import AvatarStore
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
+from musetalk_runtime.service.tokens import Tokens, add_token
 from service_helpers import serving, until
 from tcp_proxy import TcpProxy
 from test_browser import BROWSER
@@ -277,7 +279,7 @@ def test_a_face_is_made_on_the_page_by_keyboard(page: Page, service: Service, tm
     assert page.run("document.querySelector('#avatars input:checked').value") == "My-photo"
     page.click("play")
     page.until("v.currentTime > 0.3")
-    assert service.running[0].avatar == "My-photo"
+    assert service.running[0].cast.avatar == "My-photo"
     page.run("self.confirm = () => true; document.querySelector('.remove').click()")
     page.until("document.getElementById('error').innerText.includes('session uses')")
     page.click("end")
@@ -286,6 +288,36 @@ def test_a_face_is_made_on_the_page_by_keyboard(page: Page, service: Service, tm
     page.until("document.querySelectorAll('#avatars input').length === 1")
     assert list(service.avatars) == ["one"]
     assert page.run("problems") == []
+
+
+def test_with_a_token_the_page_makes_a_face_and_speaks(
+    service: Service, tmp_path: Path, microphone: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = add_token(tmp_path / "tokens", "anna", None, None)
+    enter = f"""setInterval(() => {{
+        const field = document.getElementById("token");
+        if (field) {{ field.value = "{token}"; field.form.requestSubmit(); }}
+    }}, 50);"""
+    monkeypatch.setattr("browser_helpers.WATCH", WATCH + enter)
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), moving_picture(0))
+    with serving(service, Access(Tokens(tmp_path / "tokens"))) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        with browsing(url, tmp_path / "profile", *microphone, "--use-fake-ui-for-media-stream") as page:
+            page.click("add")
+            page.choose("#new-file", photo)
+            page.until("document.getElementById('new-name').value === 'photo'")
+            page.run(
+                "['x0', 'y0', 'x1', 'y1'].forEach((id, n) => document.getElementById(id).value = [9, 9, 200, 200][n])"
+            )
+            page.click("make")
+            page.until("document.getElementById('new-status').innerText.includes('is ready')")
+            page.click("cancel")
+            page.click("live")
+            page.until("v.currentTime > 0.5")
+            until(lambda: service.running[0].feeder.speaking, "the microphone is heard")
+            assert page.text("error") == ""
+            assert page.run("problems") == []
 
 
 def test_nothing_hinders_a_screen_reader(page: Page, speech: Callable[[float], Path]) -> None:

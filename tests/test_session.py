@@ -137,6 +137,12 @@ def test_an_error_of_the_live_source_comes_out(opened: tuple[Bundle, Avatar]) ->
         list(session.stream())
 
 
+def test_a_stream_stopped_before_its_first_frame_is_empty(opened: tuple[Bundle, Avatar], speech: Speech) -> None:
+    with Session(*opened, speech(2.0)) as session:
+        session.stop()
+        assert list(session.stream()) == []
+
+
 @pytest.mark.parametrize("fps", ["fast", "0", "61", "nan", "1/0", "25.123456"])
 def test_rates_out_of_range_are_refused(opened: tuple[Bundle, Avatar], speech: Speech, fps: str) -> None:
     with pytest.raises(InvalidArgument, match="fps"):

@@ -1,7 +1,7 @@
 """What a bundle's engines do, whatever runs them."""
 
-from collections.abc import Sequence
-from fractions import Fraction
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,21 +16,54 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 
-class Rendering(Protocol):
-    """Frames on their way."""
+ALL = slice(None)
 
-    def wait(self) -> list[Bytes]:
-        """The NV12 frames ``[H * 3 / 2, W]`` once they are finished, perhaps read-only; raises what went wrong."""
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame to make: frame ``shown`` of ``avatar``, with the mouth that ``speech`` moves."""
+
+    avatar: Avatar
+    shown: int
+    speech: SpeechFrame
+
+    @property
+    def speaks(self) -> bool:
+        """Whether a face is to be generated; without one it is the avatar's own frame."""
+        return self.speech.weight > 0 and bool(self.avatar.has_face[self.shown])
+
+
+class Rendering(Protocol):
+    """Frames on their way. Safe to share between threads."""
+
+    def wait(self, rows: slice = ALL) -> list[Bytes]:
+        """Those `rows` of the NV12 frames ``[H * 3 / 2, W]`` once they are finished, perhaps read-only.
+
+        Raises what went wrong.
+        """
+
+    def finish(self) -> None:
+        """Wait until the engines are done with it, whoever calls `wait` when; raises what went wrong."""
 
 
 class Renderer(Protocol):
-    """Makes the frames of one avatar at one rate."""
+    """Makes frames of an avatar."""
 
-    def render(self, batch: Sequence[SpeechFrame]) -> Rendering:
-        """Begin to make one frame for each of `batch`, in order. May return before they are finished."""
+    def render(self, batch: Sequence[Shot]) -> Rendering:
+        """Begin to make a frame for each of `batch`, in order. May return before they are finished."""
 
     def close(self) -> None:
         """Release what the renderer holds, once nothing waits for its frames. Closing twice is fine."""
+
+
+class MixedRenderer(Renderer, Protocol):
+    """Makes frames of the avatars it holds, which are of one group, in batches of any mixture."""
+
+    def hold(self, avatar: Avatar) -> None:
+        """Make another avatar of the group ready to be shown, which may take long. From any thread, as `release`."""
+
+    def release(self, avatar: Avatar) -> None:
+        """Undo one `hold`, once no frame of the avatar is on its way."""
 
 
 class Engines(Protocol):
@@ -48,8 +81,11 @@ class Engines(Protocol):
         They are float16 or float32, as the engine makes them: few of them are used.
         """
 
-    def renderer(self, avatar: Avatar, fps: Fraction, timings: Timings) -> Renderer:
-        """A renderer for frames of `avatar` at `fps`; `timings` gets its stages."""
+    def group(self, avatar: Avatar) -> Hashable:
+        """What avatars have in common that may be in one batch."""
+
+    def renderer(self, avatar: Avatar, timings: Timings) -> MixedRenderer:
+        """A renderer that holds `avatar`; `timings` gets its stages."""
 
     def close(self) -> None:
         """Release the engines. Closing twice is fine."""

@@ -7,6 +7,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+NV12 = npt.NDArray[np.uint8]
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -18,7 +20,7 @@ class Frame:
 
     index: int
     pts: Fraction
-    nv12: npt.NDArray[np.uint8]
+    nv12: NV12
     sound: npt.NDArray[np.float32]
 
     def rgb(self) -> npt.NDArray[np.uint8]:
@@ -26,3 +28,10 @@ class Frame:
         picture = av.VideoFrame.from_ndarray(self.nv12, format="nv12")
         rgb = picture.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709")
         return rgb.astype(np.uint8, copy=False)
+
+
+def mixed(under: NV12, over: NV12, share: float) -> NV12:
+    """`under` with a `share` of `over`, 0 to 1, on it: just `under` at 0."""
+    if share <= 0:
+        return under
+    return np.rint(under + (over.astype(np.float32) - under) * share).astype(np.uint8)

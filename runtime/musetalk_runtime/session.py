@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
@@ -12,18 +12,20 @@ from typing import Any
 
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
+from musetalk_runtime.audio.mute import Mute
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.closable import Closable
-from musetalk_runtime.engines import Rendering
-from musetalk_runtime.frame import Frame
+from musetalk_runtime.direction import Direction
+from musetalk_runtime.engines import Rendering, Shot
+from musetalk_runtime.frame import NV12, Frame, mixed
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.rate import parse_rate
 from musetalk_runtime.stage import Stage
-from musetalk_runtime.timings import Timings, peak_memory_mb
+from musetalk_runtime.timings import peak_memory_mb
 
 SPEECH_AHEAD = 8  # frames that wait for the renderer
 RENDERINGS_AHEAD = 2  # batches that wait for the encoder
@@ -36,9 +38,9 @@ class Session(Closable):
 
     `audio` is a file that FFmpeg reads, or live speech: an iterable of PCM bytes (signed 16-bit little-endian, mono,
     16 kHz), such as a ``PipeReader``; if it can wait for long, it needs an ``interrupt()`` like that one's. `fps` is
-    ``auto``, a number or a fraction. `mouth` says for a time in the stream, in seconds, how far the mouth may open
-    there, 0 to 1: at 0 the avatar's own frame plays, whatever is heard. Raises InputNotFound, InvalidMedia,
-    InvalidArgument or AvatarMismatch; live audio that ends before its first sample raises InvalidMedia when iterated.
+    ``auto``, a number or a fraction; `direction` is for who runs the session while it runs. Raises InputNotFound,
+    InvalidMedia, InvalidArgument or AvatarMismatch; live audio that ends before its first sample raises InvalidMedia
+    when iterated.
 
     Attributes: ``fps`` (Fraction), ``frames_made``, ``encoder`` (its name, once a stream began),
     ``first_fragment_seconds`` (from the opening, once there is one), ``stopping`` (an Event, set once it is to end).
@@ -52,24 +54,25 @@ class Session(Closable):
         avatar: Avatar,
         audio: str | Path | Iterable[bytes],
         fps: str | float | Fraction = "auto",
-        mouth: Callable[[float], float] | None = None,
+        direction: Direction | None = None,
     ) -> None:
         self._started = time.perf_counter()
         avatar.check(bundle.spec)
         self.avatar = avatar
         self.fps = parse_rate(str(fps), bundle)
-        self.timings = Timings()
+        self._direction = direction = direction or Direction()
+        self.timings = direction.timings
         self.frames_made = 0
         self.encoder: str | None = None
         self.first_fragment_seconds: float | None = None
-        self._mouth = mouth
+        self._mute = Mute()
         self._keyframe = threading.Event()
         self.stopping = threading.Event()
         with self.timings.measure("open_audio", 0):
             self.audio = AudioFile(Path(audio)) if isinstance(audio, (str, Path)) else LivePcm(audio)
         try:
             with self.timings.measure("open_renderer", 0):
-                self._renderer = bundle.engines.renderer(avatar, self.fps, self.timings)
+                self._renderer = (direction.renderer or bundle.engines.renderer)(avatar, self.timings)
         except BaseException:
             self.audio.close()
             raise
@@ -87,7 +90,8 @@ class Session(Closable):
                 if self.stopping.is_set():
                     return
                 self.frames_made += 1
-                yield Frame(speech.index, speech.index / self.fps, nv12, speech.sound)
+                sound = self._mute.pass_on(speech.sound)
+                yield Frame(speech.index, speech.index / self.fps, self._shown(speech, nv12), sound)
 
     def stream(self, container: str = "mp4", video: VideoOptions = DEFAULT_VIDEO) -> Generator[bytes, None, None]:
         """The bytes of a stream in the FFmpeg format `container`, piece by piece as they are made.
@@ -101,7 +105,7 @@ class Session(Closable):
                     if self.first_fragment_seconds is None and (container != "mp4" or b"moof" in data):
                         self.first_fragment_seconds = self.elapsed
                     yield data
-        if data := pieces.take():
+        if self.frames_made and (data := pieces.take()):
             yield data
 
     def push(self, url: str, container: str, video: VideoOptions = DEFAULT_VIDEO) -> Generator[Frame, None, None]:
@@ -120,6 +124,10 @@ class Session(Closable):
         """End early: what iterates ends after the frame in hand, and a stream with a whole container. Thread-safe."""
         self.stopping.set()
         self._renderings.stop()
+
+    def hush(self, until: float) -> None:
+        """Drop the sound from here to the stream's second `until`; times stay as they are. Thread-safe."""
+        self._mute.hush(until)
 
     def force_keyframe(self) -> None:
         """Make the next frame of the stream a keyframe, so that a new viewer can start there. Thread-safe."""
@@ -173,25 +181,35 @@ class Session(Closable):
             batch = [self._limited(frame) for frame in self._speech.take(size)]
             if not batch:
                 return
-            rendering = self._renderer.render(batch)
+            rendering = self._renderer.render([Shot(self.avatar, self._index(frame), frame) for frame in batch])
             self._frames_rendered += len(batch)
             yield batch, rendering
 
+    def _index(self, frame: SpeechFrame) -> int:
+        return self.avatar.index_at(frame.index, self.fps)
+
+    def _limit(self, frame: SpeechFrame) -> float:
+        mouth = self._direction.mouth
+        return 1.0 if mouth is None else mouth(float(frame.index / self.fps))
+
     def _limited(self, frame: SpeechFrame) -> SpeechFrame:
-        limit = 1.0 if self._mouth is None else self._mouth(float(frame.index / self.fps))
+        limit = self._limit(frame)
         return frame if frame.weight <= limit else replace(frame, weight=limit)
 
+    def _shown(self, speech: SpeechFrame, nv12: NV12) -> NV12:
+        """`nv12`, made with the weight in `speech`, with the mouth as far open as it may be now."""
+        limit = self._limit(speech)
+        if speech.weight <= limit:
+            return nv12
+        return mixed(self.avatar.frame(self._index(speech)), nv12, limit / speech.weight)
+
     def _mux(self, target: Writable | str, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
-        frames = self.frames()
-        first = next(frames, None)
-        if first is None:
-            return
         picture = Picture(self.avatar.width, self.avatar.height, self.fps)
-        with self.timings.measure("open_output", 0):
+        with self.timings.measure("open_output", 0):  # while the first frames are made
             opened = Muxer(target, container, picture, self.audio.channels, video)
         with opened as muxer:
             self.encoder = muxer.encoder
-            for frame in chain([first], frames):
+            for frame in self.frames():
                 self._send(muxer, frame)
                 yield frame
 

@@ -19,10 +19,12 @@ KEPT = 10_000  # frames of each stage
 class Timings:
     """Milliseconds a frame, by stage; the last 10000 frames count. Each stage belongs to one thread at a time.
 
-    ``first_ms`` maps a stage to the milliseconds its first call took in all, however many frames it was for.
+    ``first_ms`` maps a stage to the milliseconds its first call took in all, however many frames it was for. `heard`
+    is told of each call: its stage, milliseconds and frames.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, heard: Callable[[str, float, int], None] | None = None) -> None:
+        self._heard = heard
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
         self.first_ms: dict[str, float] = {}
 
@@ -31,6 +33,8 @@ class Timings:
         self.first_ms.setdefault(stage, round(ms, 3))
         if frames:
             self._stages[stage].extend([ms / frames] * frames)
+        if self._heard:
+            self._heard(stage, ms, frames)
 
     @contextmanager
     def measure(self, stage: str, frames: int = 1) -> Iterator[None]:

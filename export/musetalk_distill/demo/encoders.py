@@ -14,7 +14,7 @@ from musetalk_runtime.folder import written_aside
 
 Progress = Callable[[str, int, float], None]  # what is trained, step, loss
 
-HEARING_BATCH, SEEING_BATCH = 8, 16
+HEARING_BATCH, SEEING_BATCH = 16, 16
 EVERY = 5  # frames, of which one is seen
 
 

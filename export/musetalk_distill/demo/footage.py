@@ -1,7 +1,9 @@
 """Drawn clips, as the demo's encoders learn from them: speech with how the mouth moved, and pictures of faces."""
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,14 @@ class Clip:
             for index, frame in enumerate(container.decode(video=0)):
                 if index % every == 0:
                     yield crop_face(to_rgb(frame, frame.width, frame.height), notes.box(index), size)
+
+
+def read_faces(clips: Sequence[Clip], size: int, every: int) -> Bytes:
+    """The faces of all `clips`, RGB ``[N, size, size, 3]``, decoded by as many threads as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(
+            [face for faces in pool.map(lambda clip: list(clip.faces(size, every)), clips) for face in faces]
+        )
 
 
 def read_clips(folder: Path) -> list[Clip]:

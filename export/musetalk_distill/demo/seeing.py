@@ -6,19 +6,16 @@ The encoder must also see faces whose lower half is black, as the UNet's input h
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn.functional import l1_loss
 
 from musetalk_distill.demo.fit import fit
-from musetalk_distill.demo.footage import Clip
-
-Bytes = npt.NDArray[np.uint8]
+from musetalk_distill.demo.footage import Clip, read_faces
+from musetalk_distill.train.losses import edges, mouth_twice
 
 MASKED = 0.25  # of the pictures seen
-EDGES, CODE = 0.5, 1e-3  # weights of the loss of gradients, and of the code's divergence from a unit normal
+CODE = 1e-3  # weight of the code's divergence from a unit normal
+RATE = 5e-4
 MEASURED = 64  # pictures that tell the scale of latents
 
 
@@ -28,7 +25,8 @@ def train_seeing(
 ) -> None:  # fmt: skip
     """Train `vae`, an AutoencoderKL, where it is, on every `every`-th frame of `clips`; sets its scaling factor."""
     size, device = vae.config.sample_size, next(vae.parameters()).device
-    faces = torch.from_numpy(np.stack([face for clip in clips for face in clip.faces(size, every)])).to(device)
+    faces = torch.from_numpy(read_faces(clips, size, every)).to(device)
+    vae.to(memory_format=torch.channels_last)
     random = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
 
@@ -37,10 +35,11 @@ def train_seeing(
         images[: round(MASKED * batch), :, size // 2 :] = -1
         code = vae.encode(images).latent_dist
         divergence: Tensor = code.kl().mean() / images[0].numel()
-        return picture_loss(vae.decode(code.sample()).sample, images) + CODE * divergence
+        found = vae.decode(code.sample()).sample
+        return mouth_twice(found, images) + edges(found, images) + CODE * divergence
 
     vae.train()
-    fit(vae.parameters(), loss, steps, 5e-4, progress)
+    fit(vae.parameters(), loss, steps, RATE, progress)
     vae.eval()
     with torch.inference_mode():
         latents = vae.encode(
@@ -52,9 +51,3 @@ def train_seeing(
 def as_images(faces: Tensor) -> Tensor:
     """RGB bytes ``[N, I, I, 3]`` as ``[N, 3, I, I]`` in [-1, 1]."""
     return faces.permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def picture_loss(found: Tensor, expected: Tensor) -> Tensor:
-    """Mean absolute error of pixels, and of differences between neighbours, so that lips and teeth stay sharp."""
-    edges = [l1_loss(found.diff(dim=axis), expected.diff(dim=axis)) for axis in (2, 3)]
-    return l1_loss(found, expected) + EDGES * (edges[0] + edges[1])

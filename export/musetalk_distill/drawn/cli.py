@@ -34,8 +34,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw, and say on stdout what is there."""
+    import cv2
+
     from musetalk_distill.drawn.clips import draw_clips
 
+    cv2.setNumThreads(1)  # so that as many of these as there are cores do not wait for each other
     with StatusLine() as line:
         videos = draw_clips(
             args.output,

@@ -1,5 +1,6 @@
 """A checkpoint's encoders in PyTorch: what they make of pictures and of sound."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from musetalk_export.whisper import AudioGraph
 
 Floats = npt.NDArray[np.float32]
 
+MOST_JOBS = 12
+
 
 class Encoders:
     """The VAE's encoder and Whisper's, on the GPU in FP16 where there is one, else on the CPU in FP32.
 
-    Attributes: ``spec``; ``audio_id``, the SHA-256 of Whisper's encoder; ``faces``, how many to encode at once.
+    Attributes: ``spec``; ``audio_id``, the SHA-256 of Whisper's encoder; ``faces``, how many to encode at once;
+    ``jobs``, how many videos at a time keep it busy. Any thread may call it.
     """
 
     def __init__(self, checkpoint: Path) -> None:
@@ -29,6 +33,7 @@ class Encoders:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._half = self._device.type == "cuda"
         self.faces = 32 if self._half else 4
+        self.jobs = min(MOST_JOBS, os.cpu_count() or 1) if self._half else 1
         self._images = EncoderGraph(parts.vae).to(self._device)
         self._audio = AudioGraph(parts.audio).to(self._device)
 

@@ -12,6 +12,7 @@ from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.prepared import Prepared, PrepareReport
 from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.split import chosen_for_val
+from musetalk_distill.prepare.threads import in_threads
 from musetalk_distill.prepare.work import WorkFolder
 from musetalk_distill.shards import SHARDS_KIND, write_shards
 from musetalk_runtime.errors import InvalidArgument, InvalidMedia
@@ -36,7 +37,7 @@ def prepare_shards(videos: Path, output: Path, checkpoint: Path, options: Prepar
     encoders = Encoders(checkpoint)
     with WorkFolder(output) as work, Progress(footage, PROGRAM) as progress:
         maker = Maker(encoders, detector, options, work, progress)
-        finished = [maker.prepare(video) for video in footage]
+        finished = in_threads(maker.prepare, footage, encoders.jobs, progress.stop)
         usable = [prepared for prepared in finished if prepared.clips]
         if not usable:
             raise InvalidMedia(f"{videos}: none of its {len(finished)} videos is of use: see above")

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from threading import Lock
 
 from musetalk_distill.prepare.footage import Footage
 from musetalk_runtime.cli.progress import StatusLine
@@ -10,35 +11,46 @@ from musetalk_runtime.closable import Closable
 
 
 class Progress(Closable):
-    """Tells on stderr; a video counts by its bytes."""
+    """Tells on stderr; a video counts by its bytes. Videos may be at work in several threads."""
 
     def __init__(self, footage: Sequence[Footage], program: str) -> None:
         self._program = program
         self._sizes = {video.name: max(1, video.path.stat().st_size) for video in footage}
         self._before = 0.0  # bytes of videos that took no time
-        self._done = 0.0  # bytes of videos that were worked on
+        self._done = dict.fromkeys(self._sizes, 0.0)  # bytes that were worked on
         self._begun = time.monotonic()
-        self._line = StatusLine()
+        self._line, self._lock = StatusLine(), Lock()
+        self._stopped = False
 
     def part(self, video: str, share: float) -> None:
-        """The share of `video` that is done."""
-        total, done = sum(self._sizes.values()), self._done + share * self._sizes[video]
-        spent = time.monotonic() - self._begun
-        left = spent * (total - self._before - done) / max(done, 1e-9)
-        percent = 100 * (self._before + done) / total
-        self._line.update(f"{self._program}: {percent:.1f}%, about {_duration(left)} left: {video}")
+        """The share of `video` that is done. Raises KeyboardInterrupt once all is to stop."""
+        if self._stopped:
+            raise KeyboardInterrupt
+        with self._lock:
+            self._done[video] = share * self._sizes[video]
+            total, done = sum(self._sizes.values()), sum(self._done.values())
+            spent = time.monotonic() - self._begun
+            left = spent * (total - self._before - done) / max(done, 1e-9)
+            percent = 100 * (self._before + done) / total
+            self._line.update(f"{self._program}: {percent:.1f}%, about {_duration(left)} left: {video}")
 
     def finished(self, video: str, kept: bool) -> None:
         """`video` is done with; `kept`: by an earlier run."""
-        if kept:
-            self._before += self._sizes[video]
-        else:
-            self._done += self._sizes[video]
+        with self._lock:
+            if kept:
+                self._before += self._sizes[video]
+            else:
+                self._done[video] = self._sizes[video]
 
     def say(self, text: str) -> None:
         """Tell something that stays to be read."""
-        self._line.close()
-        print(f"{self._program}: {text}", file=sys.stderr, flush=True)
+        with self._lock:
+            self._line.close()
+            print(f"{self._program}: {text}", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """End the work on every video at its next part."""
+        self._stopped = True
 
     def close(self) -> None:
         self._line.close()

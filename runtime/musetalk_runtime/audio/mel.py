@@ -22,9 +22,14 @@ def log_mel(samples: Floats, bins: int) -> Floats:
     Frames are centred with reflected edges; values lie within 2 of each other's maximum after the scaling
     ``(log10(power) + 4) / 4`` (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision").
     """
+    return normalize(log_mel_energies(samples, bins))
+
+
+def log_mel_energies(samples: Floats, bins: int) -> Floats:
+    """`log_mel` before its clamping and scaling."""
     padded = np.pad(samples.astype(np.float32, copy=False), EDGE, mode="reflect")
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP][: len(samples) // HOP]
-    return normalize(log_energies(frames, bins))
+    return log_energies(frames, bins)
 
 
 def log_energies(frames: Floats, bins: int) -> Floats:

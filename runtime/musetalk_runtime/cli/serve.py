@@ -8,16 +8,22 @@ from typing import Any
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.errors import InvalidArgument, MachineError
 
 EXAMPLES = """\
 examples:
   musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar -a ben=BEN.avatar
   musetalk-edge serve -b BUNDLE --avatars /var/lib/musetalk-edge --face-model face_detection_yunet.onnx
+  musetalk-edge serve -b fast=SMALL.bundle -b fine=LARGE.bundle -a anna=ANNA.avatar
   curl -X POST -H 'Content-Type: application/json' -d '{"avatar": "anna"}' http://127.0.0.1:8787/v1/sessions
+  musetalk-edge token anna --tokens tokens.txt
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar --host 0.0.0.0 --tokens tokens.txt --allow-host face.example
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar --push 'studio=rtmp://media.example/live/{id}'
 
 The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
-running streams with a whole file."""
+running streams with a whole file. Engines that fail end their sessions with an error; once no session runs, the service
+ends with status 3: let a supervisor start it again, as docs/musetalk-edge.service does."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,7 +34,15 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-b", "--bundle", type=Path, required=True, help="the engines, from build-engines")
+    parser.add_argument(
+        "-b",
+        "--bundle",
+        type=_bundle,
+        action="append",
+        required=True,
+        metavar="[NAME=]BUNDLE",
+        help="the engines, from build-engines; may be given several times, each with a name",
+    )
     parser.add_argument(
         "-a",
         "--avatar",
@@ -50,9 +64,22 @@ def add_parser(subparsers: Any) -> None:
         "--lead", type=float, default=2.0, help="seconds that speech is generated ahead of playback (default: 2)"
     )
     parser.add_argument(
-        "--sessions", type=int, metavar="N", help="sessions at once; default: what the bundle's measured rate allows"
+        "--sessions",
+        type=int,
+        metavar="N",
+        help="sessions at once; default: what this machine holds, measured at start",
+    )
+    parser.add_argument(
+        "--push",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="a media server (rtmp, rtsp, or srt where PyAV has it) that a session may be sent to by that name, {id} "
+        "in it being the session's id; may be given several times",
     )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
+    add_access_arguments(parser)
     parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
     parser.set_defaults(run=run)
 
@@ -62,29 +89,36 @@ def run(args: argparse.Namespace) -> int:
     try:
         from musetalk_runtime.service.avatar_store import AvatarStore
         from musetalk_runtime.service.server import Server, listen
-        from musetalk_runtime.service.service import Service
+        from musetalk_runtime.service.service import LONE, Service
         from musetalk_runtime.service.settings import Settings
-        from musetalk_runtime.service.warm import warm_up
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
     if not args.avatar and not args.avatars:
         raise InvalidArgument("no avatar: give one by -a NAME=AVATAR, or --avatars DIR to take uploads")
     if args.face_model and not args.avatars:
         raise InvalidArgument("--face-model is for --avatars DIR")
-    settings = Settings(args.sessions, args.lead, grace=args.grace)
+    access = read_access(args)
+    settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
     with ExitStack() as stack:
-        bundle = stack.enter_context(Bundle.open(args.bundle, cuda_graph=not args.no_cuda_graph))
-        avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in _distinct(args.avatar).items()}
-        service = Service(bundle, avatars, settings)
+        named = [(name or LONE, path) for name, path in args.bundle]
+        bundles = {
+            name: stack.enter_context(Bundle.open(path, cuda_graph=not args.no_cuda_graph))
+            for name, path in _distinct("bundles", named).items()
+        }
+        avatars = {
+            name: stack.enter_context(Avatar.open(path)) for name, path in _distinct("avatars", args.avatar).items()
+        }
+        service = Service(bundles, avatars, settings)
         if args.avatars:
-            service.store = AvatarStore(args.avatars, service, bundle, args.face_model)
+            service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
         listener = stack.enter_context(listen(args.host, args.port))
-        for avatar in service.avatars.values():
-            warm_up(bundle, avatar)
+        service.measure()
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-        print(f"musetalk-edge: {url} holds {service.sessions} sessions", file=sys.stderr, flush=True)
-        Server(service).run(sockets=[listener])
+        print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
+        Server(service, access).run(sockets=[listener])
+        for name, reason in service.failed.items():
+            raise MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
     return 0
 
 
@@ -95,8 +129,21 @@ def _named(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _distinct(named: list[tuple[str, Path]]) -> dict[str, Path]:
-    avatars = dict(named)
-    if len(avatars) < len(named):
-        raise InvalidArgument(f"two avatars have one name: {', '.join(name for name, _ in named)}")
-    return avatars
+def _target(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not name or "://" not in url:
+        raise argparse.ArgumentTypeError("expected NAME=URL")
+    return name, url
+
+
+def _bundle(text: str) -> tuple[str, Path]:
+    """A name, perhaps empty, and a path: one with a slash before its = has no name."""
+    name, equals, path = text.partition("=")
+    return (name, Path(path)) if equals and "/" not in name else ("", Path(text))
+
+
+def _distinct(what: str, named: list[tuple[str, Path]]) -> dict[str, Path]:
+    by_name = dict(named)
+    if len(by_name) < len(named):
+        raise InvalidArgument(f"two {what} have one name: {', '.join(name for name, _ in named)}")
+    return by_name

@@ -1,6 +1,5 @@
 """A bundle's engines on ONNX Runtime."""
 
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 
@@ -40,8 +39,11 @@ class OnnxEngines:
         states: Floats = self._audio_encoder.run("states", mel=mel[None])[0]
         return states
 
-    def renderer(self, avatar: Avatar, fps: Fraction, timings: Timings) -> CpuRenderer:
-        return CpuRenderer(self._generator, avatar, fps, timings)
+    def group(self, avatar: Avatar) -> None:
+        """All: faces are generated in one batch, and composed one by one."""
+
+    def renderer(self, avatar: Avatar, timings: Timings) -> CpuRenderer:  # noqa: ARG002
+        return CpuRenderer(self._generator, timings)
 
     def close(self) -> None:
         for name in ("_generator", "_vae_encoder", "_audio_encoder"):

@@ -1,62 +1,72 @@
 """Speech frames to video frames: the mouths by ONNX Runtime, composed onto the avatar by OpenCV."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.audio.speech import SpeechFrame
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.cpu.compose import compose
 from musetalk_runtime.cpu.onnx_session import OnnxSession
+from musetalk_runtime.engines import ALL, Shot
 from musetalk_runtime.timings import Timings
 
 Bytes = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
 class Rendered:
-    """Frames that are finished."""
+    """Frames whose faces (None where there is none) are generated; whoever waits composes them. See ``Rendering``."""
 
-    frames: list[Bytes]
+    def __init__(self, batch: Sequence[Shot], faces: Sequence[Bytes | None], timings: Timings) -> None:
+        self._shots = list(zip(batch, faces, strict=True))
+        self._timings = timings
 
-    def wait(self) -> list[Bytes]:
-        return self.frames
+    def wait(self, rows: slice = ALL) -> list[Bytes]:
+        shots = self._shots[rows]
+        with self._timings.measure("compose", len(shots)):
+            return [_composed(shot, face) for shot, face in shots]
+
+    def finish(self) -> None:
+        """Nothing is under way."""
 
 
 class CpuRenderer:
-    """Renders in the thread that calls it. See ``Renderer``.
+    """Generates in the thread that calls it. See ``Renderer``.
 
     `generator` is one graph: ``latents``, ``tokens`` -> ``faces`` uint8 ``[N, I, I, 3]`` RGB.
     """
 
-    def __init__(self, generator: OnnxSession, avatar: Avatar, fps: Fraction, timings: Timings) -> None:
+    def __init__(self, generator: OnnxSession, timings: Timings) -> None:
         self._generator = generator
-        self._avatar = avatar
-        self._fps = fps
         self._timings = timings
 
-    def render(self, batch: Sequence[SpeechFrame]) -> Rendered:
-        shown = [self._avatar.index_at(frame.index, self._fps) for frame in batch]
-        speaking = [n for n, frame in enumerate(batch) if frame.weight > 0 and self._avatar.has_face[shown[n]]]
-        faces = self._generate([shown[n] for n in speaking], [batch[n] for n in speaking])
-        with self._timings.measure("compose", len(batch)):
-            frames = [self._avatar.frame(index) for index in shown]
-            for n, face in zip(speaking, faces, strict=True):
-                frames[n] = frames[n].copy()
-                box = tuple(self._avatar.boxes[shown[n]].tolist())
-                compose(frames[n], face, self._avatar.masks[shown[n]], box, batch[n].weight)
-        return Rendered(frames)
+    def hold(self, avatar: Avatar) -> None:
+        """Nothing is to be made ready."""
+
+    def release(self, avatar: Avatar) -> None:
+        """Nothing is held."""
+
+    def render(self, batch: Sequence[Shot]) -> Rendered:
+        made = iter(self._generate([shot for shot in batch if shot.speaks]))
+        return Rendered(batch, [next(made) if shot.speaks else None for shot in batch], self._timings)
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _generate(self, shown: list[int], batch: list[SpeechFrame]) -> list[Bytes]:
+    def _generate(self, batch: Sequence[Shot]) -> list[Bytes]:
         if not batch:
             return []
         with self._timings.measure("generate", len(batch)):
-            latents = self._avatar.latents[shown].astype(np.float32)
-            tokens = np.stack([frame.tokens for frame in batch])
+            latents = np.stack([shot.avatar.latents[shot.shown] for shot in batch]).astype(np.float32)
+            tokens = np.stack([shot.speech.tokens for shot in batch])
             return list(self._generator.run("faces", latents=latents, tokens=tokens))
+
+
+def _composed(shot: Shot, face: Bytes | None) -> Bytes:
+    own = shot.avatar.frame(shot.shown)
+    if face is None:
+        return own
+    frame: Bytes = own.copy()
+    box = tuple(shot.avatar.boxes[shot.shown].tolist())
+    compose(frame, face, shot.avatar.masks[shot.shown], box, shot.speech.weight)
+    return frame

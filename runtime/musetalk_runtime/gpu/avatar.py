@@ -15,13 +15,13 @@ RESERVE = 256 << 20  # bytes of the GPU that an avatar leaves to the rest
 class GpuAvatar:
     """Everything of an avatar that a frame is made from, uploaded once: frames (NV12), masks and float16 latents.
 
-    Attributes: ``avatar``, and on the host ``boxes`` and ``has_face``. Raises MachineError where it does not fit.
+    Attributes: ``avatar``, and on the host ``boxes``. Raises MachineError where it does not fit.
     """
 
     def __init__(self, avatar: Avatar, device: Any) -> None:
         device.set_current()
         self.avatar = avatar
-        self.boxes, self.has_face = np.array(avatar.boxes), np.array(avatar.has_face)
+        self.boxes = np.array(avatar.boxes)
         self._frame_bytes = avatar.width * avatar.height * 3 // 2
         self._latent_bytes = int(avatar.latents[0].nbytes)
         count = len(avatar)

@@ -1,5 +1,6 @@
 """The GPU of this machine: opening it, what it is, and what CUDA answers."""
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +40,11 @@ def gpu_facts() -> GpuFacts:
 def open_device(index: int = 0) -> Any:
     """The ``cuda.core.Device`` number `index`, its primary context current in the calling thread.
 
-    Other threads call its ``set_current()`` before they use it. Raises MachineError without cuda.core, driver or GPU.
+    Other threads call its ``set_current()`` before they use it. Kernels are loaded when first used, as CUDA does by
+    itself from 12.2 on: TensorRT and its libraries bring a gigabyte of them. Raises MachineError without cuda.core,
+    driver or GPU.
     """
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     try:
         from cuda.core import Device
     except ImportError as error:

@@ -1,8 +1,6 @@
 """A bundle's engines on TensorRT."""
 
 import threading
-from collections.abc import Callable
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,12 @@ from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.folder import Manifest, listed_file
+from musetalk_runtime.gpu.avatar import GpuAvatar
+from musetalk_runtime.gpu.chain import Chain
 from musetalk_runtime.gpu.device import gpu_facts, open_device
 from musetalk_runtime.gpu.kernels import Kernels
 from musetalk_runtime.gpu.plan import Plan
-from musetalk_runtime.gpu.renderer import GpuOptions, GpuRenderer
+from musetalk_runtime.gpu.renderer import GpuOptions, GpuRenderer, Lender
 from musetalk_runtime.gpu.stale import check_built_here
 from musetalk_runtime.gpu.stock import AvatarStock, ChainStock
 from musetalk_runtime.timings import Timings
@@ -70,20 +70,23 @@ class TensorRtEngines:
         states: States = plan.run(lengths[mel.shape[1]], {"mel": mel[None]})["states"][0]
         return states
 
-    def renderer(self, avatar: Avatar, fps: Fraction, timings: Timings) -> GpuRenderer:
+    def group(self, avatar: Avatar) -> tuple[int, int]:
+        """Those of one frame size, which the kernels are launched for."""
+        return avatar.width, avatar.height
+
+    def renderer(self, avatar: Avatar, timings: Timings) -> GpuRenderer:
+        lender = Lender(self._lend_avatar, self._take_avatar, self._take_chain)
         with self._lock:
-            self._device.set_current()
-            lent = self._avatars.borrow(avatar)
-            undo: list[Callable[[], None]] = [lambda: self._avatars.give_back(lent)]
-            options = self.options
+            options, lent = self.options, self._lend_avatar(avatar)
             try:
-                unet, decoder = self._plan("unet"), self._plan("vae_decoder")
-                frame = avatar.width, avatar.height
-                chain = self._chains.borrow(unet, decoder, self._kernels, frame, options.cuda_graph)
-                undo.append(lambda: self._chains.give_back(chain))
-                return GpuRenderer(chain, lent, fps, timings, options, self._device, lambda: self._give_back(undo))
+                chain = self._lend_chain(self.group(avatar), options.cuda_graph)
+                try:
+                    return GpuRenderer(chain, lent, timings, options, self._device, lender)
+                except BaseException:
+                    self._take_chain(chain)
+                    raise
             except BaseException:
-                self._give_back(undo)
+                self._take_avatar(lent)
                 raise
 
     def close(self) -> None:
@@ -99,16 +102,31 @@ class TensorRtEngines:
                 self.__dict__.pop(name, None)
 
     def _plan(self, graph: str) -> Plan:
+        if graph in self._plans:  # without the lock, which is held while an avatar is uploaded
+            return self._plans[graph]
         with self._lock:
             if graph not in self._plans:
                 file = listed_file(self._folder, self._manifest, f"{graph}.plan")
                 self._plans[graph] = Plan.load(file, self._device)
             return self._plans[graph]
 
-    def _give_back(self, undo: list[Callable[[], None]]) -> None:
+    def _lend_avatar(self, avatar: Avatar) -> GpuAvatar:
         with self._lock:
-            while undo:
-                undo.pop()()
+            self._device.set_current()
+            return self._avatars.borrow(avatar)
+
+    def _take_avatar(self, avatar: GpuAvatar) -> None:
+        with self._lock:
+            self._avatars.give_back(avatar)
+
+    def _lend_chain(self, frame: tuple[int, int], cuda_graph: bool) -> Chain:
+        with self._lock:
+            unet, decoder = self._plan("unet"), self._plan("vae_decoder")
+            return self._chains.borrow(unet, decoder, self._kernels, frame, cuda_graph)
+
+    def _take_chain(self, chain: Chain) -> None:
+        with self._lock:
+            self._chains.give_back(chain)
 
     @cached_property
     def _device(self) -> Any:

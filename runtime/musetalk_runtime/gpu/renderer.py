@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from musetalk_runtime.audio.speech import SpeechFrame
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.engines import Shot
 from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.gpu.avatar import GpuAvatar
 from musetalk_runtime.gpu.chain import Chain
@@ -33,34 +33,56 @@ class GpuOptions:
     timeline: Callable[[BatchTimes], None] | None = None
 
 
+@dataclass(frozen=True)
+class Lender:
+    """Whose the avatars and the chain of a renderer are: more avatars are lent, and all of it is taken back."""
+
+    lend: Callable[[Avatar], GpuAvatar]
+    take: Callable[[GpuAvatar], None]
+    take_chain: Callable[[Chain], None]
+
+
 class GpuRenderer:
     """Renders batches one after another, up to four on their way at once. See ``Renderer``.
 
     The upload of a batch, the computing of the one before and the download of the one before that overlap: each has
-    a stream of its own. `render` waits only where four batches are neither waited for nor released. `chain` and
-    `avatar` are lent; `closed` is called when they are free again.
+    a stream of its own. `render` waits only where four batches are neither waited for, finished nor released. `chain`
+    and `avatar` are lent, by `lender`.
     """
 
     def __init__(
         self,
         chain: Chain,
         avatar: GpuAvatar,
-        fps: Fraction,
         timings: Timings,
         options: GpuOptions,
         device: Any,
-        closed: Callable[[], None],
+        lender: Lender,
     ) -> None:
         device.set_current()
         self._device = device
-        self._chain, self._gpu_avatar, self._fps = chain, avatar, fps
+        self._chain, self._lender = chain, lender
+        self._held = [avatar]  # one entry for each `hold`
         self._compute = chain.compute if options.stream is None else application_stream(options.stream)
         self._download = options.download
         self._out = Reporter(timings, options.timeline, _origin(device, self._compute))
         self._ring = Ring(chain.slots)
-        self._closed = closed
 
-    def render(self, batch: Sequence[SpeechFrame]) -> GpuRendering:
+    def hold(self, avatar: Avatar) -> None:
+        """Upload `avatar` if it is not there. See ``Renderer.hold``; raises InvalidArgument for another size."""
+        if (avatar.width, avatar.height) != self._chain.frame:
+            raise InvalidArgument(
+                f"an avatar of {avatar.width}x{avatar.height}, the renderer is for {self._chain.frame}"
+            )
+        self._held.append(self._lender.lend(avatar))
+
+    def release(self, avatar: Avatar) -> None:
+        """See ``Renderer.release``."""
+        lent = self._on_gpu(avatar)
+        self._held.remove(lent)
+        self._lender.take(lent)
+
+    def render(self, batch: Sequence[Shot]) -> GpuRendering:
         """Enqueue the frames of `batch`; returns before they are finished. See ``Renderer.render``."""
         if not 1 <= len(batch) <= self._chain.batch:
             raise InvalidArgument(f"a batch of {len(batch)} frames, expected 1 to {self._chain.batch}")
@@ -83,24 +105,29 @@ class GpuRenderer:
         self._device.set_current()
         for stream in (self._chain.upload, self._compute, self._chain.download):
             stream.sync()
-        self._closed()
+        self._lender.take_chain(self._chain)
+        while self._held:
+            self._lender.take(self._held.pop())
 
-    def _fill(self, slot: Slot, batch: Sequence[SpeechFrame]) -> int:
+    def _on_gpu(self, avatar: Avatar) -> GpuAvatar:
+        return next(held for held in self._held if held.avatar is avatar)
+
+    def _fill(self, slot: Slot, batch: Sequence[Shot]) -> int:
         """Describe `batch` in `slot`; how many of its frames need the model."""
         slot.items[:] = np.zeros((), slot.items.dtype)
         faces = 0
         row_bytes = slot.tokens[0].nbytes
-        for number, frame in enumerate(batch):
-            item, shown = slot.items[number], self._gpu_avatar.avatar.index_at(frame.index, self._fps)
-            item["frame"] = self._gpu_avatar.frame(shown)
+        for number, shot in enumerate(batch):
+            item, avatar, shown = slot.items[number], self._on_gpu(shot.avatar), shot.shown
+            item["frame"] = avatar.frame(shown)
             item["output"] = slot.frame_address + number * slot.frame_bytes
             item["face"] = -1
-            if frame.weight > 0 and self._gpu_avatar.has_face[shown]:
-                item["face"], item["weight"] = faces, frame.weight
-                item["mask"], item["box"] = self._gpu_avatar.mask(shown), self._gpu_avatar.boxes[shown]
-                item["latents"] = self._gpu_avatar.latents(shown)
+            if shot.speaks:
+                item["face"], item["weight"] = faces, shot.speech.weight
+                item["mask"], item["box"] = avatar.mask(shown), avatar.boxes[shown]
+                item["latents"] = avatar.latents(shown)
                 item["tokens"] = slot.token_address + faces * row_bytes
-                slot.tokens[faces] = frame.tokens
+                slot.tokens[faces] = shot.speech.tokens
                 faces += 1
         return faces
 

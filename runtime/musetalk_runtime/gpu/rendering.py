@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.engines import ALL
 from musetalk_runtime.gpu.device_frame import DeviceFrame
 from musetalk_runtime.gpu.memory import copy
 from musetalk_runtime.gpu.slot import Ring, Slot
@@ -50,8 +51,8 @@ class GpuRendering:
         stream.record(marks["download_end"])
         self._fetching = True
 
-    def wait(self) -> list[Bytes]:
-        """The frames, copied to the host, once they are finished; the slot is free from then on.
+    def wait(self, rows: slice = ALL) -> list[Bytes]:
+        """The frames of `rows`, copied to the host, once all are finished; the slot is free from then on.
 
         Raises RuntimeError if the renderer was closed or the frames were released before.
         """
@@ -66,7 +67,11 @@ class GpuRendering:
                     self._frames = list(self._slot.frames[: self._count].copy())
                 self._out.report(self._slot, self._count, self._faces)
                 self._release()
-            return self._frames
+            return self._frames[rows]
+
+    def finish(self) -> None:
+        """Copy the frames to the host once they are finished, so that the slot is free. See ``Rendering.finish``."""
+        self.wait()
 
     def arrays(self) -> list[DeviceFrame]:
         """The frames on the GPU, perhaps not finished yet, valid until `release` or `wait`; raises RuntimeError."""

@@ -19,6 +19,8 @@ from musetalk_runtime.output.x264 import X264
 
 log = logging.getLogger(__name__)
 
+_tries: set[bool] = set()  # how NVENC's ended in this process: one that fails takes 0.4 s
+
 
 class Encoder(Protocol):
     """Encodes the frames of one stream of a container; packets have the stream's times."""
@@ -36,13 +38,18 @@ def open_encoder(container: OutputContainer, picture: Picture, options: VideoOpt
     """Add a video stream to `container` and give its encoder.
 
     ``auto`` takes NVENC where it works and libx264 elsewhere, with a warning in the log where PyNvVideoCodec is
-    installed in vain. Raises MachineError when NVENC is asked for and cannot be had.
+    installed in vain; where it never worked, only the first stream tries it. Raises MachineError when NVENC is asked
+    for and cannot be had.
     """
-    if options.encoder == "nvenc" or (options.encoder == "auto" and find_spec(PACKAGE)):
+    if options.encoder == "nvenc" or (options.encoder == "auto" and _tries != {False} and find_spec(PACKAGE)):
         try:
-            return Nvenc(container, picture, options)
+            encoder = Nvenc(container, picture, options)
         except MachineError as error:
             if options.encoder == "nvenc":
                 raise
+            _tries.add(False)
             log.warning("%s; encoding with libx264", error)
+        else:
+            _tries.add(True)
+            return encoder
     return X264(container, picture, options)

@@ -1,6 +1,7 @@
 """Find faces: boxes and five landmarks, by YuNet through OpenCV."""
 
 from pathlib import Path
+from threading import Lock
 
 import cv2
 import numpy as np
@@ -18,12 +19,13 @@ Faces = npt.NDArray[np.float64]
 
 
 class FaceDetector:
-    """YuNet, run on frames scaled to a long side of 640 pixels."""
+    """YuNet, run on frames scaled to a long side of 640 pixels. Any thread may call it."""
 
     def __init__(self, model: Path) -> None:
         """Load the ONNX file `model`; raises InputNotFound or InvalidArgument."""
         if not model.is_file():
             raise InputNotFound(f"{model}: no such face detector")
+        self._lock = Lock()
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the errors raised here say it in one line
         try:
@@ -42,8 +44,9 @@ class FaceDetector:
         scale = LONG_SIDE / max(width, height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-        self._yunet.setInputSize(size)
-        found = self._yunet.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
+        with self._lock:
+            self._yunet.setInputSize(size)
+            found = self._yunet.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
         if found is None:
             return np.empty((0, FACE_SIZE))
         faces: Faces = found[:, :FACE_SIZE].astype(np.float64)

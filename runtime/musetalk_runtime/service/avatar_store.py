@@ -104,7 +104,7 @@ class AvatarStore:
         """Delete an avatar, or end its making; raises ServiceError."""
         if name in self._service.avatars and name not in self.kept:
             raise ServiceError(403, "fixed", f"avatar {name!r} is the operator's")
-        if any(session.avatar == name for session in self._service.running):
+        if any(session.cast.avatar == name for session in self._service.running):
             raise ServiceError(409, "in_use", f"a session uses avatar {name!r}: end it first")
         new = self.new.pop(name, None)
         if new and new.task and not new.task.done():
@@ -121,7 +121,7 @@ class AvatarStore:
 
     def rest(self) -> None:
         """Let go of what is held in memory for avatars that no session uses."""
-        used = {session.avatar for session in self._service.running}
+        used = {session.cast.avatar for session in self._service.running}
         for name in self.kept.keys() - used:
             self._service.avatars[name].rest()
 
@@ -147,7 +147,7 @@ class AvatarStore:
             if path.name in self._service.avatars:
                 raise InvalidArgument(f"{path}: there is an avatar of that name already: rename one of them")
             try:
-                self._service.add_avatar(path.name, Avatar.open(path))
+                self._service.company.add(path.name, Avatar.open(path))
                 self.kept[path.name] = _size(path)
             except MuseTalkEdgeError as error:
                 log.warning("%s", error)
@@ -172,7 +172,7 @@ class AvatarStore:
                 new.move("preparing")
                 await prepare(self._request(new), self.bounds.seconds, new.report)
             avatar = await self._adopted(new)
-            self._service.add_avatar(new.name, avatar)
+            self._service.company.add(new.name, avatar)
             self.kept[new.name] = new.size
         except Exception as error:
             reason = _reason(error)

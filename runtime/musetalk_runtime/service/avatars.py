@@ -14,13 +14,16 @@ from starlette.requests import ClientDisconnect
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.frame import Frame
+from musetalk_runtime.service.access import Access, token_of
 from musetalk_runtime.service.avatar_store import AvatarStore
-from musetalk_runtime.service.context import ERRORS, TheService
+from musetalk_runtime.service.cast import NAME
+from musetalk_runtime.service.context import ERRORS, TheAccess, TheService
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.feed import Feed
 from musetalk_runtime.service.notices import Notice
 from musetalk_runtime.service.schema import AvatarAnswer, AvatarProgress, ErrorAnswer
-from musetalk_runtime.service.service import NAME, Service
+from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.speaking import SPENT
 
 PICTURE_SIDE = 640  # pixels
 UPLOAD: dict[str, Any] = {
@@ -57,17 +60,18 @@ TheStore = Annotated[AvatarStore, Depends(store_of)]
 
 
 @router.get("")
-async def list_avatars(service: TheService, request: Request) -> list[AvatarAnswer]:
+async def list_avatars(service: TheService, access: TheAccess) -> list[AvatarAnswer]:
     """The avatars there are, those that are being made, and those that could not be."""
     store = service.store
     names = [*service.avatars, *store.new, *store.broken] if store else service.avatars
-    return [_answer(name, service, request) for name in dict.fromkeys(names)]
+    return [_answer(name, service, access) for name in dict.fromkeys(names)]
 
 
 @router.post("", status_code=202, openapi_extra=UPLOAD, responses=REFUSALS)
 async def make_avatar(
     service: TheService,
     store: TheStore,
+    access: TheAccess,
     request: Request,
     response: Response,
     name: Annotated[str, Query(pattern=f"^{NAME.pattern}$", description="letters, digits, - and _")],
@@ -88,19 +92,19 @@ async def make_avatar(
     with service.upload():
         new = store.begin(name, _box(face_box))
         await store.receive(new, _chunks(request))
-    answer = _answer(name, service, request)
-    response.headers["Location"] = f"{_root(request)}/{name}"
+    answer = _answer(name, service, access)
+    response.headers["Location"] = f"{access.root_path}/v1/avatars/{name}"
     return answer
 
 
 @router.get("/{name}")
-async def show_avatar(name: Name, service: TheService, request: Request) -> AvatarAnswer:
+async def show_avatar(name: Name, service: TheService, access: TheAccess) -> AvatarAnswer:
     """How an avatar is."""
-    return _answer(name, service, request)
+    return _answer(name, service, access)
 
 
 @router.get("/{name}/events", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})
-async def watch_avatar(name: Name, service: TheService, request: Request) -> Response:
+async def watch_avatar(name: Name, service: TheService, access: TheAccess) -> Response:
     """How its making goes, as server-sent events, until it is ready or has failed.
 
     `state` {state, error}, first at once; `progress` {stage, done, total}.
@@ -108,7 +112,7 @@ async def watch_avatar(name: Name, service: TheService, request: Request) -> Res
     new = service.store.new.get(name) if service.store else None
     if new:
         return Feed(new.notices.listen(new.snapshot()), "text/event-stream", lambda: None)
-    answer = _answer(name, service, request)
+    answer = _answer(name, service, access)
     return Feed(_once(Notice("state", {"state": answer.state})), "text/event-stream", lambda: None)
 
 
@@ -128,19 +132,20 @@ async def delete_avatar(name: Name, store: TheStore) -> None:
     await store.delete(name)
 
 
-def _answer(name: str, service: Service, request: Request) -> AvatarAnswer:
-    root, store = f"{_root(request)}/{name}", service.store
+def _answer(name: str, service: Service, access: Access) -> AvatarAnswer:
+    path, store = f"/v1/avatars/{name}", service.store
     answer = AvatarAnswer(
         name=name,
         state="ready",
         uploaded=store is not None and name in {*store.kept, *store.new, *store.broken},
-        events=f"{root}/events",
-        picture=f"{root}/picture.jpg",
+        events=access.link(f"{path}/events"),
+        picture=access.link(f"{path}/picture.jpg"),
     )
     if name in service.avatars:
         avatar = service.avatars[name]
         answer.width, answer.height, answer.frames = avatar.width, avatar.height, len(avatar)
         answer.faces = int(avatar.has_face.sum())
+        answer.bundles = service.company.bundles_of(name)
         answer.face_box = tuple(avatar.boxes[_shown(avatar)].tolist())
     elif store and name in store.new:
         new = store.new[name]
@@ -155,10 +160,6 @@ def _answer(name: str, service: Service, request: Request) -> AvatarAnswer:
     return answer
 
 
-def _root(request: Request) -> str:
-    return f"{request.scope.get('root_path', '')}/v1/avatars"
-
-
 def _unknown(name: str) -> ServiceError:
     return ServiceError(404, "unknown_avatar", f"no avatar {name!r}")
 
@@ -171,8 +172,11 @@ def _box(text: str | None) -> Box | None:
 
 
 async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    token = token_of(request)
     try:
         async for chunk in request.stream():
+            if token and not token.uploads.spend(len(chunk)):
+                raise ServiceError(429, "upload_limit", SPENT, {"Retry-After": "60"})
             yield chunk
     except ClientDisconnect:
         raise ServiceError(400, "incomplete", "the upload ended before its end") from None

@@ -10,40 +10,44 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from musetalk_runtime.errors import MuseTalkEdgeError
+from musetalk_runtime.service.cast import Cast
 from musetalk_runtime.service.clock import PlaybackClock
 from musetalk_runtime.service.feeder import Feeder
 from musetalk_runtime.service.fragments import Fragment, Splitter
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.notices import Notice, Notices
 from musetalk_runtime.service.pace import Pace
+from musetalk_runtime.service.push import Push
+from musetalk_runtime.service.tokens import Token
 from musetalk_runtime.service.window import Window
 from musetalk_runtime.session import Session
 
 State = Literal["starting", "idle", "speaking", "ended", "failed"]
 log = logging.getLogger(__name__)
 
-Open = Callable[[Feeder], Session]
+Open = Callable[["Broadcast"], Session]
 
 
 class Broadcast:
     """Runs the session that `open_session` opens, from `start` until `stop` or an error, and tells what happens.
 
-    Attributes: ``id`` (128 random bits and more), ``avatar`` (its name), ``fps``, ``feeder`` (what it hears),
+    Attributes: ``id`` (128 random bits and more), ``cast`` (bundle and avatar), ``fps``, ``feeder`` (what it hears),
     ``window`` (what it made), ``notices``, ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line),
-    ``pace``, ``viewers`` (who watch now), ``spoken_to`` (whether an audio socket is open).
+    ``pace``, ``viewers`` (who watch now), ``spoken_to`` (whether an audio socket is open), ``owner``
+    (whose token began it), ``push`` (what sends it on).
     """
 
     def __init__(
         self,
         open_session: Open,
-        avatar: str,
+        cast: Cast,
         fps: Fraction,
         lead: float,
         loop: asyncio.AbstractEventLoop,
         metrics: Metrics,
     ) -> None:
         self.id = secrets.token_urlsafe(18)
-        self.avatar, self.fps, self.lead = avatar, fps, lead
+        self.cast, self.fps, self.lead = cast, fps, lead
         self.clock = PlaybackClock()
         self.feeder = Feeder(self.clock, lead, idle_lead(fps))
         self.window = Window(loop)
@@ -53,6 +57,8 @@ class Broadcast:
         self.error: str | None = None
         self.viewers = 0
         self.spoken_to = False  # by an audio socket
+        self.owner: Token | None = None
+        self.push: Push | None = None
         self._open = open_session
         self._metrics = metrics
         self._session: Session | None = None
@@ -79,15 +85,23 @@ class Broadcast:
         return not self._thread.is_alive()
 
     def hush(self) -> float:
-        """Barge-in: drop what is queued. Gives the stream time from which the mouth is closed, in seconds."""
+        """Barge-in: drop what is queued or under way. Gives the stream time from which the mouth is closed."""
         self.pace.forgive()
-        at = self.feeder.cut()
+        made = float(self.frames / self.fps)
+        at, end = self.feeder.cut(made)
+        if self._session:
+            self._session.hush(end)
+        self._metrics.add("dropped_frames_total", max(0, int((end - made) * self.fps)))
         self.notices.post("interrupted", at=round(at, 3))
         return at
 
     def touch(self) -> None:
         """Note that somebody uses it."""
         self._used_at = time.monotonic()
+
+    def spend(self, count: int) -> bool:
+        """Whether its owner may upload `count` bytes more; they are counted."""
+        return self.owner is None or self.owner.uploads.spend(count)
 
     @property
     def unused(self) -> float:
@@ -110,6 +124,19 @@ class Broadcast:
         return self._session.frames_made if self._session else 0
 
     @property
+    def waiting(self) -> int:
+        """Frames handed to the engines, finished or not, that are not in the stream yet."""
+        return self._session.waiting if self._session else 0
+
+    def due(self, index: int) -> float:
+        """When frame `index` is to be shown, by ``time.monotonic``. See ``Timetable``."""
+        return time.monotonic() + float(index / self.fps) - self.clock.now()
+
+    def limit(self, index: int) -> float:
+        """How far the mouth may open in frame `index`. See ``Timetable``."""
+        return self.feeder.mouth(float(index / self.fps))
+
+    @property
     def ahead(self) -> float:
         """Seconds that generation is ahead of playback."""
         return float(self.frames / self.fps) - self.clock.now()
@@ -126,7 +153,7 @@ class Broadcast:
 
     def _run(self) -> None:
         try:
-            with self._open(self.feeder) as session:
+            with self._open(self) as session:
                 self._session = session
                 if not self._stopping.is_set():
                     self._stream(session)

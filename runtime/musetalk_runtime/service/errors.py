@@ -23,6 +23,13 @@ class StreamFailed(ServiceError):
         super().__init__(502, "session_failed", message)
 
 
+class EngineFailed(ServiceError):
+    """The engines of a bundle have failed, and make nothing more in this process."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(503, "engine_failed", message, {"Retry-After": "30"})
+
+
 class FellBehind(ServiceError):
     """A viewer was slower than the stream, or asks for what the window no longer holds."""
 
@@ -33,3 +40,10 @@ class FellBehind(ServiceError):
             "that part of the stream is not held: join again without Range and 'from'",
             {"Content-Range": f"bytes */{position}"},
         )
+
+
+def unknown_session() -> ServiceError:
+    """For an id that is nobody's, or another's."""
+    return ServiceError(
+        404, "unknown_session", "no such session: it has ended, the service was started again, or its id is wrong"
+    )

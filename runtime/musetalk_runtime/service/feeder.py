@@ -35,6 +35,7 @@ class Feeder:
         self._ended = False
         self._pushed_at = -QUIET
         self._closing = float("inf")  # stream time from which the mouth closes
+        self._dropped = 0.0  # up to which what was heard does not count
         self._opening = -float("inf")  # and from which it opens again
 
     def push(self, pcm: bytes, limit: float = QUEUE_SECONDS) -> bool:
@@ -47,19 +48,21 @@ class Feeder:
             self._changed.notify_all()
             return True
 
-    def cut(self) -> float:
-        """Say no more: drop what waits. Gives the stream time from which the mouth is closed, in seconds.
+    def cut(self, made: float) -> tuple[float, float]:
+        """Say no more: drop what waits, and what was handed out and is not in the `made` seconds of stream yet.
 
-        Playback is taken to go on from there: viewers that can, skip what they have of the speech.
+        Gives stream times in seconds: from which the mouth is closed, and where what was handed out ends. Playback is
+        taken to go on from the first: viewers that can, skip what they have of the speech.
         """
         with self._changed:
             tail = np.frombuffer(bytes(self._queue[: TAIL * WIDTH]), "<i2")
             self._queue[:] = (tail * np.linspace(1, 0, len(tail))).astype("<i2").tobytes()
             self._pushed_at = -QUIET
-            self._closing, self._opening = (self._fed + len(tail)) / SAMPLE_RATE, float("inf")
+            self._dropped = (self._fed + len(tail)) / SAMPLE_RATE
+            self._closing, self._opening = min(made, self._dropped), float("inf")
             self._clock.jump(self._closing + FADE)
             self._changed.notify_all()
-            return self._closing + FADE
+            return self._closing + FADE, self._dropped
 
     def interrupt(self) -> None:
         """End the iteration."""
@@ -112,7 +115,7 @@ class Feeder:
     def _take(self, count: int) -> bytes:
         pcm = bytes(self._queue[: count * WIDTH])
         del self._queue[: count * WIDTH]
-        if pcm and self._opening == float("inf") and self.fed >= self._closing:
+        if pcm and self._opening == float("inf") and self.fed >= self._dropped:
             self._opening = self.fed
         self._fed += count
         return pcm or bytes(count * WIDTH)

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from musetalk_runtime.service.context import ERRORS, TheService
-from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.errors import EngineFailed, ServiceError
 from musetalk_runtime.service.service import RETRY, Service
 
 router = APIRouter(tags=["health"])
@@ -21,7 +21,9 @@ async def readyz(service: TheService) -> dict[str, str | int]:
     """Whether new sessions are taken, and how many more."""
     if service.draining:
         raise ServiceError(503, "shutting_down", "the service is about to end", RETRY)
-    return {"status": "ready", "free": max(0, service.sessions - len(service.running))}
+    if service.failed:
+        raise EngineFailed("; ".join(f"bundle {name}: {error}" for name, error in service.failed.items()))
+    return {"status": "ready", "free": service.free}
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
@@ -39,6 +41,9 @@ def gauges(service: Service) -> dict[str, float]:
         "sessions": len(running),
         "viewers": service.viewers,
         "fps": sum(session.pace.factor * float(session.fps) for session in running),
+        "queued_frames": sum(worker.queued for worker in service.engines.values()),
+        "waiting_frames": sum(session.waiting for session in running),
+        "engines_failed": len(service.failed),
         "queued_seconds": sum(session.feeder.queued for session in running),
         "lead_seconds": min((session.ahead for session in played), default=0),
         "real_time_factor": min((session.pace.factor for session in played), default=0),

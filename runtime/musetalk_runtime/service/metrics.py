@@ -4,7 +4,8 @@ Its client library would add a registry of its own to every process; the text fo
 """
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 
 BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)  # seconds
 PREFIX = "musetalk_"
@@ -16,6 +17,9 @@ COUNTERS = {
     "viewers_total": "Viewers that began to watch.",
     "skips_total": "Times a slow viewer was moved to the newest keyframe.",
     "dropped_viewers_total": "Viewers ended because they were slower than the stream.",
+    "dropped_frames_total": "Frames under way whose mouth was closed by an interruption.",
+    "batches_total": "Batches of faces generated.",
+    "faces_total": "Faces generated, in all batches: by batches_total, the size of a batch.",
     "late_total": "Times playback had to wait for generation.",
     "errors_total": "Sessions that failed.",
 }
@@ -25,15 +29,20 @@ GAUGES = {
     "fps": "Frames a second, of all sessions together.",
     "real_time_factor": "Seconds of stream made a second, of the slowest session: well below 1 it does not keep up.",
     "lead_seconds": "How far generation is ahead of playback, of the session that is least so.",
+    "queued_frames": "Frames that wait for the engines, of all sessions together.",
+    "waiting_frames": "Frames handed to the engines that are not in a stream yet, of all sessions together.",
+    "engines_failed": "Bundles whose engines have failed: nothing is generated with them any more.",
     "queued_seconds": "Speech that waits to be said, of all sessions together.",
 }
 
 
 class Metrics:
-    """Counters and the histogram of the time to the first fragment. Safe from any thread."""
+    """Counters, the time by stage, and the histogram of the time to the first fragment. Safe from any thread."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
+        self._stage_seconds: defaultdict[str, float] = defaultdict(float)
+        self._stage_frames: Counter[str] = Counter()
         self._first: list[int] = [0] * (len(BUCKETS) + 1)
         self._first_sum = 0.0
         self._lock = threading.Lock()
@@ -48,6 +57,17 @@ class Metrics:
         with self._lock:
             return self._counts[name]
 
+    def stage(self, name: str, ms: float, frames: int) -> None:
+        """Note that a stage took so long for so many frames. See ``Timings``."""
+        with self._lock:
+            self._stage_seconds[name] += ms / 1e3
+            self._stage_frames[name] += frames
+
+    def batch(self, faces: int) -> None:
+        """Note a batch of so many faces."""
+        self.add("batches_total")
+        self.add("faces_total", faces)
+
     def first_fragment(self, seconds: float) -> None:
         """Note how long after its opening a session had its first fragment."""
         with self._lock:
@@ -58,14 +78,23 @@ class Metrics:
         """In Prometheus' text format, with the values of GAUGES as they are now."""
         with self._lock:
             counts, first, total = dict(self._counts), list(self._first), self._first_sum
+            seconds, frames = dict(self._stage_seconds), dict(self._stage_frames)
         blocks = [_metric(name, "gauge", tell, gauges.get(name, 0)) for name, tell in GAUGES.items()]
         blocks += [_metric(name, "counter", tell, counts.get(name, 0)) for name, tell in COUNTERS.items()]
+        blocks += [_by_stage("stage_seconds_total", "Time of each stage, of all sessions together.", seconds)]
+        blocks += [_by_stage("stage_frames_total", "Frames that each stage's time was for.", frames)]
         return "\n".join([*blocks, _histogram(first, total)]) + "\n"
 
 
 def _metric(name: str, kind: str, tell: str, value: float) -> str:
     name = PREFIX + name
     return f"# HELP {name} {tell}\n# TYPE {name} {kind}\n{name} {value:.10g}"
+
+
+def _by_stage(name: str, tell: str, values: Mapping[str, float]) -> str:
+    name = PREFIX + name
+    lines = [f'{name}{{stage="{stage}"}} {value:.10g}' for stage, value in sorted(values.items())]
+    return "\n".join([f"# HELP {name} {tell}", f"# TYPE {name} counter", *lines])
 
 
 def _histogram(counts: list[int], total: float) -> str:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from musetalk_runtime.service.broadcast import State
 from musetalk_runtime.service.new_avatar import AvatarState
+from musetalk_runtime.service.push import State as PushState
 
 Seconds = Annotated[float, Field(description="seconds")]
 
@@ -22,6 +23,9 @@ class SessionRequest(BaseModel):
         Annotated[str, Field(max_length=16)] | int | float,
         Field(description="frames a second, a number or a fraction; auto: what this machine can hold"),
     ] = "auto"
+    bundle: Annotated[
+        str | None, Field(max_length=64, description="whose engines; needed where the avatar goes with several bundles")
+    ] = None
     audio: Annotated[Literal["live"], Field(description="speech is sent while the session runs")] = "live"
     lead: Annotated[
         float | None,
@@ -30,20 +34,29 @@ class SessionRequest(BaseModel):
             "cannot skip hear an interruption sooner"
         ),
     ] = None
+    push: Annotated[
+        str | None,
+        Field(max_length=64, description="a media server to send the stream to: a name that the operator gave it"),
+    ] = None
 
 
 class SessionAnswer(BaseModel):
-    """A session. Whoever knows its id may watch it and speak."""
+    """A session. Without tokens, whoever knows its id may watch it and speak. With tokens it is its token's alone, and
+    its addresses are signed: each works for an hour, for whoever has it, without a header.
+    """
 
     id: str
     avatar: str
+    bundle: str
     fps: float
     state: State
     error: str | None = None
     generated: Annotated[float, Field(description="seconds of the stream there are")]
     queued: Annotated[float, Field(description="seconds of speech that wait")]
     viewers: int
+    push: Annotated[PushState | None, Field(description="how the sending to a media server is")] = None
     stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
+    hls: Annotated[str, Field(description="the same as HLS", examples=["/v1/sessions/ID/hls/stream.m3u8"])]
     events: Annotated[str, Field(description="server-sent events", examples=["/v1/sessions/ID/events"])]
     audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]
 
@@ -57,8 +70,8 @@ class AvatarProgress(BaseModel):
 
 
 class AvatarAnswer(BaseModel):
-    """An avatar: once it is ready, its size in pixels, the frames of its loop, how many of them have a face, and where
-    the face is in the picture, from x0, y0 to x1, y1.
+    """An avatar: once it is ready, its size in pixels, the frames of its loop, how many of them have a face, where the
+    face is in the picture, from x0, y0 to x1, y1, and the bundles it goes with.
     """
 
     name: str
@@ -69,6 +82,7 @@ class AvatarAnswer(BaseModel):
     frames: int | None = None
     faces: int | None = None
     face_box: tuple[int, int, int, int] | None = None
+    bundles: list[str] = []
     progress: AvatarProgress | None = None
     error: str | None = None
     events: Annotated[str, Field(description="server-sent events", examples=["/v1/avatars/NAME/events"])]
@@ -94,7 +108,10 @@ class ClipAnswer(BaseModel):
 
 
 class CutAnswer(BaseModel):
-    """An interruption: the mouth is closed from the stream's second `at` on, and a viewer may skip to there."""
+    """An interruption: the mouth is closed from the stream's second `at` on, and a viewer may skip to there.
+
+    What was generated up to there has been sent, or is about to be; nothing after it is shown or heard of the speech.
+    """
 
     at: Seconds
 

@@ -1,7 +1,7 @@
 """All sessions of one process: who is let in, who is still there."""
 
 import asyncio
-import re
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -10,89 +10,103 @@ from typing import TYPE_CHECKING
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.direction import Direction
 from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.rate import HEADROOM, auto_rate, generation_rate, parse_rate
+from musetalk_runtime.rate import parse_rate
+from musetalk_runtime.service.admission import Admission, Admitted
 from musetalk_runtime.service.broadcast import Broadcast
-from musetalk_runtime.service.errors import ServiceError
-from musetalk_runtime.service.feeder import Feeder
+from musetalk_runtime.service.cast import Cast, Company
+from musetalk_runtime.service.engine_worker import EngineWorker
+from musetalk_runtime.service.errors import EngineFailed, ServiceError, unknown_session
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.settings import Settings, check_lead
+from musetalk_runtime.service.tokens import Token
+from musetalk_runtime.service.warm import warm_up
 from musetalk_runtime.session import Session
+from musetalk_runtime.timings import Timings
 
 if TYPE_CHECKING:
     from musetalk_runtime.service.avatar_store import AvatarStore
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+LONE = "default"  # the name of a bundle that is given without one
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late
 KEPT = 60.0  # seconds that a session which ended by itself can still be asked for
+LINGER = 10.0  # seconds that one which was stopped is held, for those who have not seen its end
 RETRY = {"Retry-After": "5"}
 WORKERS = 4  # threads that read and decode uploads
 UPLOADS = 8
 
 
 class Service:
-    """The sessions on `bundle`, for avatars by name. Methods are for the event loop, and only `tend` and `ended` wait.
+    """The sessions of `bundles`, by name or a lone one, for avatars by name.
 
-    Raises AvatarMismatch for an avatar that does not fit the bundle, InvalidArgument for a name that is not one.
+    Methods are for the event loop, and only `tend` and `ended` wait; `measure` comes before all of it. Raises
+    AvatarMismatch for an avatar that fits no bundle, InvalidArgument for a name that is not one.
 
-    Attributes: ``store`` (of avatars that are uploaded; None takes none), ``metrics``, ``workers`` (a small thread pool
-    for files and codecs), ``draining`` (no new sessions), ``fps`` (of a session that asks for none), ``sessions`` (how
-    many of those fit).
+    Attributes: ``company`` (bundles and avatars), ``admission`` (who fits), ``engines`` (the workers, by the names of
+    their bundles), ``store`` (of avatars that are uploaded; None takes none), ``metrics``, ``workers`` (a small thread
+    pool for files and codecs), ``draining`` (no new sessions).
     """
 
-    def __init__(self, bundle: Bundle, avatars: Mapping[str, Avatar], settings: Settings) -> None:
-        self._bundle = bundle
-        self.avatars: dict[str, Avatar] = {}
-        for name, avatar in avatars.items():
-            self.add_avatar(name, avatar)
+    def __init__(
+        self, bundles: Bundle | Mapping[str, Bundle], avatars: Mapping[str, Avatar], settings: Settings
+    ) -> None:
+        self.company = Company({LONE: bundles} if isinstance(bundles, Bundle) else bundles, avatars)
+        self.admission = Admission(self.company, settings.sessions)
         self.store: AvatarStore | None = None
         self.settings = settings
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKERS, "service")
         self.draining = False
-        self.fps = max(Fraction(SLOWEST), auto_rate(bundle))
-        self.sessions = settings.sessions or max(1, int(generation_rate(bundle) / float(self.fps) / HEADROOM))
+        self.engines = {
+            name: EngineWorker(bundle, Timings(self.metrics.stage), self.metrics.batch)
+            for name, bundle in self.company.bundles.items()
+        }
         self._uploads = 0
-        self._budget = self.sessions * self.fps  # frames a second, of all sessions
+        self._alive_at = time.monotonic()
         self._broadcasts: dict[str, Broadcast] = {}
 
-    def add_avatar(self, name: str, avatar: Avatar) -> None:
-        """Let sessions use `avatar`; raises AvatarMismatch or InvalidArgument."""
-        if not NAME.fullmatch(name):
-            raise InvalidArgument(f"avatar name {name!r}: expected letters, digits, - and _, 64 at most")
-        avatar.check(self._bundle.spec)
-        self.avatars[name] = avatar
+    def measure(self) -> None:
+        """Load what sessions need, and find what they cost; raises what a session would."""
+        for cast in self.company.casts():
+            cost = warm_up(self.company.bundles[cast.bundle], self.company.avatars[cast.avatar])
+            self.admission.costs[cast] = cost
 
     def remove_avatar(self, name: str) -> None:
         """Close an avatar that no session uses, and forget it."""
-        self.avatars.pop(name).close()
+        for cast in [cast for cast in self.admission.costs if cast.avatar == name]:
+            del self.admission.costs[cast]
+        self.company.avatars.pop(name).close()
 
-    def open(self, avatar: str, fps: str = "auto", lead: float | None = None) -> Broadcast:
+    def open(self, avatar: str, fps: str = "auto", lead: float | None = None, bundle: str | None = None) -> Broadcast:
         """Begin a session; raises ServiceError or InvalidArgument."""
-        if avatar not in self.avatars:
-            raise ServiceError(404, "unknown_avatar", f"no avatar {avatar!r}: expected one of {sorted(self.avatars)}")
-        rate = self.fps if fps == "auto" else parse_rate(fps, self._bundle)
-        if not SLOWEST <= rate <= self._budget:
-            raise InvalidArgument(f"fps {fps} is out of range [{SLOWEST}, {float(self._budget):g}]")
+        cast = self.company.find(avatar, bundle)
+        engines, pack = self.company.bundles[cast.bundle], self.company.avatars[cast.avatar]
         lead = self.settings.lead if lead is None else lead
         check_lead(lead)
-        self._admit(rate)
-        pack, loop = self.avatars[avatar], asyncio.get_running_loop()
+        wanted = None if fps == "auto" else parse_rate(fps, engines)
+        if wanted is not None and wanted < SLOWEST:
+            raise InvalidArgument(f"fps {fps} is out of range: expected {SLOWEST} or more")
+        worker = self.engines[cast.bundle]
+        rate = self._admit(cast, wanted)
 
-        def start(feeder: Feeder) -> Session:
-            return Session(self._bundle, pack, feeder, rate, feeder.mouth)
+        def start(broadcast: Broadcast) -> Session:
+            direction = Direction(
+                broadcast.feeder.mouth, lambda face, _: worker.renderer(face, broadcast), Timings(self.metrics.stage)
+            )
+            return Session(engines, pack, broadcast.feeder, rate, direction)
 
-        broadcast = Broadcast(start, avatar, rate, lead, loop, self.metrics)
+        broadcast = Broadcast(start, cast, rate, lead, asyncio.get_running_loop(), self.metrics)
         self._broadcasts[broadcast.id] = broadcast
         self.metrics.add("sessions_total")
         broadcast.start()
         return broadcast
 
-    def get(self, key: str) -> Broadcast:
-        """The session with id `key`; raises ServiceError."""
+    def get(self, key: str, ending: bool = False) -> Broadcast:
+        """The session with id `key`, also if it was stopped just now if `ending`; raises ServiceError."""
         broadcast = self._broadcasts.get(key)
-        if broadcast is None or broadcast.stopping:
-            raise ServiceError(404, "unknown_session", "no such session: it has ended, or its id is wrong")
+        if broadcast is None or (broadcast.stopping and not ending):
+            raise unknown_session()
         return broadcast
 
     def close(self, key: str) -> None:
@@ -116,9 +130,35 @@ class Service:
         return [broadcast for broadcast in self._broadcasts.values() if broadcast.running]
 
     @property
+    def avatars(self) -> dict[str, Avatar]:
+        """The avatars, by name."""
+        return self.company.avatars
+
+    @property
+    def free(self) -> int:
+        """How many more sessions fit now."""
+        return 0 if self.draining or self.failed else self.admission.room(self._admitted)
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """What went wrong with engines that failed, by the names of their bundles."""
+        return {name: worker.error for name, worker in self.engines.items() if worker.error is not None}
+
+    @property
+    def dead(self) -> bool:
+        """Whether engines have failed, no session runs any more, and everybody has had time to be told."""
+        if not self.failed or self.running:
+            self._alive_at = time.monotonic()
+        return time.monotonic() - self._alive_at > self.settings.grace
+
+    @property
     def viewers(self) -> int:
         """Who watch, of all sessions."""
         return sum(broadcast.viewers for broadcast in self._broadcasts.values())
+
+    def owned_by(self, token: Token) -> int:
+        """How many sessions run that `token` began."""
+        return sum(broadcast.owner is token for broadcast in self.running)
 
     def drain(self) -> None:
         """Refuse what is new and end what runs."""
@@ -132,7 +172,7 @@ class Service:
             for broadcast in list(self._broadcasts.values()):
                 if broadcast.running:
                     self._look_after(broadcast)
-                elif broadcast.stopping or broadcast.unused > KEPT:
+                elif broadcast.unused > (LINGER if broadcast.stopping else KEPT):
                     del self._broadcasts[broadcast.id]
             if self.store:
                 self.store.rest()
@@ -145,15 +185,28 @@ class Service:
             await self.store.close()
         for broadcast in list(self._broadcasts.values()):
             await asyncio.to_thread(broadcast.join)
+            if broadcast.push:
+                await broadcast.push.ended()
+        for worker in self.engines.values():
+            await asyncio.to_thread(worker.close)
         self.workers.shutdown(wait=False, cancel_futures=True)
 
-    def _admit(self, rate: Fraction) -> None:
+    @property
+    def _admitted(self) -> list[Admitted]:
+        return [(broadcast.fps, broadcast.cast) for broadcast in self.running]
+
+    def _admit(self, cast: Cast, wanted: Fraction | None) -> Fraction:
+        """The rate of a new session; raises ServiceError."""
         if self.draining:
             raise ServiceError(503, "shutting_down", "the service is about to end", RETRY)
-        if rate + sum(broadcast.fps for broadcast in self.running) > self._budget:
+        if (error := self.engines[cast.bundle].error) is not None:
+            raise EngineFailed(error)
+        rate = self.admission.rate(self._admitted, cast, wanted)
+        if rate is None:
             self.metrics.add("refused_total")
-            count = len(self.running)
-            raise ServiceError(503, "no_capacity", f"{count} sessions run, this machine holds no more", RETRY)
+            many = f"{len(self.running)} sessions run, this machine holds no more"
+            raise ServiceError(503, "no_capacity", many if self.running else self.admission.reason(cast, wanted), RETRY)
+        return rate
 
     def _look_after(self, broadcast: Broadcast) -> None:
         broadcast.pace.measure(broadcast.frames)

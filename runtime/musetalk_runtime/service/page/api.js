@@ -1,6 +1,16 @@
 // Requests to the service. Every error it answers has a text for people, and becomes an Error with that text.
+import { askForToken, authorization, token } from "./token.js";
 
-export const request = (path, options = {}) => fetch(path, { cache: "no-store", ...options });
+// `fetch` with the token; where it is missing or wrong, the person is asked for it.
+export async function request(path, options = {}) {
+  for (;;) {
+    const used = token();
+    const answer = await fetch(path, { cache: "no-store", ...options, headers: { ...options.headers, ...authorization() } });
+    if (answer.status !== 401) return answer;
+    const text = used ? "That token is not, or no longer, known. The token:" : "This service wants a token:";
+    if (token() === used && !(await askForToken(text))) return answer;
+  }
+}
 
 export async function ask(path, options = {}) {
   let answer;
@@ -31,6 +41,7 @@ export function upload(path, file, { onProgress, signal }) {
     const sending = new XMLHttpRequest(); // fetch does not tell how far it is
     sending.open("POST", path);
     sending.responseType = "json";
+    for (const [name, value] of Object.entries(authorization())) sending.setRequestHeader(name, value);
     sending.upload.onprogress = ({ loaded, total }) => onProgress(loaded / total);
     sending.onerror = () => fail(new Error("The service cannot be reached, or took no more of this file."));
     sending.onabort = () => fail(new DOMException("", "AbortError"));

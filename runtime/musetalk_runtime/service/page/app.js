@@ -59,7 +59,7 @@ async function act(action) {
 const handlers = { onEnd: ended, onNotice: (text) => say(sentence(text)) };
 
 async function started() {
-  session ??= await Session.begin(chosen().name, handlers);
+  session ??= await Session.begin(chosen(), handlers);
   $("link").href = `#${session.id}`;
   return session;
 }

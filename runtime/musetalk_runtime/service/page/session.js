@@ -8,8 +8,8 @@ const TICK = 500; // milliseconds between looks at the player
 
 export class Session {
   // `onEnd` is told once, in words if it was an error; `onNotice` what else there is to say.
-  static async begin(avatar, handlers) {
-    return new Session(await postJson("v1/sessions", { avatar }), true, handlers);
+  static async begin({ name, bundles }, handlers) {
+    return new Session(await postJson("v1/sessions", { avatar: name, bundle: bundles[0] }), true, handlers);
   }
 
   static async join(id, handlers) {

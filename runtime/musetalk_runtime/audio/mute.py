@@ -1,0 +1,38 @@
+"""Sound that is not to be heard, though it has been read."""
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.audio.chunk import SOUND_RATE
+
+Floats = npt.NDArray[np.float32]
+
+FADE = SOUND_RATE // 50  # samples in which sound goes silent
+
+
+class Mute:
+    """Passes sound on, sample for sample; silent from where `hush` is called. `hush` is for any thread.
+
+    ``position`` is what has passed, in samples.
+    """
+
+    def __init__(self) -> None:
+        self.position = 0
+        self._silent = (0, 0)  # from, to
+
+    def hush(self, until: float) -> None:
+        """Be silent from here to the second `until`."""
+        begin, end = self._silent
+        here = self.position
+        self._silent = (begin if here < end else here), max(end, round(until * SOUND_RATE))
+
+    def pass_on(self, sound: Floats) -> Floats:
+        """The next `sound` ``[channels, n]`` at 48 kHz, as it may be heard."""
+        begin, end = self._silent
+        at, self.position = self.position, self.position + sound.shape[1]
+        if not begin < end or at >= end or self.position <= begin:
+            return sound
+        samples = np.arange(at, self.position)
+        gain = np.clip(1 - (samples - begin) / FADE, 0, 1)
+        gain[samples >= end] = 1
+        return (sound * gain).astype(np.float32)

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+"""Frames a second of several sessions that speak at once: batched together by one worker, and each by itself.
+
+    PYTHONPATH=runtime python scripts/bench_sessions.py BUNDLE [--avatar AVATAR ...] [--sessions 1,2,4,8] [--seconds 4]
+
+Each session says the same drawn-out voice without a pause, as fast as it goes, to nowhere; the avatars are shown in
+turn, by default two drawn faces of --size. ``frames`` stops at finished frames, ``stream`` also encodes and muxes
+them. Of --repeat runs of each kind, which take turns, the median counts. The figures go to stdout as JSON. The bundle
+may be for a CPU or a GPU.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.direction import Direction
+from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
+from musetalk_runtime.service.engine_worker import EngineWorker
+from musetalk_runtime.synthetic import write_face_video, write_voice
+from musetalk_runtime.timings import Timings
+
+FPS = 25
+NOT_MEASURED = [
+    "pace: sessions run as fast as they go, so batches are fuller than those of sessions at the pace of playback",
+    "live speech: the audio is a file, whose audio encoder runs once in 30 s instead of five times a second",
+    "HTTP, viewers, and the service's own clocks",
+    "memory, on the GPU or off it",
+]
+
+
+class Punctual:
+    """The timetable of a session that began when all did."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def due(self, index: int) -> float:
+        return self._began + index / FPS
+
+    def limit(self, _index: int) -> float:
+        return 1.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--avatar", type=Path, action="append", help="of one frame size, to share a batch on a GPU")
+    parser.add_argument("--size", default="512x512", help="of the drawn faces, 512x512 (the default) or more")
+    parser.add_argument("--sessions", default="1,2,4,8", help="how many at once, in turn (default: 1,2,4,8)")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of speech a session (default: 4)")
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default: 3)")
+    args = parser.parse_args()
+    with ExitStack() as stack:
+        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="musetalk-edge-")))
+        bundle = stack.enter_context(Bundle.open(args.bundle))
+        paths = args.avatar or draw(bundle, work, *map(int, args.size.split("x")))
+        avatars = [stack.enter_context(Avatar.open(path)) for path in paths]
+        write_voice(work / "voice.wav", args.seconds)
+        runs = Runs(bundle, avatars, work / "voice.wav")
+        runs.once("stream", 1, True)  # to load everything
+        counts = [int(count) for count in args.sessions.split(",")]
+        figures = {kind: {count: runs.compare(kind, count, args.repeat) for count in counts} for kind in KINDS}
+    sizes = [f"{avatar.width}x{avatar.height}" for avatar in avatars]
+    about = {"backend": bundle.manifest["backend"], "batch_sizes": bundle.batch_sizes, "avatars": sizes}
+    print(json.dumps({**about, "seconds": args.seconds, **figures, "not_measured": NOT_MEASURED}, indent=1))
+
+
+class Runs:
+    """Runs sessions of `bundle` that show `avatars` in turn and say `audio`."""
+
+    def __init__(self, bundle: Bundle, avatars: list[Avatar], audio: Path) -> None:
+        self._bundle, self._avatars, self._audio = bundle, avatars, audio
+
+    def compare(self, kind: str, count: int, repeat: int) -> dict[str, Any]:
+        """Figures of `count` sessions together, both ways, and how many times as fast they are batched."""
+        runs = [(self.once(kind, count, True), self.once(kind, count, False)) for _ in range(repeat)]
+        batched, alone = ([run[side] for run in runs] for side in (0, 1))
+        both = {"batched": _medians(batched), "one_by_one": _medians(alone)}
+        return {**both, "gain": round(both["batched"]["fps"] / both["one_by_one"]["fps"], 3)}
+
+    def once(self, kind: str, count: int, batched: bool) -> dict[str, float]:
+        """Of all sessions: frames a second, CPU time of a frame, faces a batch (0 without batches)."""
+        batches: list[int] = []
+        with EngineWorker(self._bundle, Timings(), batches.append) as worker, ExitStack() as stack:
+            punctual = Punctual()
+
+            def shared(avatar: Avatar, _: Timings) -> Any:
+                return worker.renderer(avatar, punctual)
+
+            direction = [Direction(renderer=shared if batched else None) for _ in range(count)]
+            sessions = [
+                stack.enter_context(
+                    Session(self._bundle, self._avatars[n % len(self._avatars)], self._audio, FPS, direction[n])
+                )
+                for n in range(count)
+            ]
+            begin, cpu = time.perf_counter(), time.process_time()
+            threads = [threading.Thread(target=drain, args=(KINDS[kind](session),)) for session in sessions]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+            frames = sum(session.frames_made for session in sessions)
+        faces = sum(batches) / max(1, len(batches))
+        return {"fps": frames / seconds, "cpu_ms_a_frame": cpu / frames * 1e3, "faces_a_batch": faces}
+
+
+def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
+
+
+KINDS: dict[str, Callable[[Session], Iterable[Any]]] = {
+    "frames": lambda session: session.frames(),
+    "stream": lambda session: session.stream(),
+}
+
+
+def drain(items: Iterable[Any]) -> None:
+    for _ in items:
+        pass
+
+
+def draw(bundle: Bundle, work: Path, width: int, height: int) -> list[Path]:
+    """Two avatars."""
+    box = write_face_video(work / "face.mp4", 25, width, height)
+    for name in ("one", "two"):
+        prepare_avatar(work / "face.mp4", bundle, work / name, PrepareOptions(face_box=box))
+    return [work / "one", work / "two"]
+
+
+if __name__ == "__main__":
+    main()
