@@ -40,11 +40,10 @@ class Page:
         self.call(
             "Page.addScriptToEvaluateOnNewDocument", source=f"addEventListener('DOMContentLoaded', () => {{{WATCH}}})"
         )
-        self.open(url)
-
-    def open(self, url: str) -> None:
-        """Go to `url`, and wait until the controls can be used."""
         self.call("Page.navigate", url=url)
+
+    def ready(self) -> None:
+        """Wait until the controls can be used."""
         self.until("document.getElementById('record')?.getAttribute('aria-disabled') === 'false'")
 
     def run(self, script: str) -> Any:
@@ -100,8 +99,8 @@ class Page:
 
 
 @contextmanager
-def browsing(url: str, profile: Path, *options: str) -> Iterator[Page]:
-    """Chromium, with its `profile` in a folder, on `url`."""
+def browsing(url: str, profile: Path, *options: str, ready: bool = True) -> Iterator[Page]:
+    """Chromium, with its `profile` in a folder, on `url`; `ready` to be used unless it has something to ask before."""
     assert BROWSER
     command = [BROWSER, *OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
@@ -109,7 +108,10 @@ def browsing(url: str, profile: Path, *options: str) -> Iterator[Page]:
             until(lambda: len(_devtools(profile)) == 2, "Chromium starts", 60)
             port, path = _devtools(profile)
             with connect(f"ws://127.0.0.1:{port}{path}", max_size=None) as socket:
-                yield Page(socket, url)
+                page = Page(socket, url)
+                if ready:
+                    page.ready()
+                yield page
         finally:
             browser.terminate()
 
