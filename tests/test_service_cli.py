@@ -77,7 +77,7 @@ def test_a_service_that_was_killed_is_there_again_and_says_that_its_sessions_are
             assert viewer.cut
 
 
-def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path) -> None:
+def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path, tmp_path: Path) -> None:
     for options, status, message in [
         (["-b", "nowhere", "-a", f"one={avatar}"], 2, "nowhere"),
         (["-b", str(bundle), "-a", "one"], 2, "NAME=AVATAR"),
@@ -86,6 +86,9 @@ def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path
         (["-b", str(bundle), "-b", str(bundle), "-a", f"one={avatar}"], 2, "two bundles have one name: default"),
         (["-b", f"a b={bundle}", "-a", f"one={avatar}"], 2, "bundle name 'a b'"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--lead", "99"], 2, "lead 99"),
+        (["-b", str(bundle)], 2, "no avatar"),
+        (["-b", str(bundle), "--avatars", str(tmp_path), "--face-model", "nowhere.onnx"], 2, "no such face detector"),
+        (["-b", str(bundle), "--avatars", str(avatar / "manifest.json")], 2, "cannot be used for avatars"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1", "--insecure"], 2, "cannot be listened on"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1"], 2, "give --tokens FILE"),
     ]:

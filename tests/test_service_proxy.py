@@ -14,6 +14,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from browser_helpers import Page, browsing
 from conftest import ROOT, voice
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.access import Access
@@ -22,7 +23,6 @@ from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.service.tokens import Tokens, add_token
 from service_helpers import Client, Viewer, serving, until
 from test_browser import BROWSER
-from test_service_page import OPTIONS, WATCH, Page, devtools
 
 PREFIX = "/face"
 NGINX = """\
@@ -173,31 +173,20 @@ def test_sockets_events_and_refusals_come_through(
 def test_the_page_takes_a_token_and_plays_on_when_the_proxy_restarts(
     proxy: Proxy, service: Service, token: tuple[str, Path], speech: Callable[[float], Path], tmp_path: Path
 ) -> None:
-    assert BROWSER
-    profile = tmp_path / "profile"
-    command = [BROWSER, *OPTIONS, f"--user-data-dir={profile}", "about:blank"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
-        try:
-            until(lambda: len(devtools(profile)) == 2, "Chromium starts", 60)
-            port, path = devtools(profile)
-            with connect(f"ws://127.0.0.1:{port}{path}", max_size=None) as tools:
-                page = Page(tools, f"http://127.0.0.1:{proxy.port}{PREFIX}/")
-                for text in ("wrong", token[0]):
-                    page.until("document.querySelector('dialog[open]')")
-                    page.run(f"document.getElementById('token').value = '{text}'")
-                    page.run("document.querySelector('dialog button').click()")
-                    page.until("!document.getElementById('token') || document.getElementById('token').value === ''")
-                play_on(page, proxy, service, speech(6.0))
-        finally:
-            browser.terminate()
+    with browsing(f"http://127.0.0.1:{proxy.port}{PREFIX}/", tmp_path / "profile", ready=False) as page:
+        for text in ("wrong", token[0]):
+            page.until("document.querySelector('dialog[open]')")
+            page.run(f"document.getElementById('token').value = '{text}'")
+            page.run("document.querySelector('dialog[open] button').click()")
+            page.until("!document.getElementById('token') || document.getElementById('token').value === ''")
+        page.ready()
+        play_on(page, proxy, service, speech(6.0))
     until(lambda: not service.running, "the session ends with its page")
 
 
 def play_on(page: Page, proxy: Proxy, service: Service, clip: Path) -> None:
-    page.until("document.querySelectorAll('#avatar option').length")
-    page.run(WATCH)
-    page.drop("#clip", clip)
-    page.run("document.getElementById('play').click()")
+    page.choose("#clip", clip)
+    page.click("play")
     page.until("v.currentTime > 0.5")
     session = service.running[0]
     before = service.metrics.count("sessions_total")
@@ -210,9 +199,8 @@ def play_on(page: Page, proxy: Proxy, service: Service, clip: Path) -> None:
     assert page.run("document.getElementById('error').hidden")
     assert page.run("v.buffered.length") == 1  # without a gap
     page.until("document.getElementById('figures').textContent.includes('reconnected')")  # events come back, too
-    times = page.run("times.map(([time]) => time)")
-    assert all(a <= b for a, b in pairwise(times))
+    assert all(a <= b for a, b in pairwise(page.run("times")))
     assert service.metrics.count("sessions_total") == before
     assert page.run("problems") == []
-    page.run("document.getElementById('end').click()")
+    page.click("end")
     until(lambda: not session.running, "it ends")

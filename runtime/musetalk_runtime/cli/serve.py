@@ -14,6 +14,7 @@ from musetalk_runtime.errors import InvalidArgument, MachineError
 EXAMPLES = """\
 examples:
   musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar -a ben=BEN.avatar
+  musetalk-edge serve -b BUNDLE --avatars /var/lib/musetalk-edge --face-model face_detection_yunet.onnx
   musetalk-edge serve -b fast=SMALL.bundle -b fine=LARGE.bundle -a anna=ANNA.avatar
   curl -X POST -H 'Content-Type: application/json' -d '{"avatar": "anna"}' http://127.0.0.1:8787/v1/sessions
   musetalk-edge token anna --tokens tokens.txt
@@ -47,9 +48,15 @@ def add_parser(subparsers: Any) -> None:
         "--avatar",
         type=_named,
         action="append",
-        required=True,
+        default=[],
         metavar="NAME=AVATAR",
         help="a face, from musetalk-edge prepare, and its name; may be given several times",
+    )
+    parser.add_argument(
+        "--avatars", type=Path, metavar="DIR", help="take photos and videos, and keep the avatars made of them in DIR"
+    )
+    parser.add_argument(
+        "--face-model", type=Path, metavar="FILE", help="a YuNet face detector for --avatars; default: the bundle's"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for a free one (default: 8787)")
@@ -80,11 +87,16 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the address is told on stderr once requests are taken."""
     try:
+        from musetalk_runtime.service.avatar_store import AvatarStore
         from musetalk_runtime.service.server import Server, listen
         from musetalk_runtime.service.service import LONE, Service
         from musetalk_runtime.service.settings import Settings
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
+    if not args.avatar and not args.avatars:
+        raise InvalidArgument("no avatar: give one by -a NAME=AVATAR, or --avatars DIR to take uploads")
+    if args.face_model and not args.avatars:
+        raise InvalidArgument("--face-model is for --avatars DIR")
     access = read_access(args)
     settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
     with ExitStack() as stack:
@@ -97,6 +109,8 @@ def run(args: argparse.Namespace) -> int:
             name: stack.enter_context(Avatar.open(path)) for name, path in _distinct("avatars", args.avatar).items()
         }
         service = Service(bundles, avatars, settings)
+        if args.avatars:
+            service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
         listener = stack.enter_context(listen(args.host, args.port))
         service.measure()
         host, port = listener.getsockname()[:2]

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from musetalk_runtime import __version__
 from musetalk_runtime.errors import MuseTalkEdgeError
-from musetalk_runtime.service import health, hls, sessions, speaking, viewing
+from musetalk_runtime.service import avatars, health, hls, limits, sessions, speaking, viewing
 from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.guard import Guard
@@ -39,8 +39,9 @@ def create_app(service: Service, access: Access) -> FastAPI:
     )
     app.state.service, app.state.access = service, access
     site = site_router()
-    for router in (sessions.router, speaking.router, viewing.router, hls.router, health.router, site):
-        app.include_router(router)
+    for module in (sessions, avatars, speaking, viewing, hls, limits, health):
+        app.include_router(module.router)
+    app.include_router(site)
     protect(app, access, public=[route.path for route in site.routes if isinstance(route, Route)])
     app.add_middleware(Guard)
     app.add_exception_handler(Exception, _answer)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from musetalk_runtime.service.broadcast import State
+from musetalk_runtime.service.new_avatar import AvatarState
 from musetalk_runtime.service.push import State as PushState
 
 Seconds = Annotated[float, Field(description="seconds")]
@@ -60,14 +61,43 @@ class SessionAnswer(BaseModel):
     audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]
 
 
+class AvatarProgress(BaseModel):
+    """How far the preparation of an avatar is."""
+
+    stage: str
+    done: Annotated[int, Field(description="frames")]
+    total: Annotated[int, Field(description="of how many")]
+
+
 class AvatarAnswer(BaseModel):
-    """An avatar: its size in pixels, the length of its loop, and the bundles it goes with."""
+    """An avatar: once it is ready, its size in pixels, the frames of its loop, how many of them have a face, where the
+    face is in the picture, from x0, y0 to x1, y1, and the bundles it goes with.
+    """
 
     name: str
-    width: int
-    height: int
-    frames: int
-    bundles: list[str]
+    state: AvatarState
+    uploaded: Annotated[bool, Field(description="whether it came by `POST /v1/avatars`, and can be deleted")]
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    faces: int | None = None
+    face_box: tuple[int, int, int, int] | None = None
+    bundles: list[str] = []
+    progress: AvatarProgress | None = None
+    error: str | None = None
+    events: Annotated[str, Field(description="server-sent events", examples=["/v1/avatars/NAME/events"])]
+    picture: Annotated[str, Field(description="JPEG", examples=["/v1/avatars/NAME/picture.jpg"])]
+
+
+class LimitsAnswer(BaseModel):
+    """What may be sent: a clip of speech, and an avatar's photo or video, none if that is 0 bytes; and whether its face
+    is found, or its box has to be given.
+    """
+
+    clip_bytes: int
+    clip_seconds: Seconds
+    avatar_bytes: int
+    finds_faces: bool
 
 
 class ClipAnswer(BaseModel):

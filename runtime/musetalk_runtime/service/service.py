@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
@@ -24,6 +25,9 @@ from musetalk_runtime.service.warm import warm_up
 from musetalk_runtime.session import Session
 from musetalk_runtime.timings import Timings
 
+if TYPE_CHECKING:
+    from musetalk_runtime.service.avatar_store import AvatarStore
+
 LONE = "default"  # the name of a bundle that is given without one
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late
 KEPT = 60.0  # seconds that a session which ended by itself can still be asked for
@@ -40,7 +44,8 @@ class Service:
     AvatarMismatch for an avatar that fits no bundle, InvalidArgument for a name that is not one.
 
     Attributes: ``company`` (bundles and avatars), ``admission`` (who fits), ``engines`` (the workers, by the names of
-    their bundles), ``metrics``, ``workers`` (a small thread pool for files and codecs), ``draining`` (no new sessions).
+    their bundles), ``store`` (of avatars that are uploaded; None takes none), ``metrics``, ``workers`` (a small thread
+    pool for files and codecs), ``draining`` (no new sessions).
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class Service:
     ) -> None:
         self.company = Company({LONE: bundles} if isinstance(bundles, Bundle) else bundles, avatars)
         self.admission = Admission(self.company, settings.sessions)
+        self.store: AvatarStore | None = None
         self.settings = settings
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKERS, "service")
@@ -65,6 +71,12 @@ class Service:
         for cast in self.company.casts():
             cost = warm_up(self.company.bundles[cast.bundle], self.company.avatars[cast.avatar])
             self.admission.costs[cast] = cost
+
+    def remove_avatar(self, name: str) -> None:
+        """Close an avatar that no session uses, and forget it."""
+        for cast in [cast for cast in self.admission.costs if cast.avatar == name]:
+            del self.admission.costs[cast]
+        self.company.avatars.pop(name).close()
 
     def open(self, avatar: str, fps: str = "auto", lead: float | None = None, bundle: str | None = None) -> Broadcast:
         """Begin a session; raises ServiceError or InvalidArgument."""
@@ -162,11 +174,15 @@ class Service:
                     self._look_after(broadcast)
                 elif broadcast.unused > (LINGER if broadcast.stopping else KEPT):
                     del self._broadcasts[broadcast.id]
+            if self.store:
+                self.store.rest()
             await asyncio.sleep(1.0)
 
     async def ended(self) -> None:
         """Drain, and wait until every session's thread has ended."""
         self.drain()
+        if self.store:
+            await self.store.close()
         for broadcast in list(self._broadcasts.values()):
             await asyncio.to_thread(broadcast.join)
             if broadcast.push:

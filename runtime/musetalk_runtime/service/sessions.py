@@ -1,4 +1,4 @@
-"""``/v1/sessions`` and ``/v1/avatars``."""
+"""``/v1/sessions``."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -7,26 +7,11 @@ from musetalk_runtime.service.broadcast import Broadcast
 from musetalk_runtime.service.context import ERRORS, TheAccess, TheRunningSession, TheService, TheSession
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.push import Push
-from musetalk_runtime.service.schema import AvatarAnswer, CutAnswer, SessionAnswer, SessionRequest
+from musetalk_runtime.service.schema import CutAnswer, SessionAnswer, SessionRequest
 from musetalk_runtime.service.service import RETRY
 from musetalk_runtime.service.targets import target_url
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
-
-
-@router.get("/avatars")
-async def list_avatars(service: TheService) -> list[AvatarAnswer]:
-    """The avatars there are."""
-    return [
-        AvatarAnswer(
-            name=name,
-            width=avatar.width,
-            height=avatar.height,
-            frames=len(avatar),
-            bundles=service.company.bundles_of(name),
-        )
-        for name, avatar in service.avatars.items()
-    ]
 
 
 @router.post("/sessions", status_code=201)

@@ -16,7 +16,8 @@ export async function ask(path, options = {}) {
   let answer;
   try {
     answer = await request(path, options);
-  } catch {
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Error("The service cannot be reached.");
   }
   if (answer.ok) return answer.status === 204 ? null : answer.json();
@@ -33,3 +34,22 @@ export async function reason(answer) {
 
 export const postJson = (path, content) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
+
+// Send a file, and tell the share of it that is sent; `signal` ends that.
+export function upload(path, file, { onProgress, signal }) {
+  return new Promise((done, fail) => {
+    const sending = new XMLHttpRequest(); // fetch does not tell how far it is
+    sending.open("POST", path);
+    sending.responseType = "json";
+    for (const [name, value] of Object.entries(authorization())) sending.setRequestHeader(name, value);
+    sending.upload.onprogress = ({ loaded, total }) => onProgress(loaded / total);
+    sending.onerror = () => fail(new Error("The service cannot be reached, or took no more of this file."));
+    sending.onabort = () => fail(new DOMException("", "AbortError"));
+    sending.onload = () => {
+      if (sending.status < 300) done(sending.response);
+      else fail(new Error(sending.response?.error?.message ?? `The service answered ${sending.status}.`));
+    };
+    signal.addEventListener("abort", () => sending.abort());
+    sending.send(file);
+  });
+}
