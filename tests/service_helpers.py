@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.server import Server, listen
 from musetalk_runtime.service.service import Service
 
@@ -16,14 +17,16 @@ from musetalk_runtime.service.service import Service
 class Client:
     """Plain HTTP, a connection a request."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, token: str | None = None, root: str = "") -> None:
         self.port = port
+        self._root = root  # what a proxy wants before every path
+        self._headers = {"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})}
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         if isinstance(body, dict):
             body, headers = json.dumps(body), {"Content-Type": "application/json", **headers}
-        connection.request(method, path, body, {**headers, "Connection": "close"})
+        connection.request(method, self._root + path, body, {**self._headers, **headers})
         return connection.getresponse()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
@@ -84,8 +87,8 @@ class Viewer(threading.Thread):
 
 
 @contextmanager
-def serving(service: Service) -> Iterator[Any]:
-    server: Any = Server(service)
+def serving(service: Service, access: Access | None = None) -> Iterator[Any]:
+    server: Any = Server(service, access or Access())
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # so that a viewer that stalls is soon noticed

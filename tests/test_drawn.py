@@ -21,7 +21,7 @@ from musetalk_distill.drawn.mouth import MIDDLE
 from musetalk_distill.drawn.mouth_state import MouthState
 from musetalk_distill.drawn.pose import Pose
 from musetalk_distill.drawn.script import FPS, Script
-from musetalk_distill.drawn.spec import ClipSpec, Speaker
+from musetalk_distill.drawn.spec import HELD_OUT_SPEAKERS, SPEAKERS, ClipSpec, Speaker
 from musetalk_distill.drawn.texts import HELD_OUT, TRAIN
 from musetalk_distill.drawn.timeline import mouth_track, segments
 from musetalk_runtime.errors import InvalidArgument, MachineError, OutputError
@@ -161,7 +161,10 @@ def test_people_differ_and_a_seed_gives_the_same():
     people = [Identity.from_seed(seed) for seed in range(30)]
     assert len(set(people)) == 30
     assert people[7] == Identity.from_seed(7)
-    assert not {Speaker.of(k).who for k in range(30)} & {Speaker.of(k, held_out=True).who for k in range(12)}
+    trained = [Speaker.of(k) for k in range(SPEAKERS)]
+    others = [Speaker.of(k, held_out=True) for k in range(HELD_OUT_SPEAKERS)]
+    assert not {speaker.who for speaker in trained} & {speaker.who for speaker in others}
+    assert not {speaker.voice.name for speaker in trained} & {speaker.voice.name for speaker in others}
 
 
 def test_texts_are_many_and_held_out_ones_apart():

@@ -49,6 +49,20 @@ def test_a_steady_rate_is_kept_or_divided(rate: int | str, kept: str, step: int)
     assert resample([float(t) for t in times], Fraction(rate)) == (Fraction(kept), list(range(0, 40, step)))
 
 
+def test_frames_larger_than_wanted_are_scaled_down(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [solid((40 * k, 90, 200), 640, 360) for k in range(5)])
+    cv2.imwrite(str(tmp_path / "p.png"), solid((10, 90, 200), 361, 641))
+    video = VideoSource(tmp_path / "v.mp4", 60, max_side=320)
+    assert (video.width, video.height, video.scale) == (320, 180, 0.5)
+    frames = list(video.frames())
+    assert [frame.shape for frame in frames] == [(180, 320, 3)] * 5
+    assert [round(float(frame[..., 0].mean()) / 40) for frame in frames] == [0, 1, 2, 3, 4]
+    photo = VideoSource(tmp_path / "p.png", 60, max_side=320)
+    assert (photo.width, photo.height, len(photo)) == (180, 320, 1)
+    assert next(photo.frames()).shape == (320, 180, 3)
+    assert VideoSource(tmp_path / "p.png", 60, max_side=641).scale == 1
+
+
 def test_an_unsteady_rate_shows_the_frame_of_each_instant() -> None:
     rate, indexes = resample([0.0, 0.04, 0.08, 0.28, 0.32, 0.36], Fraction(25))
     assert rate == 24

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +18,21 @@ from service_helpers import Client, Viewer, until
 RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
 
 
-@pytest.fixture
-def process(bundle: Path, avatar: Path) -> Iterator["subprocess.Popen[str]"]:
-    options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", "0", "--sessions", "2"]
+@contextmanager
+def serving(bundle: Path, avatar: Path, port: str = "0") -> Iterator["subprocess.Popen[str]"]:
+    options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", port, "--sessions", "2"]
     command = [sys.executable, "-c", RUN, "serve", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+@pytest.fixture
+def process(bundle: Path, avatar: Path) -> Iterator["subprocess.Popen[str]"]:
+    with serving(bundle, avatar) as running:
         yield running
-        running.kill()
 
 
 def test_sigterm_refuses_what_is_new_and_ends_streams_whole(process: "subprocess.Popen[str]") -> None:
@@ -52,10 +61,7 @@ def test_a_service_that_was_killed_is_there_again_and_says_that_its_sessions_are
     """As a supervisor starts it: at once, on the same port, while viewers still hold connections to the old one."""
     port, path = "0", ""
     for begun in range(2):
-        options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", port, "--sessions", "2"]
-        with subprocess.Popen(
-            [sys.executable, "-c", RUN, "serve", *options], stderr=subprocess.PIPE, text=True
-        ) as killed:
+        with serving(bundle, avatar, port) as killed:
             assert killed.stderr
             port = killed.stderr.readline().split("/")[2].split(":")[1]
             client = Client(int(port))
@@ -71,7 +77,7 @@ def test_a_service_that_was_killed_is_there_again_and_says_that_its_sessions_are
             assert viewer.cut
 
 
-def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path) -> None:
+def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path, tmp_path: Path) -> None:
     for options, status, message in [
         (["-b", "nowhere", "-a", f"one={avatar}"], 2, "nowhere"),
         (["-b", str(bundle), "-a", "one"], 2, "NAME=AVATAR"),
@@ -80,7 +86,11 @@ def test_a_service_that_cannot_be_says_so_in_one_line(bundle: Path, avatar: Path
         (["-b", str(bundle), "-b", str(bundle), "-a", f"one={avatar}"], 2, "two bundles have one name: default"),
         (["-b", f"a b={bundle}", "-a", f"one={avatar}"], 2, "bundle name 'a b'"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--lead", "99"], 2, "lead 99"),
-        (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1"], 2, "cannot be listened on"),
+        (["-b", str(bundle)], 2, "no avatar"),
+        (["-b", str(bundle), "--avatars", str(tmp_path), "--face-model", "nowhere.onnx"], 2, "no such face detector"),
+        (["-b", str(bundle), "--avatars", str(avatar / "manifest.json")], 2, "cannot be used for avatars"),
+        (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1", "--insecure"], 2, "cannot be listened on"),
+        (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1"], 2, "give --tokens FILE"),
     ]:
         done = subprocess.run([sys.executable, "-c", RUN, "serve", *options], capture_output=True, text=True)
         assert (done.returncode, message in done.stderr) == (status, True), done.stderr

@@ -1,6 +1,7 @@
 """Everything that decides a drawn clip."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -26,15 +27,14 @@ class Speaker:
 
     @classmethod
     def of(cls, number: int, held_out: bool = False) -> "Speaker":
-        """Speaker `number`; 0 is the demo's. Those held out are others."""
+        """Speaker `number`; 0 is the demo's. Those held out are others, with other voices."""
         seed = number + 100_000 * held_out
         rng = np.random.default_rng([seed, 0x70])
         who = DEMO if seed == 0 else Identity.from_seed(seed)
-        kind = f"f{rng.integers(1, 6)}" if who.feminine else f"m{rng.integers(1, 9)}"
-        accent = str(rng.choice(ACCENTS))
-        voice = Voice(
-            f"{accent}+{kind}", int(rng.integers(140, 186)), int(rng.integers(30, 71)), int(rng.integers(35, 71))
-        )
+        voice_name = _voice_name(who, rng)
+        while held_out and voice_name in _trained_voices():
+            voice_name = _voice_name(who, rng)
+        voice = Voice(voice_name, int(rng.integers(140, 186)), int(rng.integers(30, 71)), int(rng.integers(35, 71)))
         name = f"{'held-out' if held_out else 'drawn'}-{number:02d}"
         return cls(name, who, voice, float(rng.uniform(0.9, 1.1)))
 
@@ -76,3 +76,13 @@ class ClipSpec:
     def id(self) -> str:
         """The name of its files."""
         return f"{'held-out' if self.held_out else 'drawn'}-{self.seed:06d}"
+
+
+def _voice_name(who: Identity, rng: np.random.Generator) -> str:
+    kind = f"f{rng.integers(1, 6)}" if who.feminine else f"m{rng.integers(1, 9)}"
+    return f"{rng.choice(ACCENTS)}+{kind}"
+
+
+@cache
+def _trained_voices() -> frozenset[str]:
+    return frozenset(Speaker.of(number).voice.name for number in range(SPEAKERS))

@@ -32,7 +32,7 @@ class FrameStore(Closable):
         self._packets, extradata = _read_packets(path)
         self._decoder: VideoCodecContext | None = _decoder(extradata)
         self._cache: dict[int, NV12] = {}
-        self._room = cache_bytes
+        self._room = self._cache_bytes = cache_bytes
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -50,6 +50,12 @@ class FrameStore(Closable):
                 self._cache[index] = frame
                 self._room -= frame.nbytes
             return frame
+
+    def rest(self) -> None:
+        """Drop the decoded frames that are kept."""
+        with self._lock:
+            self._cache.clear()
+            self._room = self._cache_bytes
 
     def close(self) -> None:
         """Drop the packets, the cache and the decoder. Closing twice is fine."""

@@ -66,6 +66,10 @@ class Avatar(Closable):
     def __len__(self) -> int:
         return self._count
 
+    def rest(self) -> None:
+        """Drop the decoded frames held in memory; they are decoded again when they are asked for."""
+        self._frames.rest()
+
     def close(self) -> None:
         """Drop the frames held in memory. Closing twice is fine."""
         self._frames.close()

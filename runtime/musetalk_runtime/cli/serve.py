@@ -6,13 +6,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.errors import InvalidArgument, MachineError
 
 EXAMPLES = """\
 examples:
   musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar -a ben=BEN.avatar
+  musetalk-edge serve -b BUNDLE --avatars /var/lib/musetalk-edge --face-model face_detection_yunet.onnx
   musetalk-edge serve -b fast=SMALL.bundle -b fine=LARGE.bundle -a anna=ANNA.avatar
   curl -X POST -H 'Content-Type: application/json' -d '{"avatar": "anna"}' http://127.0.0.1:8787/v1/sessions
+  musetalk-edge token anna --tokens tokens.txt
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar --host 0.0.0.0 --tokens tokens.txt --allow-host face.example
+  musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar --push 'studio=rtmp://media.example/live/{id}'
 
 The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
 running streams with a whole file. Engines that fail end their sessions with an error; once no session runs, the service
@@ -41,9 +46,15 @@ def add_parser(subparsers: Any) -> None:
         "--avatar",
         type=_named,
         action="append",
-        required=True,
+        default=[],
         metavar="NAME=AVATAR",
         help="a face, from musetalk-edge prepare, and its name; may be given several times",
+    )
+    parser.add_argument(
+        "--avatars", type=Path, metavar="DIR", help="take photos and videos, and keep the avatars made of them in DIR"
+    )
+    parser.add_argument(
+        "--face-model", type=Path, metavar="FILE", help="a YuNet face detector for --avatars; default: the bundle's"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for a free one (default: 8787)")
@@ -56,7 +67,17 @@ def add_parser(subparsers: Any) -> None:
         metavar="N",
         help="sessions at once; default: what this machine holds, measured at start",
     )
+    parser.add_argument(
+        "--push",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="a media server (rtmp, rtsp, or srt where PyAV has it) that a session may be sent to by that name, {id} "
+        "in it being the session's id; may be given several times",
+    )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
+    add_access_arguments(parser)
     parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
     parser.set_defaults(run=run)
 
@@ -67,12 +88,18 @@ def run(args: argparse.Namespace) -> int:
     from musetalk_runtime.bundle import Bundle
 
     try:
+        from musetalk_runtime.service.avatar_store import AvatarStore
         from musetalk_runtime.service.server import Server, listen
         from musetalk_runtime.service.service import LONE, Service
         from musetalk_runtime.service.settings import Settings
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
-    settings = Settings(args.sessions, args.lead, grace=args.grace)
+    if not args.avatar and not args.avatars:
+        raise InvalidArgument("no avatar: give one by -a NAME=AVATAR, or --avatars DIR to take uploads")
+    if args.face_model and not args.avatars:
+        raise InvalidArgument("--face-model is for --avatars DIR")
+    access = read_access(args)
+    settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
     with ExitStack() as stack:
         named = [(name or LONE, path) for name, path in args.bundle]
         bundles = {
@@ -83,12 +110,14 @@ def run(args: argparse.Namespace) -> int:
             name: stack.enter_context(Avatar.open(path)) for name, path in _distinct("avatars", args.avatar).items()
         }
         service = Service(bundles, avatars, settings)
+        if args.avatars:
+            service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
         listener = stack.enter_context(listen(args.host, args.port))
         service.measure()
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
-        Server(service).run(sockets=[listener])
+        Server(service, access).run(sockets=[listener])
         for name, reason in service.failed.items():
             raise MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
     return 0
@@ -99,6 +128,13 @@ def _named(text: str) -> tuple[str, Path]:
     if not name or not path:
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=AVATAR")
     return name, Path(path)
+
+
+def _target(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not name or "://" not in url:
+        raise argparse.ArgumentTypeError("expected NAME=URL")
+    return name, url
 
 
 def _bundle(text: str) -> tuple[str, Path]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
-from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.output.sink import open_sink
+from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
 from musetalk_runtime.rate import RATES, generation_rate
 
@@ -32,17 +32,6 @@ examples:
 
 The output is fragmented MP4 (MPEG-TS where its name ends in .ts): a viewer can start while it is made. A file
 appears under its name when it is whole. SIGINT and SIGTERM end the stream early, with a playable file."""
-
-URL_CONTAINERS = {
-    "rtmp": "flv",
-    "rtmps": "flv",
-    "rtsp": "rtsp",
-    "srt": "mpegts",
-    "udp": "mpegts",
-    "tcp": "mpegts",
-    "http": "mp4",
-    "https": "mp4",
-}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -134,10 +123,7 @@ def _container(output: str) -> str:
     """The FFmpeg format for `output`: by a URL's scheme, or by a file's suffix."""
     if "://" not in output:
         return "mpegts" if output.endswith(".ts") else "mp4"
-    scheme = output.partition("://")[0].lower()
-    if scheme not in URL_CONTAINERS:
-        raise InvalidArgument(f"{output}: expected a URL of {', '.join(URL_CONTAINERS)}")
-    return URL_CONTAINERS[scheme]
+    return url_container(output)
 
 
 def _warn_if_slow(bundle: Bundle, session: Session) -> None:

@@ -28,7 +28,8 @@ class PrepareOptions:
 
     ``face_model``: a YuNet file, by default the bundle's. ``face_box``: the model's box in every frame, instead of a
     detector. ``mask_extent``: 0.5 to 1.6, how far the mask reaches. ``max_seconds``: a longer video is cut there.
-    ``preview``: a PNG file to draw sample frames into.
+    ``preview``: a PNG file to draw sample frames into. ``max_side``: frames whose longer side has more pixels are
+    scaled down to it, None for none; ``face_box`` is in the source's pixels all the same.
     """
 
     face_model: Path | None = None
@@ -36,6 +37,7 @@ class PrepareOptions:
     mask_extent: float = 1.0
     max_seconds: float = 60.0
     preview: Path | None = None
+    max_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.face_model is not None and self.face_box is not None:
@@ -73,7 +75,7 @@ def prepare_avatar(
     """
     progress = progress or _no_progress
     check_destination(output, AVATAR_KIND)
-    source = VideoSource(path, options.max_seconds)
+    source = VideoSource(path, options.max_seconds, max_side=options.max_side)
     placements = _place(source, bundle, options, progress)
     preview = Preview(len(source))
 
@@ -97,7 +99,8 @@ def prepare_avatar(
 
 def _place(source: VideoSource, bundle: Bundle, options: PrepareOptions, progress: Progress) -> list[Placement | None]:
     if options.face_box is not None:
-        return fixed_placements(source, options.face_box, options.mask_extent)
+        x0, y0, x1, y1 = (round(value * source.scale) for value in options.face_box)
+        return fixed_placements(source, (x0, y0, x1, y1), options.mask_extent)
     model = options.face_model or bundle.face_model
     if model is None:
         raise InvalidArgument(

@@ -9,6 +9,7 @@ import av
 import av.container
 import av.error
 import av.video
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -34,11 +35,14 @@ class VideoSource:
 
     Attributes: ``width`` and ``height`` (even, pixels), ``fps``, ``indexes`` (for each frame the number it has in the
     file), ``start`` (seconds, when the first is shown), ``cut`` (whether it is longer than `max_seconds`, and only its
-    beginning is used). Odd sizes lose their last column or row, pixels are made square, the file's rotation is
-    applied. A photo is one frame.
+    beginning is used), ``scale`` (of its pixels to the file's, below 1 where the file's longer side has more than
+    `max_side`). Odd sizes lose their last column or row, pixels are made square, the file's rotation is applied. A
+    photo is one frame.
     """
 
-    def __init__(self, path: Path, max_seconds: float, fps: Fraction | None = None) -> None:
+    def __init__(
+        self, path: Path, max_seconds: float, fps: Fraction | None = None, max_side: int | None = None
+    ) -> None:
         """Decode the whole file once, to know its timing and that it is sound.
 
         The frames are those of the file where its rate is steady, or for each tick of `fps` the one nearest in time.
@@ -47,11 +51,15 @@ class VideoSource:
         if not path.is_file():
             raise InputNotFound(f"{path}: no such file")
         self._path = path
+        self.scale = 1.0
         with _open(path) as (container, stream):
             photo = container.format.name == "image2" or container.format.name.endswith("_pipe")
             first, times, self.cut = _scan(path, container, stream, max_seconds)
-        self._still = even(read_photo(path)) if photo else None
-        self.height, self.width = (even(first) if self._still is None else self._still).shape[:2]
+        full = read_photo(path) if photo else first
+        if max_side and max(full.shape[:2]) > max_side:
+            self.scale = max_side / max(full.shape[:2])
+        self._still = even(_shrink(full, self.scale)) if photo else None
+        self.height, self.width = (_scaled(side, self.scale) & ~1 for side in full.shape[:2])
         if min(self.width, self.height) < MIN_SIDE:
             raise InvalidMedia(f"{path}: {self.width}x{self.height} pixels, expected at least {MIN_SIDE}x{MIN_SIDE}")
         self.start = times[0]
@@ -74,7 +82,7 @@ class VideoSource:
             for index, frame in enumerate(_decode(self._path, container, stream)):
                 if index != self.indexes[position]:
                     continue
-                rgb = even(_upright(frame, stream))
+                rgb = even(_upright(frame, stream, self.scale))
                 if rgb.shape != (self.height, self.width, 3):
                     raise InvalidMedia(f"{self._path}: the frame size changes at frame {index}: convert it to one size")
                 while position < len(self.indexes) and self.indexes[position] == index:
@@ -154,6 +162,19 @@ def _decode(
         raise InvalidMedia(f"{path}: truncated or damaged: {error.strerror}") from None
 
 
-def _upright(frame: av.VideoFrame, stream: av.video.VideoStream) -> RGB:
+def _upright(frame: av.VideoFrame, stream: av.video.VideoStream, scale: float = 1.0) -> RGB:
     width = round(frame.width * (stream.sample_aspect_ratio or Fraction(1)))
-    return np.rot90(to_rgb(frame, width, frame.height), frame.rotation // 90)
+    rgb = to_rgb(frame, _scaled(width, scale), _scaled(frame.height, scale))
+    return np.rot90(rgb, frame.rotation // 90)
+
+
+def _scaled(side: int, scale: float) -> int:
+    return max(2, round(side * scale))
+
+
+def _shrink(rgb: RGB, scale: float) -> RGB:
+    height, width = rgb.shape[:2]
+    if scale == 1:
+        return rgb
+    small: RGB = cv2.resize(rgb, (_scaled(width, scale), _scaled(height, scale)), interpolation=cv2.INTER_AREA)
+    return small

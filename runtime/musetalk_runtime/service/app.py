@@ -9,12 +9,15 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from musetalk_runtime import __version__
 from musetalk_runtime.errors import MuseTalkEdgeError
-from musetalk_runtime.service import health, sessions, speaking, viewing
+from musetalk_runtime.service import avatars, health, hls, limits, sessions, speaking, viewing
+from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.guard import Guard
+from musetalk_runtime.service.protect import protect
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.site import site_router
 
@@ -23,8 +26,8 @@ Live sessions of talking faces. Begin one, send it speech, watch it: generation 
 any number may watch, come late, drop out and come back, and nothing is made twice. Every error has one form."""
 
 
-def create_app(service: Service) -> FastAPI:
-    """The API and the page, on `service`; its sessions end with the application."""
+def create_app(service: Service, access: Access) -> FastAPI:
+    """The API and the page, on `service`, for those whom `access` lets in; its sessions end with the application."""
     app = FastAPI(
         title="musetalk-edge",
         description=DESCRIPTION,
@@ -34,9 +37,12 @@ def create_app(service: Service) -> FastAPI:
         redoc_url=None,
         lifespan=_lifespan,
     )
-    app.state.service = service
-    for router in (sessions.router, speaking.router, viewing.router, health.router, site_router()):
-        app.include_router(router)
+    app.state.service, app.state.access = service, access
+    site = site_router()
+    for module in (sessions, avatars, speaking, viewing, hls, limits, health):
+        app.include_router(module.router)
+    app.include_router(site)
+    protect(app, access, public=[route.path for route in site.routes if isinstance(route, Route)])
     app.add_middleware(Guard)
     app.add_exception_handler(Exception, _answer)
     for kind in (MuseTalkEdgeError, HTTPException, RequestValidationError, OSError):

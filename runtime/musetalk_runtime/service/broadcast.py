@@ -17,6 +17,8 @@ from musetalk_runtime.service.fragments import Fragment, Splitter
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.notices import Notice, Notices
 from musetalk_runtime.service.pace import Pace
+from musetalk_runtime.service.push import Push
+from musetalk_runtime.service.tokens import Token
 from musetalk_runtime.service.window import Window
 from musetalk_runtime.session import Session
 
@@ -31,7 +33,8 @@ class Broadcast:
 
     Attributes: ``id`` (128 random bits and more), ``cast`` (bundle and avatar), ``fps``, ``feeder`` (what it hears),
     ``window`` (what it made), ``notices``, ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line),
-    ``pace``, ``viewers`` (who watch now), ``spoken_to`` (whether an audio socket is open).
+    ``pace``, ``viewers`` (who watch now), ``spoken_to`` (whether an audio socket is open), ``owner``
+    (whose token began it), ``push`` (what sends it on).
     """
 
     def __init__(
@@ -54,6 +57,8 @@ class Broadcast:
         self.error: str | None = None
         self.viewers = 0
         self.spoken_to = False  # by an audio socket
+        self.owner: Token | None = None
+        self.push: Push | None = None
         self._open = open_session
         self._metrics = metrics
         self._session: Session | None = None
@@ -93,6 +98,10 @@ class Broadcast:
     def touch(self) -> None:
         """Note that somebody uses it."""
         self._used_at = time.monotonic()
+
+    def spend(self, count: int) -> bool:
+        """Whether its owner may upload `count` bytes more; they are counted."""
+        return self.owner is None or self.owner.uploads.spend(count)
 
     @property
     def unused(self) -> float:

@@ -5,14 +5,16 @@ from typing import Annotated, Any
 from fastapi import Depends, Path
 from starlette.requests import HTTPConnection
 
+from musetalk_runtime.service.access import Access, token_of
 from musetalk_runtime.service.broadcast import Broadcast
-from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.errors import ServiceError, unknown_session
 from musetalk_runtime.service.schema import ErrorAnswer
 from musetalk_runtime.service.service import Service
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": text}
     for status, text in {
+        401: "It wants a token",
         404: "There is no such session or avatar",
         409: "The session has ended",
         422: "The request is not what it should be",
@@ -27,11 +29,26 @@ def service_of(connection: HTTPConnection) -> Service:
     return service
 
 
+def access_of(connection: HTTPConnection) -> Access:
+    """Who may ask the app."""
+    access: Access = connection.app.state.access
+    return access
+
+
 def session_of(
-    connection: HTTPConnection, key: Annotated[str, Path(alias="id", max_length=64, description="a session's id")]
+    connection: HTTPConnection,
+    key: Annotated[str, Path(alias="id", max_length=64, description="a session's id")],
 ) -> Broadcast:
-    """The session that a path names; raises ServiceError."""
-    return service_of(connection).get(key)
+    """The session that a path names, if it is the asker's; raises ServiceError."""
+    return own(connection, service_of(connection).get(key))
+
+
+def own(connection: HTTPConnection, session: Broadcast) -> Broadcast:
+    """`session`, if it is the asker's; raises ServiceError."""
+    token = token_of(connection)
+    if token and session.owner is not token:
+        raise unknown_session()
+    return session
 
 
 def running_session_of(session: Annotated[Broadcast, Depends(session_of)]) -> Broadcast:
@@ -42,5 +59,6 @@ def running_session_of(session: Annotated[Broadcast, Depends(session_of)]) -> Br
 
 
 TheService = Annotated[Service, Depends(service_of)]
+TheAccess = Annotated[Access, Depends(access_of)]
 TheSession = Annotated[Broadcast, Depends(session_of)]
 TheRunningSession = Annotated[Broadcast, Depends(running_session_of)]

@@ -40,3 +40,10 @@ class FellBehind(ServiceError):
             "that part of the stream is not held: join again without Range and 'from'",
             {"Content-Range": f"bytes */{position}"},
         )
+
+
+def unknown_session() -> ServiceError:
+    """For an id that is nobody's, or another's."""
+    return ServiceError(
+        404, "unknown_session", "no such session: it has ended, the service was started again, or its id is wrong"
+    )

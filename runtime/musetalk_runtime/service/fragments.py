@@ -15,7 +15,8 @@ class Fragment:
     """A ``moof``, its ``mdat`` and what lies before or between them; or, as the last one, what ends the file.
 
     ``number`` counts from 1, as ``mfhd`` does; ``offset`` is its place in the stream in bytes; ``start`` the time of
-    its first frame in seconds; ``keyframe`` whether a viewer can begin with it.
+    its first frame in seconds; ``keyframe`` whether a viewer can begin with it; ``segment`` how many keyframes there
+    were up to it, 0 for what ends the file.
     """
 
     number: int
@@ -23,6 +24,7 @@ class Fragment:
     start: float
     keyframe: bool
     data: bytes
+    segment: int = 0
 
     @property
     def end(self) -> int:
@@ -55,7 +57,7 @@ class Splitter:
         """What ends the file after the last fragment; raises InvalidMedia where the stream ends in the middle."""
         if self._buffer or self._moof is not None or self.init is None:
             raise InvalidMedia("the stream ends in the middle of a fragment")
-        return self._cut(self._last.start, False) if self._boxes else None
+        return self._cut(self._last.start, False, end=True) if self._boxes else None
 
     def _whole_boxes(self) -> Iterator[tuple[str, bytes]]:
         while len(self._buffer) >= HEADER:
@@ -96,8 +98,9 @@ class Splitter:
             return video.start, video.keyframe
         return (runs[0].start if runs else self._last.start), False
 
-    def _cut(self, start: float, keyframe: bool) -> Fragment:
-        self._last = Fragment(self._last.number + 1, self._last.end, start, keyframe, self._boxes)
+    def _cut(self, start: float, keyframe: bool, end: bool = False) -> Fragment:
+        segment = 0 if end else self._last.segment + keyframe
+        self._last = Fragment(self._last.number + 1, self._last.end, start, keyframe, self._boxes, segment)
         self._boxes = b""
         return self._last
 

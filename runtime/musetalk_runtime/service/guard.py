@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BODY = 64 << 10  # bytes of a request's JSON
+UPLOADS = ("/audio", "/v1/avatars")  # where paths end
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -20,7 +21,7 @@ HEADERS = {
 class Guard:
     """ASGI middleware: bounds the body of a request, and adds the headers that keep a page safe.
 
-    A body needs a ``Content-Length`` of at most 64 KiB; that of ``/audio``, which its handler bounds, may have more.
+    A body needs a ``Content-Length`` of at most 64 KiB; those of UPLOADS, which their handlers bound, may have more.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -34,7 +35,7 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        if scope["type"] == "http" and not scope["path"].endswith("/audio") and (refusal := _refusal(scope)):
+        if scope["type"] == "http" and not scope["path"].endswith(UPLOADS) and (refusal := _refusal(scope)):
             await refusal(scope, receive, send_with_headers)
         else:
             await self._app(scope, receive, send_with_headers)

@@ -19,7 +19,8 @@ class Slow(str, Enum):
 class Reader:
     """Reads a window from where `join`, `seek` or `seek_byte` has put it, on to the end of the stream.
 
-    ``offset`` is where in the stream it stands, in bytes; ``skipped`` how often it was moved.
+    ``offset`` is where in the stream it stands, in bytes; ``time`` that of the fragment last read, in seconds;
+    ``skipped`` how often it was moved.
     """
 
     def __init__(self, window: Window, slow: Slow = Slow.SKIP) -> None:
@@ -28,6 +29,7 @@ class Reader:
         self._next = 1  # number of a fragment
         self._first: bytes | None = None  # what is to be read before it
         self.offset = 0
+        self.time = 0.0
         self.skipped = 0
 
     async def join(self) -> bool:
@@ -80,7 +82,7 @@ class Reader:
             await self._window.changed()
         if fragment is None:
             return None
-        self._next = fragment.number + 1
+        self._next, self.time = fragment.number + 1, fragment.start
         return fragment.data
 
     async def _move(self) -> Fragment | None:

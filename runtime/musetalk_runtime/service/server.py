@@ -8,6 +8,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from musetalk_runtime.errors import OutputError
+from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.app import create_app
 from musetalk_runtime.service.service import Service
 
@@ -32,10 +33,10 @@ class Server(uvicorn.Server):
     It ends by itself once the service is dead, so that a supervisor starts it anew.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, access: Access) -> None:
         self._service = service
         logging.getLogger("uvicorn.error").addFilter(QUIET)
-        super().__init__(_config(create_app(service), service.settings.grace))
+        super().__init__(_config(create_app(service, access), service.settings.grace))
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self._service.dead

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
@@ -16,16 +17,21 @@ from musetalk_runtime.service.admission import Admission, Admitted
 from musetalk_runtime.service.broadcast import Broadcast
 from musetalk_runtime.service.cast import Cast, Company
 from musetalk_runtime.service.engine_worker import EngineWorker
-from musetalk_runtime.service.errors import EngineFailed, ServiceError
+from musetalk_runtime.service.errors import EngineFailed, ServiceError, unknown_session
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.settings import Settings, check_lead
+from musetalk_runtime.service.tokens import Token
 from musetalk_runtime.service.warm import warm_up
 from musetalk_runtime.session import Session
 from musetalk_runtime.timings import Timings
 
+if TYPE_CHECKING:
+    from musetalk_runtime.service.avatar_store import AvatarStore
+
 LONE = "default"  # the name of a bundle that is given without one
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late
 KEPT = 60.0  # seconds that a session which ended by itself can still be asked for
+LINGER = 10.0  # seconds that one which was stopped is held, for those who have not seen its end
 RETRY = {"Retry-After": "5"}
 WORKERS = 4  # threads that read and decode uploads
 UPLOADS = 8
@@ -38,7 +44,8 @@ class Service:
     AvatarMismatch for an avatar that fits no bundle, InvalidArgument for a name that is not one.
 
     Attributes: ``company`` (bundles and avatars), ``admission`` (who fits), ``engines`` (the workers, by the names of
-    their bundles), ``metrics``, ``workers`` (a small thread pool for files and codecs), ``draining`` (no new sessions).
+    their bundles), ``store`` (of avatars that are uploaded; None takes none), ``metrics``, ``workers`` (a small thread
+    pool for files and codecs), ``draining`` (no new sessions).
     """
 
     def __init__(
@@ -46,6 +53,7 @@ class Service:
     ) -> None:
         self.company = Company({LONE: bundles} if isinstance(bundles, Bundle) else bundles, avatars)
         self.admission = Admission(self.company, settings.sessions)
+        self.store: AvatarStore | None = None
         self.settings = settings
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKERS, "service")
@@ -63,6 +71,12 @@ class Service:
         for cast in self.company.casts():
             cost = warm_up(self.company.bundles[cast.bundle], self.company.avatars[cast.avatar])
             self.admission.costs[cast] = cost
+
+    def remove_avatar(self, name: str) -> None:
+        """Close an avatar that no session uses, and forget it."""
+        for cast in [cast for cast in self.admission.costs if cast.avatar == name]:
+            del self.admission.costs[cast]
+        self.company.avatars.pop(name).close()
 
     def open(self, avatar: str, fps: str = "auto", lead: float | None = None, bundle: str | None = None) -> Broadcast:
         """Begin a session; raises ServiceError or InvalidArgument."""
@@ -88,15 +102,11 @@ class Service:
         broadcast.start()
         return broadcast
 
-    def get(self, key: str) -> Broadcast:
-        """The session with id `key`; raises ServiceError."""
+    def get(self, key: str, ending: bool = False) -> Broadcast:
+        """The session with id `key`, also if it was stopped just now if `ending`; raises ServiceError."""
         broadcast = self._broadcasts.get(key)
-        if broadcast is None or broadcast.stopping:
-            raise ServiceError(
-                404,
-                "unknown_session",
-                "no such session: it has ended, the service was started again, or its id is wrong",
-            )
+        if broadcast is None or (broadcast.stopping and not ending):
+            raise unknown_session()
         return broadcast
 
     def close(self, key: str) -> None:
@@ -146,6 +156,10 @@ class Service:
         """Who watch, of all sessions."""
         return sum(broadcast.viewers for broadcast in self._broadcasts.values())
 
+    def owned_by(self, token: Token) -> int:
+        """How many sessions run that `token` began."""
+        return sum(broadcast.owner is token for broadcast in self.running)
+
     def drain(self) -> None:
         """Refuse what is new and end what runs."""
         self.draining = True
@@ -158,15 +172,21 @@ class Service:
             for broadcast in list(self._broadcasts.values()):
                 if broadcast.running:
                     self._look_after(broadcast)
-                elif broadcast.stopping or broadcast.unused > KEPT:
+                elif broadcast.unused > (LINGER if broadcast.stopping else KEPT):
                     del self._broadcasts[broadcast.id]
+            if self.store:
+                self.store.rest()
             await asyncio.sleep(1.0)
 
     async def ended(self) -> None:
         """Drain, and wait until every session's thread has ended."""
         self.drain()
+        if self.store:
+            await self.store.close()
         for broadcast in list(self._broadcasts.values()):
             await asyncio.to_thread(broadcast.join)
+            if broadcast.push:
+                await broadcast.push.ended()
         for worker in self.engines.values():
             await asyncio.to_thread(worker.close)
         self.workers.shutdown(wait=False, cancel_futures=True)

@@ -1,39 +1,39 @@
-"""``/v1/sessions`` and ``/v1/avatars``."""
+"""``/v1/sessions``."""
 
 from fastapi import APIRouter, Request, Response
 
+from musetalk_runtime.service.access import Access, token_of
 from musetalk_runtime.service.broadcast import Broadcast
-from musetalk_runtime.service.context import ERRORS, TheRunningSession, TheService, TheSession
-from musetalk_runtime.service.schema import AvatarAnswer, CutAnswer, SessionAnswer, SessionRequest
+from musetalk_runtime.service.context import ERRORS, TheAccess, TheRunningSession, TheService, TheSession
+from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.push import Push
+from musetalk_runtime.service.schema import CutAnswer, SessionAnswer, SessionRequest
+from musetalk_runtime.service.service import RETRY
+from musetalk_runtime.service.targets import target_url
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
 
 
-@router.get("/avatars")
-async def list_avatars(service: TheService) -> list[AvatarAnswer]:
-    """The avatars there are."""
-    return [
-        AvatarAnswer(
-            name=name,
-            width=avatar.width,
-            height=avatar.height,
-            frames=len(avatar),
-            bundles=service.company.bundles_of(name),
-        )
-        for name, avatar in service.avatars.items()
-    ]
-
-
 @router.post("/sessions", status_code=201)
-async def begin_session(wanted: SessionRequest, service: TheService, request: Request) -> SessionAnswer:
+async def begin_session(
+    wanted: SessionRequest, service: TheService, access: TheAccess, request: Request
+) -> SessionAnswer:
     """Begin a session. The avatar idles until it is given something to say, and is generated once, whoever watches."""
-    return _answer(service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle), request)
+    owner = token_of(request)
+    if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
+        raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY)
+    url = target_url(service.settings.targets, wanted.push) if wanted.push else None
+    session = service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle)
+    session.owner = owner
+    if wanted.push and url:
+        session.push = Push(session, wanted.push, url)
+    return _answer(session, access)
 
 
 @router.get("/sessions/{id}")
-async def show_session(session: TheSession, request: Request) -> SessionAnswer:
+async def show_session(session: TheSession, access: TheAccess) -> SessionAnswer:
     """How a session is."""
-    return _answer(session, request)
+    return _answer(session, access)
 
 
 @router.delete("/sessions/{id}", status_code=204, response_class=Response)
@@ -48,8 +48,8 @@ async def interrupt(session: TheRunningSession) -> CutAnswer:
     return CutAnswer(at=round(session.hush(), 3))
 
 
-def _answer(session: Broadcast, request: Request) -> SessionAnswer:
-    root = f"{request.scope.get('root_path', '')}/v1/sessions/{session.id}"
+def _answer(session: Broadcast, access: Access) -> SessionAnswer:
+    path = f"/v1/sessions/{session.id}"
     figures = session.figures()
     return SessionAnswer(
         id=session.id,
@@ -61,7 +61,9 @@ def _answer(session: Broadcast, request: Request) -> SessionAnswer:
         generated=figures["generated"],
         queued=figures["queued"],
         viewers=session.viewers,
-        stream=f"{root}/stream.mp4",
-        events=f"{root}/events",
-        audio=f"{root}/audio",
+        push=session.push.state if session.push else None,
+        stream=access.link(f"{path}/stream.mp4"),
+        hls=access.link(f"{path}/hls/stream.m3u8"),
+        events=access.link(f"{path}/events"),
+        audio=access.link(f"{path}/audio"),
     )

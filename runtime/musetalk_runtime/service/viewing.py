@@ -61,7 +61,7 @@ async def events(session: TheSession) -> Response:
     """What happens, as server-sent events.
 
     `state` {state, at, error}, first at once; `buffer` {generated, ahead, queued, viewers} each second; `interrupted`
-    {at}; `warning` {message}. Times are seconds of the stream.
+    {at}; `push` {to, state, message}; `warning` {message}. Times are seconds of the stream.
     """
     return Feed(session.notices.listen(session.snapshot()), "text/event-stream", lambda: None)
 

@@ -62,6 +62,11 @@ class Window:
         with self._lock:
             return next((f for f in reversed(self._fragments) if f.offset <= offset < f.end), None)
 
+    def held(self) -> list[Fragment]:
+        """All that is held, in order."""
+        with self._lock:
+            return list(self._fragments)
+
     def newest_keyframe(self) -> Fragment | None:
         """Where a viewer joins."""
         with self._lock:

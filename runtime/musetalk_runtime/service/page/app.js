@@ -1,126 +1,144 @@
-// The page: choose an avatar, give it something to say, watch. Any error is said, and gives the controls back.
-import { ask, postJson } from "./api.js";
-import { Player } from "./player.js";
+// The page: choose a face, give it something to say, watch. Any error is said, and gives the controls back.
+import { ask } from "./api.js";
+import { chosen, gallery, pictureOf, showAvatars } from "./avatars.js";
+import { choose, clip, isRecording, toggleRecording } from "./clip.js";
+import { $, draw, enable, sentence } from "./dom.js";
+import { Live } from "./live.js";
+import { offer } from "./new_avatar.js";
+import { Session } from "./session.js";
 
-const $ = (id) => document.getElementById(id);
-const video = $("video");
-let session = null; // {id, own, player, events}
-let file = null;
+let session = null;
+let live = null;
+let busy = false;
 
 function say(text) {
   $("status").textContent = text;
 }
 
 function complain(text) {
-  $("error").textContent = text;
+  $("error-text").textContent = sentence(text);
   $("error").hidden = !text;
 }
 
-function unlock() {
-  $("play").disabled = false;
-  $("play").textContent = session ? "Say it" : "Play";
-  $("avatar").disabled = Boolean(session);
-  $("interrupt").disabled = $("end").disabled = !session;
+function show() {
+  const recording = isRecording();
+  $("play").textContent = session ? "Say it" : clip.file ? "Play" : "Start";
+  enable($("play"), !busy && !recording && !live && (session ? Boolean(clip.file) : Boolean(chosen())));
+  enable($("live"), !busy && !recording && Boolean(live || session || chosen()));
+  enable($("record"), !busy && !live);
+  enable($("interrupt"), !busy && Boolean(session));
+  enable($("end"), Boolean(session));
+  $("live").setAttribute("aria-pressed", String(Boolean(live)));
+  $("live-text").textContent = live ? "Stop speaking" : "Speak live";
+  $("record").setAttribute("aria-pressed", String(recording));
+  $("record-text").textContent = recording ? "Stop recording" : "Record";
+  $("meter").hidden = !live && !recording;
+  $("recorded").hidden = !recording;
+  for (const input of document.querySelectorAll("#avatars input")) input.disabled = Boolean(session);
   $("share").hidden = !session;
+  $("idle").hidden = Boolean(session);
 }
 
 // Run one action with the controls locked; whatever happens, they are unlocked.
 async function act(action) {
+  if (busy) return;
   complain("");
-  $("play").disabled = $("interrupt").disabled = true;
+  say("");
+  busy = true;
+  show();
   try {
     await action();
   } catch (error) {
     complain(error.message);
   } finally {
-    unlock();
+    busy = false;
+    show();
   }
 }
 
-function choose(chosen) {
-  file = chosen ?? null;
-  $("clip-name").textContent = file ? file.name : "Choose a speech file";
+const handlers = { onEnd: ended, onNotice: (text) => say(sentence(text)) };
+
+async function started() {
+  session ??= await Session.begin(chosen(), handlers);
+  $("link").href = `#${session.id}`;
+  return session;
+}
+
+function ended(error) {
+  session = null;
+  live?.close();
+  complain(error);
+  say(error ? "You can start again." : "The session has ended.");
+  show();
 }
 
 async function play() {
-  if (!session) {
-    const { id } = await postJson("v1/sessions", { avatar: $("avatar").value });
-    watch(id, true);
-  }
-  if (file) {
-    const { queued } = await ask(`v1/sessions/${session.id}/audio`, { method: "POST", body: file });
-    say(`Said next: ${file.name}. ${queued.toFixed(1)} s wait.`);
-  } else {
-    say("The avatar idles. Choose a file, and it speaks.");
-  }
+  const watched = await started();
+  if (!clip.file) return say("It listens. Choose a file, record one, or speak live.");
+  const { queued } = await watched.say(clip.file);
+  say(`It says ${clip.file.name} next: ${queued.toFixed(1)} s wait.`);
 }
 
-function watch(id, own) {
-  const base = `v1/sessions/${encodeURIComponent(id)}`;
-  const events = new EventSource(`${base}/events`);
-  const player = new Player(video, `${base}/stream.mp4`, { onError: (text) => stop(text), onEnd: () => stop() });
-  session = { id, own, player, events };
-  $("link").href = `#${id}`;
-  const on = (name, handle) => events.addEventListener(name, (event) => handle(JSON.parse(event.data)));
-  on("state", ({ state, error }) => {
-    if (state === "ended" || state === "failed") events.close();
-    if (state === "failed") stop(error ?? "The session failed.");
+async function speak() {
+  if (live) return live.close();
+  const { audio, player, state } = await started();
+  if (state === "speaking") await session.interrupt();
+  live = await Live.open(audio, {
+    onLevel: (level) => ($("level").value = level),
+    onEnd: (error) => {
+      live = null;
+      player.hurried = false;
+      complain(error || $("error-text").textContent);
+      if (session) say("The microphone is off.");
+      show();
+    },
   });
-  on("buffer", show);
-  on("warning", ({ message }) => say(message));
-  on("interrupted", ({ at }) => player.skip(at));
-  unlock();
+  if (!session) return live.close(); // it ended while the microphone was asked for
+  player.hurried = true;
+  say("Speak now: the face says what you say.");
 }
 
-function show({ ahead, queued, viewers }) {
-  if (!session) return;
-  const { buffered, reconnections } = session.player;
-  const parts = [`buffer ${buffered.toFixed(1)} s`, `ahead ${ahead.toFixed(1)} s`, `queued ${queued.toFixed(1)} s`, `${viewers} watching`];
-  if (reconnections) parts.push(`${reconnections} reconnected`);
-  $("figures").textContent = parts.join("  ·  ");
+async function showStage() {
+  const avatar = chosen();
+  if (avatar) $("stage").style.aspectRatio = `${avatar.width} / ${avatar.height}`;
+  show();
+  if (!avatar) return [$("idle"), $("backdrop")].forEach((canvas) => (canvas.width += 0)); // which clears them
+  const image = await pictureOf(avatar);
+  Object.assign($("idle"), { width: image.width, height: image.height });
+  draw($("idle"), image);
+  draw($("backdrop"), image, true);
 }
 
-// The session is over for this page; `error` says why, if it is one.
-function stop(error = "") {
-  if (!session) return;
-  session.events.close();
-  session.player.close();
-  if (session.own) fetch(`v1/sessions/${session.id}`, { method: "DELETE", keepalive: true }).catch(() => {});
-  session = null;
-  $("figures").textContent = "";
-  complain(error);
-  say(error ? "You can start again." : "The session has ended.");
-  unlock();
-}
+Object.assign(gallery, { onChoose: () => showStage().catch(() => {}), onError: complain });
+Object.assign(clip, { onChange: show, onError: complain });
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   act(play);
 });
-$("interrupt").addEventListener("click", () => {
-  video.pause(); // the mouth stops now; playback goes on where it is closed
-  act(async () => {
-    try {
-      session.player.skip((await ask(`v1/sessions/${session.id}/interrupt`, { method: "POST" })).at);
-    } finally {
-      if (!session?.player.source) video.play().catch(() => {});
-    }
-  });
+$("interrupt").addEventListener("click", () => act(() => session.interrupt()));
+$("end").addEventListener("click", () => {
+  session.close();
+  $("play").focus();
 });
-$("end").addEventListener("click", () => stop());
-$("clip").addEventListener("change", (event) => choose(event.target.files[0]));
-for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
-  $("drop").addEventListener(name, (event) => {
-    event.preventDefault();
-    $("drop").classList.toggle("over", name === "dragenter" || name === "dragover");
-    if (name === "drop") choose(event.dataTransfer.files[0]);
-  });
-}
-addEventListener("pagehide", () => stop());
-
-act(async () => {
-  const avatars = await ask("v1/avatars");
-  $("avatar").replaceChildren(...avatars.map(({ name, width, height }) => new Option(`${name} (${width} × ${height})`, name)));
-  if (location.hash.length > 1) watch(decodeURIComponent(location.hash.slice(1)), false);
+$("record").addEventListener("click", () => act(toggleRecording));
+$("live").addEventListener("click", () => act(speak));
+$("dismiss").addEventListener("click", () => {
+  complain("");
+  $("play").focus();
 });
+addEventListener("pagehide", () => session?.close());
 addEventListener("hashchange", () => location.reload());
+
+choose(null);
+act(async () => {
+  const limits = await ask("v1/limits");
+  clip.longest = limits.clip_seconds;
+  offer(limits);
+  await showAvatars();
+  say(chosen() ? "Choose a face and give it something to say." : "Make a face first.");
+  if (location.hash.length > 1) {
+    session = await Session.join(decodeURIComponent(location.hash.slice(1)), handlers);
+    $("link").href = location.hash;
+  }
+});

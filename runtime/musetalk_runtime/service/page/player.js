@@ -1,19 +1,32 @@
 // Plays a session's stream by Media Source Extensions: comes back where it was when the connection drops, and never
 // goes back in time. Without MSE the browser plays the address itself.
-import { reason } from "./api.js";
+import { reason, request } from "./api.js";
 
 const KEPT = 10; // seconds held behind the playhead
 const WAITS = [0.2, 0.5, 1, 2, 4]; // seconds before a reconnection, by how many have failed
 const PATIENCE = 60; // seconds without a byte after which it gives up
+const SILENCE = 8; // seconds without a byte after which a connection is taken for dead
+const FIRST = 30; // and before its first
+const TAIL = 0.4; // seconds before a gap where playback may stall
+const AWAY = 4; // seconds for which a tab was stopped after which it leaves out what it has missed
+const CLOSE = 0.9; // seconds of buffer that a conversation may have
+const HURRY = 1.06; // how fast it plays when it has more
 
 const sleep = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
 const once = (target, event) => new Promise((done) => target.addEventListener(event, done, { once: true }));
 
 export class Player {
-  // `onError` is told in words, `onEnd` when the stream is over; `reconnections` counts.
+  // `onError` is told in words, `onEnd` when the stream is over; `reconnections` counts. While `hurried`, it plays a
+  // little faster until it is close to what is made.
   constructor(video, url, { onError = () => {}, onEnd = () => {} } = {}) {
     Object.assign(this, { video, url, onError, onEnd, reconnections: 0, position: null, closed: false, skipTo: null });
-    this.abort = new AbortController();
+    this.hurried = false;
+    this.connected = false;
+    this.awake = new AbortController();
+    document.addEventListener("freeze", () => (this.frozen = true), { signal: this.awake.signal });
+    for (const name of ["visibilitychange", "resume"]) {
+      document.addEventListener(name, () => this.#wake(), { signal: this.awake.signal });
+    }
     const Source = self.MediaSource ?? self.ManagedMediaSource;
     if (Source) this.#playSource(new Source());
     else this.#playAddress();
@@ -35,17 +48,27 @@ export class Player {
 
   close() {
     this.closed = true;
-    this.abort.abort();
+    this.connection?.abort();
+    this.awake.abort();
+    this.video.onerror = this.video.onended = null;
     this.video.removeAttribute("src");
     this.video.load();
     if (this.address) URL.revokeObjectURL(this.address);
   }
 
   #playAddress() {
+    let played = false;
+    this.connected = true;
     this.video.src = this.url;
+    this.video.onplaying = () => (played = true);
     this.video.onended = () => this.onEnd();
-    this.video.onerror = () => this.closed || this.#fail("The browser cannot play this stream.");
-    this.video.play().catch(() => this.#fail("Press play in the video: the browser wants a click."));
+    this.video.onerror = async () => {
+      if (!played) return this.#fail("The browser cannot play this stream.");
+      this.reconnections++;
+      await sleep(1);
+      if (!this.closed) this.#playAddress(); // from the newest frames on
+    };
+    this.video.play().catch((error) => this.#refused(error));
   }
 
   async #playSource(source) {
@@ -77,6 +100,9 @@ export class Player {
         if (await this.#connect()) return;
       } catch (error) {
         if (error.final) throw error;
+      } finally {
+        clearTimeout(this.watch);
+        this.connected = false;
       }
       if (this.closed) return;
       if (this.position !== before) [failures, heard] = [0, performance.now()];
@@ -88,11 +114,15 @@ export class Player {
 
   // One connection, from where the last one ended; true at the end of the stream.
   async #connect() {
+    if (this.away && this.buffer) this.buffer.abort();
+    this.away = false;
     const headers = this.position === null ? {} : { Range: `bytes=${this.position}-` };
-    const answer = await fetch(`${this.url}?slow=end`, { headers, cache: "no-store", signal: this.abort.signal });
+    const url = `${this.url}${this.url.includes("?") ? "&" : "?"}slow=end`;
+    this.connection = new AbortController();
+    this.#expect(FIRST);
+    const answer = await request(url, { headers, signal: this.connection.signal });
     if (answer.status === 416) {
-      this.position = null; // it is no longer held: join again
-      if (this.buffer) this.buffer.abort();
+      this.#forgetPlace(); // it is no longer held
       return false;
     }
     if (!answer.ok) throw Object.assign(new Error(await reason(answer)), { final: answer.status !== 503 });
@@ -100,8 +130,11 @@ export class Player {
     let init = this.position === null ? Number(answer.headers.get("Stream-Init")) : 0;
     let head = new Uint8Array();
     if (this.position === null) this.position = Number(answer.headers.get("Stream-Offset"));
+    this.connected = true;
     for (;;) {
+      this.#expect(SILENCE);
       const { done, value } = await reader.read();
+      this.heardAt = performance.now();
       if (done) return true;
       let data = value;
       if (head.length < init) {
@@ -111,8 +144,15 @@ export class Player {
         await this.#begin(head.subarray(0, init));
       }
       if (data.length) await this.#append(data);
+      if (this.away) return false;
       this.position += data.length;
     }
+  }
+
+  // End the connection unless bytes come within `seconds`.
+  #expect(seconds) {
+    clearTimeout(this.watch);
+    this.watch = setTimeout(() => this.connection.abort(), seconds * 1000);
   }
 
   async #begin(init) {
@@ -156,19 +196,42 @@ export class Player {
       this.skipTo = null;
       this.#play();
     }
-    const inside = ranges.some(([low, high]) => low <= video.currentTime && video.currentTime < high - 0.05);
+    const tail = video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA ? TAIL : 0.05; // sound and picture end apart
+    const inside = ranges.some(([low, high]) => low <= video.currentTime && video.currentTime < high - tail);
     const next = ranges.find(([low]) => low > video.currentTime);
     if (!inside && next) video.currentTime = next[0];
+    const rate = this.hurried && this.buffered > CLOSE ? HURRY : 1;
+    if (video.playbackRate !== rate) video.playbackRate = rate;
     if (video.paused && !this.started) {
       this.started = true;
       this.#play();
     }
   }
 
+  // The tab was hidden, and perhaps stopped: go on, with what is made now if that was long ago.
+  #wake() {
+    if (document.hidden || this.closed || !this.started) return;
+    const silent = (performance.now() - this.heardAt) / 1000;
+    if (this.connected && this.frozen) {
+      if (silent > AWAY) this.#forgetPlace();
+      this.connection.abort(); // Chromium gives it no more bytes
+    }
+    this.frozen = false;
+    if (this.video.paused && this.skipTo === null) this.#play();
+  }
+
+  // Join again, at the newest keyframe.
+  #forgetPlace() {
+    this.position = null;
+    this.away = true;
+  }
+
   #play() {
-    this.video.play().catch((error) => {
-      if (error.name === "NotAllowedError") this.#fail("The browser wants a click before it plays: press Play again.");
-    });
+    this.video.play().catch((error) => this.#refused(error));
+  }
+
+  #refused(error) {
+    if (error.name === "NotAllowedError") this.#fail("The browser wants a click before it plays: press Play.");
   }
 
   #fail(message) {

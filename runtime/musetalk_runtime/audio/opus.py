@@ -1,0 +1,58 @@
+"""Opus, as it is spoken, to PCM."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Literal
+
+import av
+
+from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.audio.ogg import OggPackets
+from musetalk_runtime.errors import InvalidMedia
+from musetalk_runtime.model import SAMPLE_RATE
+
+LONGEST = 10.0  # seconds in one piece: a few bytes can stand for minutes
+
+
+class OpusDecoder:
+    """Decodes Opus pieces of a stream, each one packet (``opus``) or any part of an Ogg stream (``ogg``).
+
+    Gives PCM: signed 16-bit little-endian, mono, 16 kHz. Raises InvalidMedia; then it is to be used no more.
+    """
+
+    def __init__(self, codec: Literal["opus", "ogg"]) -> None:
+        self._ogg = OggPackets() if codec == "ogg" else None
+        self._headers = 2 if self._ogg else 0  # OpusHead and OpusTags are still to come
+        self._decoder: Any = av.CodecContext.create("opus", "r")
+        self._decoder.sample_rate, self._decoder.layout = SOUND_RATE, "stereo"
+        self._resample: Any = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+
+    def __call__(self, data: bytes) -> bytes:
+        """The PCM of the next piece, maybe none yet."""
+        packets = self._ogg.feed(data) if self._ogg else [data]
+        pcm = bytearray()
+        for frame in self._frames(self._sound(packets)):
+            for out in self._resample.resample(frame):
+                pcm += out.to_ndarray().astype("<i2").tobytes()
+            if len(pcm) > LONGEST * SAMPLE_RATE * 2:
+                raise InvalidMedia(f"a piece of Opus holds more than {LONGEST:g} s")
+        return bytes(pcm)
+
+    def _sound(self, packets: Iterable[bytes]) -> Iterator[bytes]:
+        """Those after the headers."""
+        for packet in packets:
+            if self._headers:
+                magic = b"OpusHead" if self._headers == 2 else b"OpusTags"
+                if not packet.startswith(magic):
+                    raise InvalidMedia(f"an Ogg stream without {magic.decode()}: it is no Opus")
+                self._headers -= 1
+            else:
+                yield packet
+
+    def _frames(self, packets: Iterable[bytes]) -> Iterator[Any]:
+        for packet in packets:
+            if not packet:
+                raise InvalidMedia("an empty Opus packet")
+            try:
+                yield from self._decoder.decode(av.Packet(packet))
+            except av.FFmpegError as error:
+                raise InvalidMedia(f"no Opus packet: {error.strerror}") from None

@@ -1,0 +1,78 @@
+"""The options of ``musetalk-edge serve`` that say who may use it."""
+
+import argparse
+import ipaddress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from musetalk_runtime.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from musetalk_runtime.service.access import Access
+
+
+def add_access_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("who may use it")
+    group.add_argument(
+        "--tokens", type=Path, metavar="FILE", help="let in who has a token of FILE, see 'musetalk-edge token --help'"
+    )
+    group.add_argument(
+        "--insecure", action="store_true", help="without tokens, listen on other addresses than this machine's own"
+    )
+    group.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that the service goes by, besides localhost and any IP address; may be given several times",
+    )
+    group.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let pages of https://NAME use it too (CORS); may be given several times",
+    )
+    group.add_argument(
+        "--root-path", default="", metavar="/PATH", help="what a proxy puts before every path, see examples/nginx.conf"
+    )
+    group.add_argument(
+        "--trust-proxy",
+        type=_network,
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="a proxy, or a network of them, whose X-Forwarded-Host is believed; others' is not",
+    )
+
+
+def read_access(args: argparse.Namespace) -> "Access":
+    """What the options say; raises InvalidArgument or InputNotFound."""
+    from musetalk_runtime.service.access import Access
+    from musetalk_runtime.service.tokens import Tokens
+
+    if not (args.tokens or args.insecure or _is_loopback(args.host)):
+        raise InvalidArgument(
+            f"--host {args.host} lets everybody in who reaches it: give --tokens FILE, or --insecure to have it so"
+        )
+    return Access(
+        Tokens(args.tokens) if args.tokens else None,
+        frozenset(host.lower() for host in args.allow_host),
+        tuple(args.allow_origin),
+        args.root_path.rstrip("/"),
+        tuple(args.trust_proxy),
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _network(text: str) -> "ipaddress.IPv4Network | ipaddress.IPv6Network":
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,75 @@
+"""Fragmented MP4 on stdin, sent on to a URL as it comes: ``python -m musetalk_runtime.output.relay``.
+
+The first line is the URL, so that a stream's key is on no command line. On stdout it says ``connected``, and why it
+failed. A process of its own, because FFmpeg can wait for a server for ever, and only a process can be ended.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+
+from musetalk_runtime.errors import MuseTalkEdgeError
+from musetalk_runtime.output.url import url_container
+
+CONNECTED = "connected"
+PROBED = {"probesize": "32"}  # bytes: the header tells all
+FORWARD_ONLY = 4096  # bytes read at once
+
+
+def relay(source: BinaryIO, url: str, connected: Callable[[], None]) -> None:
+    """Send the packets in `source` to `url`, timed from 0 on; raises av.FFmpegError, OSError or InvalidArgument."""
+    container = url_container(url)
+    with (
+        av.open(source, "r", format="mp4", options=PROBED, buffer_size=FORWARD_ONLY) as stream,
+        av.open(url, "w", format=container, options={"flush_packets": "1"}) as target,
+    ):
+        tracks = {track.index: target.add_stream_from_template(track) for track in stream.streams}
+        target.start_encoding()
+        connected()
+        start: Fraction | None = None
+        for packet in stream.demux():
+            if packet.dts is None or packet.pts is None:
+                continue
+            if start is None:
+                start = packet.dts * packet.time_base
+            shift = round(start / packet.time_base)
+            packet.dts, packet.pts = packet.dts - shift, packet.pts - shift
+            if packet.dts >= 0:  # sound may begin a little before the keyframe
+                packet.stream = tracks[packet.stream.index]
+                target.mux(packet)
+
+
+class _Source:
+    """A descriptor that gives what is there, and cannot seek."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, size: int) -> bytes:
+        return os.read(self._descriptor, size)
+
+
+def _read_line(source: Any) -> str:
+    line = b""
+    while (byte := source.read(1)) not in (b"\n", b""):
+        line += byte
+    return line.decode()
+
+
+def main() -> int:
+    source: Any = _Source(0)
+    url = _read_line(source)
+    try:
+        relay(source, url, lambda: print(CONNECTED, flush=True))
+    except (av.FFmpegError, OSError, MuseTalkEdgeError) as error:
+        print(getattr(error, "strerror", None) or "not a URL that a stream can be sent to", flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

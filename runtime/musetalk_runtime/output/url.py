@@ -1,0 +1,22 @@
+"""Where a stream can be sent to."""
+
+from musetalk_runtime.errors import InvalidArgument
+
+URL_CONTAINERS = {
+    "rtmp": "flv",
+    "rtmps": "flv",
+    "rtsp": "rtsp",
+    "srt": "mpegts",
+    "udp": "mpegts",
+    "tcp": "mpegts",
+    "http": "mp4",
+    "https": "mp4",
+}
+
+
+def url_container(url: str) -> str:
+    """The FFmpeg format for an output `url`, by its scheme; raises InvalidArgument, which does not name the URL."""
+    scheme, found, rest = url.partition("://")
+    if not found or not rest or scheme.lower() not in URL_CONTAINERS:
+        raise InvalidArgument(f"{scheme[:20]}: expected a URL of {', '.join(URL_CONTAINERS)}")
+    return URL_CONTAINERS[scheme.lower()]

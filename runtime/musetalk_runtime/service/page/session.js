@@ -1,0 +1,86 @@
+// One session that this page watches: its player, and what the service tells of it.
+import { ask, postJson, request } from "./api.js";
+import { $ } from "./dom.js";
+import { Player } from "./player.js";
+
+const STATES = { starting: "Starting", idle: "Listening", speaking: "Speaking" };
+const TICK = 500; // milliseconds between looks at the player
+
+export class Session {
+  // `onEnd` is told once, in words if it was an error; `onNotice` what else there is to say.
+  static async begin({ name, bundles }, handlers) {
+    return new Session(await postJson("v1/sessions", { avatar: name, bundle: bundles[0] }), true, handlers);
+  }
+
+  static async join(id, handlers) {
+    return new Session(await ask(`v1/sessions/${encodeURIComponent(id)}`), false, handlers);
+  }
+
+  constructor(answer, own, { onEnd, onNotice }) {
+    Object.assign(this, { ...answer, own, onEnd, onNotice, closed: false, told: {} });
+    this.path = `v1/sessions/${encodeURIComponent(answer.id)}`;
+    this.player = new Player($("video"), answer.stream, { onError: (text) => this.close(text), onEnd: () => this.close() });
+    this.notices = new EventSource(answer.events);
+    const on = (name, handle) => this.notices.addEventListener(name, (event) => handle(JSON.parse(event.data)));
+    on("state", ({ state, error }) => this.#move(state, error));
+    on("buffer", (told) => this.#hear(told));
+    on("warning", ({ message }) => this.onNotice(message));
+    on("interrupted", ({ at }) => this.player.skip(at));
+    this.ticking = setInterval(() => this.#show(), TICK);
+    this.#show();
+  }
+
+  say = (file) => ask(`${this.path}/audio`, { method: "POST", body: file });
+
+  // The mouth stops now; playback goes on where it is closed.
+  async interrupt() {
+    $("video").pause();
+    try {
+      this.player.skip((await ask(`${this.path}/interrupt`, { method: "POST" })).at);
+    } finally {
+      if (!this.player.source) $("video").play().catch(() => {});
+    }
+  }
+
+  close(error = "") {
+    if (this.closed) return;
+    this.closed = true;
+    clearInterval(this.ticking);
+    this.notices.close();
+    this.player.close();
+    if (this.own) request(this.path, { method: "DELETE", keepalive: true }).catch(() => {});
+    $("figures").textContent = "";
+    $("state").textContent = "";
+    $("state").dataset.state = "off";
+    this.onEnd(error);
+  }
+
+  #move(state, error) {
+    this.state = state;
+    if (state === "ended" || state === "failed") this.notices.close();
+    if (state === "failed") this.close(error ?? "The session failed.");
+    else this.#show();
+  }
+
+  // How far playback is behind what is made, and what waits.
+  #hear(told) {
+    this.told = { ...told, latency: Math.max(0, told.generated - $("video").currentTime) };
+    this.#show();
+  }
+
+  #show() {
+    if (this.closed) return;
+    const { buffered, reconnections, connected } = this.player;
+    const [video, { latency, queued, viewers }] = [$("video"), this.told];
+    const waits = video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
+    const lost = !connected && video.currentTime > 0 && !this.player.over;
+    $("state").textContent = lost ? "Reconnecting" : waits ? "Loading" : (STATES[this.state] ?? "Ending");
+    $("state").dataset.state = lost || waits ? "waits" : this.state;
+    const parts = [`buffer ${buffered.toFixed(1)} s`];
+    if (latency !== undefined) parts.push(`latency ${latency.toFixed(1)} s`, `${Math.round(this.fps)} fps`);
+    if (queued) parts.push(`${queued.toFixed(1)} s to say`);
+    if (viewers > 1) parts.push(`${viewers} watch`);
+    if (reconnections) parts.push(`${reconnections} reconnected`);
+    $("figures").textContent = parts.join("  ·  ");
+  }
+}

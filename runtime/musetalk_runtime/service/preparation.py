@@ -1,0 +1,71 @@
+"""Preparing an avatar for the service, in a process beside it."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+
+from musetalk_runtime.prepare.worker import Request
+from musetalk_runtime.service.errors import ServiceError
+
+WORKER = (sys.executable, "-m", "musetalk_runtime.prepare.worker")
+BROKEN = ("failed", "the preparation broke down: try another file")
+REASONS: dict[int, tuple[str, str]] = {
+    signal.SIGKILL: ("too_large", "this machine ran out of memory: send a smaller picture or video"),
+    signal.SIGXCPU: ("too_slow", "it takes too long: send a shorter video"),
+    signal.SIGBUS: ("no_storage", "there is no room for this avatar: the disk is full"),  # a file in memory
+}
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how many frames are done, and of how many."""
+
+
+async def prepare(request: Request, seconds: float, progress: Progress) -> None:
+    """Make the avatar that `request` says within `seconds`; when this is cancelled, the process is killed.
+
+    Raises ServiceError with the reason.
+    """
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # not what lies in the folder it happens to be started in
+    process = await asyncio.create_subprocess_exec(
+        *WORKER, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
+    )
+    try:
+        await asyncio.wait_for(_follow(process, request, progress), seconds)
+    except asyncio.TimeoutError:
+        raise ServiceError(422, *REASONS[signal.SIGXCPU]) from None
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _follow(process: Process, request: Request, progress: Progress) -> None:
+    if process.stdin is None or process.stdout is None:
+        raise TypeError("the process was started without pipes")
+    with suppress(ConnectionError):  # it has ended already: its exit says why
+        process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+        await process.stdin.drain()
+    try:
+        async for line in process.stdout:
+            said = json.loads(line)
+            if "report" in said:
+                return
+            if "error" in said:
+                code, message, detail = (str(said["error"][name]) for name in ("code", "message", "detail"))
+                log.warning("a preparation failed: %s", message if code != "failed" else detail)
+                raise ServiceError(422, code, message)
+            stage, done, total = said["progress"]
+            progress(str(stage), int(done), int(total))
+    except (ValueError, LookupError, TypeError) as error:  # from a process that is no longer itself
+        log.error("a preparation talks nonsense: %s", error)
+        raise ServiceError(422, *BROKEN) from None
+    status = -await process.wait()
+    log.error("a preparation ended by itself: signal %d", status)
+    raise ServiceError(422, *REASONS.get(status, BROKEN))

@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""How a service holds up: sessions, viewers and speech for minutes, or as many sessions as it lets in.
+
+    PYTHONPATH=runtime python scripts/bench_service.py BUNDLE AVATAR [--sessions 8] [--fps 10] [--viewers 3]
+
+Starts `musetalk-edge serve` and opens sessions, each with viewers that read all they get, and says the same 5 s of
+voice to them again and again, with pauses as long. With --sessions 0 it opens sessions until one is refused, all of
+which speak without a pause. Every viewer's stream is checked: fragments must follow each other without a gap, and a
+keyframe come every second. Writes JSON: how the slowest session keeps up, gaps, missed keyframes, waits of playback,
+/healthz in milliseconds, and the service's memory, descriptors and threads over time.
+
+Not measured: decoding, a browser's playback (the tests do), a network, and what these clients take of the machine.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime.service.boxes import children, read_runs, read_tracks
+from musetalk_runtime.synthetic import write_voice
+
+VOICE_SECONDS = 5.0
+SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
+LONGEST = 0.35  # seconds from one fragment to the next
+SAMPLE, ASK = 5.0, 0.1  # seconds between looks at the process, and between questions for its health
+NOT_MEASURED = ["decoding", "playback in a browser", "a network", "what the clients take of the machine"]
+
+
+class Api:
+    """Requests to the service, a connection each."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+
+    def open(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection.request(method, path, body, {"Content-Type": kind, "Connection": "close"})
+        return connection.getresponse()
+
+    def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> tuple[int, Any]:
+        with self.open(method, path, body, kind) as answer:
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text
+
+
+class Viewer(threading.Thread):
+    """Reads a stream to its end. Attributes: ``gaps``, ``keyframes_missed``, ``seconds`` (of video seen)."""
+
+    def __init__(self, api: Api, path: str) -> None:
+        super().__init__(daemon=True)
+        self.gaps = self.keyframes_missed = 0
+        self.seconds = 0.0
+        self._answer = api.open("GET", f"{path}/stream.mp4")
+        self._tracks: Any = {}
+        self._first: float | None = None
+        self._last: float | None = None
+        self._keyframe: float | None = None
+        self.start()
+
+    def run(self) -> None:
+        buffer = b""
+        with suppress(http.client.IncompleteRead, ConnectionError):
+            while data := self._answer.read1(1 << 16):
+                buffer = self._take(buffer + data)
+        self._answer.close()
+
+    def _take(self, data: bytes) -> bytes:
+        """Look at the whole boxes in `data`; gives the rest."""
+        at = 0
+        while len(data) - at >= 8 and len(data) - at >= (size := int.from_bytes(data[at : at + 4], "big")):
+            for name, content in children(data[at : at + size]):
+                if name == "moov":
+                    self._tracks = read_tracks(content)
+                elif name == "moof":
+                    self._look(content)
+            at += size
+        return data[at:]
+
+    def _look(self, moof: bytes) -> None:
+        for run in read_runs(moof, self._tracks):
+            if run.track.kind != "vide":
+                continue
+            if self._last is not None and not 0 < run.start - self._last < LONGEST:
+                self.gaps += 1
+            if run.keyframe:
+                if self._keyframe is not None and run.start - self._keyframe > 1.05:
+                    self.keyframes_missed += 1
+                self._keyframe = run.start
+            self._first = run.start if self._first is None else self._first
+            self._last = run.start
+            self.seconds = run.start - self._first
+
+
+class Health(threading.Thread):
+    """Asks /healthz ten times a second, and looks at the process now and then."""
+
+    def __init__(self, api: Api, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.milliseconds: list[float] = []
+        self.process: list[dict[str, float]] = []
+        self._api, self._pid = api, pid
+        self._ended = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        begun = time.monotonic()
+        while not self._ended.wait(ASK):
+            asked = time.perf_counter()
+            self._api.ask("GET", "/healthz")
+            self.milliseconds.append((time.perf_counter() - asked) * 1e3)
+            if time.monotonic() - begun >= len(self.process) * SAMPLE:
+                self.process.append({"seconds": round(time.monotonic() - begun, 1), **look(self._pid)})
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def look(pid: int) -> dict[str, float]:
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    memory, threads = int(status["VmRSS"].split()[0]) / 1e3, int(status["Threads"])
+    return {
+        "memory_mb": round(memory, 1),
+        "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
+        "threads": threads,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("avatar", type=Path)
+    parser.add_argument("--sessions", type=int, default=8, help="0: as many as are let in (default: 8)")
+    parser.add_argument("--fps", default="10", help="of each session (default: 10)")
+    parser.add_argument("--viewers", type=int, default=3, help="of each session (default: 3)")
+    parser.add_argument("--seconds", type=float, default=300.0, help="default: 300")
+    args = parser.parse_args()
+    command = [sys.executable, "-c", SERVE, "serve", "-b", str(args.bundle), "-a", f"one={args.avatar}", "--port", "0"]
+    command += ["--sessions", str(args.sessions)] if args.sessions else []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service, tempfile.TemporaryDirectory() as work:
+        try:
+            if service.stderr is None:
+                raise RuntimeError("a pipe was asked for")
+            api = Api(int(service.stderr.readline().split("/")[2].split(":")[1]))
+            threading.Thread(target=service.stderr.read, daemon=True).start()
+            write_voice(Path(work) / "voice.wav", VOICE_SECONDS)
+            print(json.dumps(measure(api, service.pid, args, (Path(work) / "voice.wav").read_bytes()), indent=1))
+        finally:
+            service.terminate()
+
+
+def measure(api: Api, pid: int, args: argparse.Namespace, voice: bytes) -> dict[str, Any]:
+    paths, refused = open_sessions(api, args)
+    viewers = [Viewer(api, path) for path in paths for _ in range(args.viewers)]
+    health = Health(api, pid)
+    begun, first = time.monotonic(), [api.ask("GET", path)[1]["generated"] for path in paths]
+    pause = VOICE_SECONDS if args.sessions else 0.0
+    while (spent := time.monotonic() - begun) < args.seconds:
+        for path in paths:
+            if api.ask("GET", path)[1]["queued"] < 1.0:
+                api.ask("POST", f"{path}/audio", voice, "audio/wav")
+        time.sleep(min(args.seconds - spent, VOICE_SECONDS + pause if pause else 1.0))
+    spent = time.monotonic() - begun
+    rates = [(api.ask("GET", path)[1]["generated"] - start) / spent for path, start in zip(paths, first, strict=True)]
+    metrics = api.ask("GET", "/metrics")[1]
+    health.stop()
+    for path in paths:
+        api.ask("DELETE", path)
+    for viewer in viewers:
+        viewer.join(30)
+    return {
+        "sessions": len(paths),
+        "refused": refused,
+        "viewers": len(viewers),
+        "seconds": round(spent, 1),
+        "real_time_factor_of_the_slowest": round(min(rates), 4),
+        "seconds_seen_by_the_least_viewer": round(min(viewer.seconds for viewer in viewers), 1),
+        "gaps": sum(viewer.gaps for viewer in viewers),
+        "keyframes_missed": sum(viewer.keyframes_missed for viewer in viewers),
+        "waits_of_playback": counter(metrics, "late_total"),
+        "errors": counter(metrics, "errors_total"),
+        "healthz_ms": {
+            "p50": round(statistics.median(health.milliseconds), 2),
+            "p99": round(statistics.quantiles(health.milliseconds, n=100)[98], 2),
+            "most": round(max(health.milliseconds), 2),
+        },
+        "process": health.process,
+        "cores": os.cpu_count(),
+        "not_measured": NOT_MEASURED,
+    }
+
+
+def open_sessions(api: Api, args: argparse.Namespace) -> tuple[list[str], dict[str, Any] | None]:
+    """The paths of the sessions, and how the one too many was refused."""
+    paths: list[str] = []
+    while not args.sessions or len(paths) < args.sessions:
+        wanted = json.dumps({"avatar": "one", "fps": args.fps})
+        with api.open("POST", "/v1/sessions", wanted) as answer:
+            content = json.loads(answer.read())
+            if answer.status != 201:
+                return paths, {
+                    "status": answer.status,
+                    "retry_after": answer.headers.get("Retry-After"),
+                    **content["error"],
+                }
+        paths.append(f"/v1/sessions/{content['id']}")
+    return paths, None
+
+
+def counter(metrics: str, name: str) -> float:
+    """The value of the metric whose name ends so."""
+    lines = (line.split() for line in metrics.splitlines() if not line.startswith("#"))
+    return sum(float(value) for key, value in lines if key.endswith(name))
+
+
+if __name__ == "__main__":
+    main()
