@@ -94,7 +94,7 @@ def install(package: dict[str, Any], platform: list[str], folder: Path) -> tuple
 
 
 def uv(command: str, *arguments: str, stdin: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "uv", "pip", command, "--quiet", *arguments]
+    line = [sys.executable, "-m", "uv", "--no-python-downloads", "pip", command, "--quiet", *arguments]
     return subprocess.run(line, input=stdin, capture_output=True, text=True, check=False)
 
 
