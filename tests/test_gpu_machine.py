@@ -176,7 +176,7 @@ def test_the_lean_runtime_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_lean_runtime_takes_compatible_plans_and_refuses_others_clearly() -> None:
     facts = replace(FACTS, lean=True)
     check_built_here(Path("b"), BUILT_ON, facts, version_compatible=True)
-    with pytest.raises(MachineError, match="only TensorRT's lean runtime .* --version-compatible: build"):
+    with pytest.raises(MachineError, match=r"only TensorRT's lean runtime .* --version-compatible: build"):
         check_built_here(Path("b"), BUILT_ON, facts)
 
 
