@@ -1,6 +1,7 @@
 """What mmdebstrap's hook does to a root filesystem: Python packages, user and state; and what lies unused goes."""
 
 import argparse
+import csv
 import json
 import os
 import re
@@ -17,7 +18,8 @@ SITE = "opt/musetalk-edge/lib"
 STATE = "var/lib/musetalk-edge"
 SHOWN = "usr/share/musetalk-edge"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
-WITH_SYMBOLS = "av/**/*.so"  # a quarter of PyAV; strip breaks libraries that auditwheel has packed (*.libs)
+WITH_SYMBOLS = ("av/**/*.so", "cv2/*.so")  # a quarter of PyAV; strip breaks libraries that auditwheel packed (*.libs)
+UNITS = HERE / "systemd"
 LAUNCHER = f"""\
 #!/usr/bin/python3 -I
 import sys
@@ -45,11 +47,11 @@ FILES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", required=True)
-    parser.add_argument("--wheel", type=Path, required=True)
+    parser.add_argument("--wheels", type=Path, nargs="+", required=True)
     parser.add_argument("--root", type=Path, required=True)
     args = parser.parse_args()
     root = args.root
-    install(root, HERE / f"{args.variant}.txt", args.wheel)
+    install(root, HERE / f"{args.variant}.txt", args.wheels)
     prune(root)
     configure(root)
     (root / SHOWN).mkdir(parents=True)
@@ -57,41 +59,38 @@ def main() -> None:
     (root / SHOWN / "sizes.json").write_text(json.dumps(sizes(root), indent=1) + "\n", encoding="utf-8")
 
 
-def install(root: Path, lock: Path, wheel: Path) -> None:
-    """The packages that `lock` pins, checked against its hashes, and `wheel`, into SITE."""
+def install(root: Path, lock: Path, wheels: list[Path]) -> None:
+    """Into SITE: the packages that `lock` pins, checked against its hashes, and `wheels`, which come before those."""
     packages = debian_packages(root)
     machine = MACHINES[packages["dpkg"]["Architecture"]]
     glibc = "_".join(re.findall(r"\d+", packages["libc6"]["Version"])[:2])
     python = re.match(r"\d+\.\d+", packages["python3"]["Version"])
     assert python  # noqa: S101
-    command = [
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-deps",
-        "--link-mode",
-        "copy",
-        "--target",
-        str(root / SITE),
-    ]
+    command = [sys.executable, "-m", "uv", "--no-python-downloads", "pip", "install", "--quiet", "--no-deps"]
+    command += ["--link-mode", "copy", "--target", str(root / SITE)]
     command += ["--python-platform", f"{machine}-manylinux_{glibc}", "--python-version", python[0]]
-    pinned = ["--require-hashes", "--build-constraints", str(HERE / "build.txt"), "-r", str(lock)]
-    subprocess.run([*command, *pinned], check=True)
-    subprocess.run([*command, str(wheel)], check=True)
+    given = {wheel.name.split("-")[0].replace("_", "-") for wheel in wheels}
+    entries = re.split(r"\n(?=[a-z])", lock.read_text(encoding="utf-8"))
+    pinned = "\n".join(entry for entry in entries if entry.split("==")[0] not in given)
+    hashed = ["--require-hashes", "--build-constraints", str(HERE / "build.txt"), "-r", "-"]
+    subprocess.run([*command, *hashed], input=pinned, text=True, check=True)
+    subprocess.run([*command, *map(str, wheels)], check=True)
     shutil.rmtree(root / SITE / "bin")
-    modules = [str(file) for file in (root / SITE).glob(WITH_SYMBOLS)]
+    modules = [str(file) for pattern in WITH_SYMBOLS for file in (root / SITE).glob(pattern)]
     subprocess.run(["strip", "--strip-unneeded", "--", *modules], check=True)
 
 
 def prune(root: Path) -> None:
-    """Remove what the patterns in ``prune.txt`` match; each has to match something where its package is."""
+    """Remove what the patterns in ``prune.txt`` match, and leave it out of the packages' records."""
     for line in (HERE / "prune.txt").read_text(encoding="utf-8").splitlines():
         pattern = line.partition("#")[0].strip()
         for path in sorted((root / SITE).glob(pattern)) if pattern else []:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for record in sorted((root / SITE).glob("*.dist-info/RECORD")):
+        with record.open(newline="", encoding="utf-8") as opened:
+            kept = [row for row in csv.reader(opened) if (root / SITE / row[0]).exists()]
+        with record.open("w", newline="", encoding="utf-8") as opened:
+            csv.writer(opened, lineterminator="\n").writerows(kept)
 
 
 def configure(root: Path) -> None:
@@ -106,6 +105,8 @@ def configure(root: Path) -> None:
     subprocess.run([*inside, "chown", "musetalk-edge:musetalk-edge", f"/{STATE}"], check=True)
     compiled = ["python3", "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"/{SITE}"]
     subprocess.run([*inside, *compiled], check=True)
+    for unit in sorted(UNITS.glob("*.service")):
+        shutil.copy(unit, root / "usr/lib/systemd/system")
     for name in ("etc/resolv.conf", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"):
         (root / name).unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """The bill of materials of a root filesystem: its Debian and Python packages, as CycloneDX."""
 
 import os
+import re
 import uuid
 from datetime import datetime, timezone
 from email.parser import HeaderParser
@@ -25,7 +26,14 @@ def write_sbom(root: Path, site: Path, file: Path) -> None:
         metadata=BomMetaData(component=subject, timestamp=at),
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, names),
     )
+    direct = {re.split("[^a-z0-9-]", line.lower().replace("_", "-"))[0] for line in requires("musetalk-edge", site)}
+    bom.register_dependency(subject, [component for component in bom.components if component.name in direct])
     file.write_text(JsonV1Dot6(bom).output_as_string(indent=1) + "\n", encoding="utf-8")
+
+
+def requires(name: str, site: Path) -> list[str]:
+    """What the Python package `name` in `site` asks for, with the extras' dependencies."""
+    return [line for found in distributions(name=name, path=[str(site)]) for line in found.requires or []]
 
 
 def debian_packages(root: Path) -> dict[str, dict[str, str]]:
