@@ -36,6 +36,12 @@ def test_a_frame_every_10_ms() -> None:
     assert log_mel(np.zeros(3200, np.float32), 80).shape == (80, 20)
 
 
+@pytest.mark.parametrize("count", [1, 200, 399, 16_001, 79_100, 79_801, 80_000])
+def test_silence_after_speech_costs_no_transform_and_changes_nothing(count: int) -> None:
+    samples = speech(5)[:count]
+    assert np.array_equal(log_mel(samples, 80, 80_000), log_mel(np.pad(samples, (0, 80_000 - count)), 80))
+
+
 @pytest.mark.parametrize("bins", [80, 128])
 @pytest.mark.parametrize("length", [4, 5, 50, 200])
 @pytest.mark.parametrize("pieces", [1, 160, 640, 20_000])

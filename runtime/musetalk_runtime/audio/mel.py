@@ -11,18 +11,24 @@ Floats = npt.NDArray[np.float32]
 
 FFT = 400  # samples: 25 ms
 EDGE = FFT // 2  # samples of a frame before its time
+TAIL = 2 * FFT  # samples of silence after speech: frames past it hear nothing else
 FLOOR = 1e-10
 SILENCE = np.log10(np.float32(FLOOR))  # the log energies of a silent frame
 RANGE = 8.0  # decades kept below the loudest bin
 
 
-def log_mel(samples: Floats, bins: int) -> Floats:
+def log_mel(samples: Floats, bins: int, length: int = 0) -> Floats:
     """Log-mel spectrogram ``[bins, n // 160]`` of mono 16 kHz `samples` ``[n]`` in [-1, 1], n > 200.
 
-    Frames are centred with reflected edges; values lie within 2 of each other's maximum after the scaling
-    ``(log10(power) + 4) / 4`` (Radford et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision").
+    Silence follows where they are fewer than `length`, which then takes the place of n. Frames are centred with
+    reflected edges; values lie within 2 of each other's maximum after the scaling ``(log10(power) + 4) / 4`` (Radford
+    et al. 2022, "Robust Speech Recognition via Large-Scale Weak Supervision").
     """
-    return normalize(log_mel_energies(samples, bins))
+    length = max(length, len(samples))
+    heard = log_mel_energies(np.pad(samples, (0, min(length - len(samples), TAIL))), bins)
+    logs = np.full((bins, length // HOP), SILENCE)
+    logs[:, : heard.shape[1]] = heard
+    return normalize(logs)
 
 
 def log_mel_energies(samples: Floats, bins: int) -> Floats:

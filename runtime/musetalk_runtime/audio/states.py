@@ -72,8 +72,7 @@ class SegmentStates:
 
     def _encode_segment(self, length: int) -> States:
         with self._measure(MEL_STAGE):
-            samples = np.pad(self._samples.take(length), (0, self._segment - length))
-            mel = log_mel(samples, self._spec.mel_bins)
+            mel = log_mel(self._samples.take(length), self._spec.mel_bins, self._segment)
         return self._encode(mel)
 
 

@@ -21,6 +21,7 @@ from musetalk_runtime.output.video import Picture, VideoOptions
 MP4_OPTIONS = {"movflags": "empty_moov+default_base_moof+frag_keyframe", "frag_duration": "100000"}
 BUFFER = 1 << 18  # bytes handed over at once, at most
 AAC_BITS = 96_000  # a second and channel
+AAC_OPTIONS = {"aac_coder": "fast"}  # a quarter of the default's time, for as many bits
 
 
 class Writable(Protocol):
@@ -46,7 +47,7 @@ class Muxer:
         self._container = av.open(target, "w", format=container, options=flags, buffer_size=BUFFER)
         self._encoder = open_encoder(self._container, picture, options)
         self._layout = "stereo" if channels == 2 else "mono"
-        self._audio: Any = self._container.add_stream("aac", rate=SOUND_RATE, layout=self._layout)
+        self._audio: Any = self._container.add_stream("aac", SOUND_RATE, AAC_OPTIONS, layout=self._layout)
         self._audio.bit_rate = AAC_BITS * channels
         try:
             self._checked("opened", self._container.start_encoding)

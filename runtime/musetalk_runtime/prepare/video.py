@@ -55,6 +55,7 @@ class VideoSource:
         with _open(path) as (container, stream):
             photo = container.format.name == "image2" or container.format.name.endswith("_pipe")
             first, times, self.cut = _scan(path, container, stream, max_seconds)
+            rate = stream.average_rate
         full = read_photo(path) if photo else first
         if max_side and max(full.shape[:2]) > max_side:
             self.scale = max_side / max(full.shape[:2])
@@ -66,7 +67,7 @@ class VideoSource:
         if fps is not None:
             self.fps, self.indexes = fps, nearest_frames(times, fps)
         else:
-            self.fps, self.indexes = (STILL_RATE, [0]) if photo else resample(times, stream.average_rate)
+            self.fps, self.indexes = (STILL_RATE, [0]) if photo else resample(times, rate)
         del self.indexes[max(1, int(max_seconds * self.fps)) :]
 
     def __len__(self) -> int:
