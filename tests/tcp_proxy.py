@@ -15,6 +15,10 @@ class TcpProxy:
         self.port: int = self._listener.getsockname()[1]
         self.start()
 
+    def aim(self, target: int) -> None:
+        """Hand what comes from now on to another port."""
+        self._target = target
+
     def start(self) -> None:
         """Take connections, again after `stop`."""
         if self._listener.fileno() < 0:

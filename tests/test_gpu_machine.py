@@ -162,10 +162,22 @@ def test_the_manifest_says_whether_plans_are_compatible(monkeypatch: pytest.Monk
 
 def test_the_lean_runtime_alone_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # importing it raises ImportError
-    monkeypatch.setitem(sys.modules, "tensorrt_lean", SimpleNamespace(__version__="10.16.1.11"))
-    assert tensorrt_api.version() == "10.16.1.11"
-    monkeypatch.setitem(sys.modules, "tensorrt_lean", None)
-    assert tensorrt_api.version() is None
+    lean = SimpleNamespace(__name__="tensorrt_lean", __version__="10.16.1.11")
+    monkeypatch.setitem(sys.modules, "tensorrt_lean", lean)
+    assert (tensorrt_api.version(), tensorrt_api.is_lean()) == ("10.16.1.11", True)
+    full = SimpleNamespace(__name__="tensorrt", __version__="10.14.1")
+    monkeypatch.setitem(sys.modules, "tensorrt", full)  # it comes first
+    assert (tensorrt_api.version(), tensorrt_api.is_lean()) == ("10.14.1", False)
+    for name in ("tensorrt", "tensorrt_lean"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert (tensorrt_api.version(), tensorrt_api.is_lean()) == (None, False)
+
+
+def test_the_lean_runtime_takes_compatible_plans_and_refuses_others_clearly() -> None:
+    facts = replace(FACTS, lean=True)
+    check_built_here(Path("b"), BUILT_ON, facts, version_compatible=True)
+    with pytest.raises(MachineError, match=r"only TensorRT's lean runtime .* --version-compatible: build"):
+        check_built_here(Path("b"), BUILT_ON, facts)
 
 
 def test_a_bundle_of_plans_without_its_gpu_exits_3_in_one_line(

@@ -1,7 +1,7 @@
 """The lean runtime of musetalk-edge: speech and an avatar in, a talking face out, as a stream.
 
-The public API is listed in ``__all__``. Names are resolved on first use, so importing the package costs
-nothing but itself.
+The public API is what ``__all__`` lists, and of its classes what has no underscore before its name; docs/api.md says
+how it may change. Names are resolved on first use, so importing the package costs nothing but itself.
 """
 
 from importlib import import_module
@@ -13,16 +13,34 @@ if TYPE_CHECKING:
     from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
-    from musetalk_runtime.errors import MuseTalkEdgeError
+    from musetalk_runtime.errors import (
+        AvatarMismatch,
+        FaceNotFound,
+        InputNotFound,
+        InvalidArgument,
+        InvalidFolder,
+        InvalidMedia,
+        MachineError,
+        MuseTalkEdgeError,
+        OutputError,
+    )
     from musetalk_runtime.frame import Frame
     from musetalk_runtime.output.video import VideoOptions
     from musetalk_runtime.session import Session
 
 __all__ = [
     "Avatar",
+    "AvatarMismatch",
     "Bundle",
+    "FaceNotFound",
     "Frame",
+    "InputNotFound",
+    "InvalidArgument",
+    "InvalidFolder",
+    "InvalidMedia",
+    "MachineError",
     "MuseTalkEdgeError",
+    "OutputError",
     "PipeReader",
     "Session",
     "VideoOptions",
@@ -31,9 +49,17 @@ __all__ = [
 
 _HOMES = {
     "Avatar": "avatar.pack",
+    "AvatarMismatch": "errors",
     "Bundle": "bundle",
+    "FaceNotFound": "errors",
     "Frame": "frame",
+    "InputNotFound": "errors",
+    "InvalidArgument": "errors",
+    "InvalidFolder": "errors",
+    "InvalidMedia": "errors",
+    "MachineError": "errors",
     "MuseTalkEdgeError": "errors",
+    "OutputError": "errors",
     "PipeReader": "audio.live",
     "Session": "session",
     "VideoOptions": "output.video",

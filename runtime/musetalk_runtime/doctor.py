@@ -89,7 +89,7 @@ def _gpu() -> list[Finding]:
     return [
         Finding("gpu", OK, text),
         _driver(facts.name, facts.driver),
-        _tensorrt(facts.tensorrt, facts.compute_capability),
+        _tensorrt(facts.tensorrt, facts.compute_capability, facts.lean),
     ]
 
 
@@ -99,14 +99,15 @@ def _driver(gpu: str, driver: str) -> Finding:
     return Finding("driver", OK, driver)
 
 
-def _tensorrt(tensorrt: str | None, compute_capability: str) -> Finding:
+def _tensorrt(tensorrt: str | None, compute_capability: str, lean: bool = False) -> Finding:
     if tensorrt is None:
-        return Finding("tensorrt", NOTE, "not installed: pip install 'musetalk-edge[gpu]'")
+        return Finding("tensorrt", NOTE, "not installed: pip install 'musetalk-edge[gpu]' (or [gpu-lean])")
     release = tuple(int(part) for part in tensorrt.split(".")[:2])
     if compute_capability.startswith("12.") and (10, 14) <= release <= (11, 1):
         reason = "known to miscompile fused attention on this GPU (NVIDIA/TensorRT issues 4822, 4837)"
         return Finding("tensorrt", WARNING, f"{tensorrt}: {reason}: build-engines certifies every plan, so let it try")
-    return Finding("tensorrt", OK, tensorrt)
+    only = ", the lean runtime: for bundles built --version-compatible" if lean else ""
+    return Finding("tensorrt", OK, f"{tensorrt}{only}")
 
 
 def _encoder(name: str, when_absent: str) -> Finding:

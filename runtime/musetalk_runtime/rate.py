@@ -1,9 +1,14 @@
 """The frame rate of a stream."""
 
-from fractions import Fraction
+from __future__ import annotations
 
-from musetalk_runtime.bundle import Bundle
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
 from musetalk_runtime.errors import InvalidArgument
+
+if TYPE_CHECKING:
+    from musetalk_runtime.bundle import Bundle
 
 RATES = (25, 24, 21, 20, 15)
 HEADROOM = 1.15

@@ -71,4 +71,5 @@ class PipeReader:
             yield data
 
     def interrupt(self) -> None:
+        """End the iteration. From any thread; twice is fine."""
         self._interrupted.set()

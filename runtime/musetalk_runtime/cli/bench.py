@@ -5,10 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.synthetic import SIDE
 
 
 def add_parser(subparsers: Any) -> None:
@@ -22,9 +19,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("-b", "--bundle", type=Path, required=True, help="the engines, from build-engines")
     parser.add_argument("-a", "--avatar", type=Path, help="an avatar; default: a drawn one, 512x512")
-    parser.add_argument(
-        "--size", type=_size, default=(SIDE, SIDE), metavar="WxH", help="of the drawn avatar (default: 512x512)"
-    )
+    parser.add_argument("--size", type=_size, metavar="WxH", help="of the drawn avatar (default: 512x512)")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the speech, 1 to 36000 (default: 20)")
     parser.add_argument("--fps", default="25", help="frame rate of the stream (default: 25)")
     parser.set_defaults(run=run)
@@ -32,17 +27,22 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the figures on stdout."""
+    from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bench import bench
+    from musetalk_runtime.bundle import Bundle
+    from musetalk_runtime.synthetic import SIDE
 
     if not 1 <= args.seconds <= 36_000:
         raise InvalidArgument(f"--seconds {args.seconds:g} is out of range [1, 36000]")
     with Bundle.open(args.bundle) as bundle:
         avatar = Avatar.open(args.avatar) if args.avatar else None
-        print(json.dumps(bench(bundle, avatar, args.seconds, args.fps, args.size), indent=1))
+        print(json.dumps(bench(bundle, avatar, args.seconds, args.fps, args.size or (SIDE, SIDE)), indent=1))
     return 0
 
 
 def _size(text: str) -> tuple[int, int]:
+    from musetalk_runtime.synthetic import SIDE
+
     try:
         width, height = (int(side) for side in text.split("x"))
     except ValueError:

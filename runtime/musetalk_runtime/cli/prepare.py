@@ -1,14 +1,17 @@
 """``musetalk-edge prepare``: a video or photo of a person to an avatar."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from musetalk_runtime.avatar.box import Box
-from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli.progress import StatusLine
+
+if TYPE_CHECKING:
+    from musetalk_runtime.avatar.box import Box
 
 EXAMPLES = """\
 examples:
@@ -57,6 +60,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, and say on stderr what came of it."""
+    from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 
     options = PrepareOptions(args.face_model, args.face_box, args.mask_extent, args.max_seconds, args.preview)

@@ -6,8 +6,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.errors import InvalidArgument, MachineError
 
@@ -86,6 +84,9 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the address is told on stderr once requests are taken."""
+    from musetalk_runtime.avatar.pack import Avatar
+    from musetalk_runtime.bundle import Bundle
+
     try:
         from musetalk_runtime.service.avatar_store import AvatarStore
         from musetalk_runtime.service.server import Server, listen

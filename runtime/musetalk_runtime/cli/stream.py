@@ -1,5 +1,7 @@
 """``musetalk-edge stream``: speech and an avatar to a file, a pipe or a URL."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import os
@@ -9,18 +11,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from musetalk_runtime.audio.live import PipeReader
-from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.output.sink import open_sink
 from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
 from musetalk_runtime.rate import RATES, generation_rate
-from musetalk_runtime.session import Session
+
+if TYPE_CHECKING:
+    from musetalk_runtime.bundle import Bundle
+    from musetalk_runtime.session import Session
 
 EXAMPLES = """\
 examples:
@@ -71,6 +73,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Stream; end by the signal that stopped it, if one did."""
+    from musetalk_runtime.audio.live import PipeReader
+    from musetalk_runtime.avatar.pack import Avatar
+    from musetalk_runtime.bundle import Bundle
+    from musetalk_runtime.session import Session
+
     container = _container(args.output)
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio

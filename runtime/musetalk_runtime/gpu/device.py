@@ -12,6 +12,8 @@ from musetalk_runtime.gpu import tensorrt_api
 class GpuFacts:
     """What a plan depends on: ``compute_capability`` as "9.0", ``tensorrt`` None where it is not installed.
 
+    ``lean`` says that TensorRT is its lean runtime only, which takes version-compatible plans and no others.
+
     ``driver`` is the driver's version ("580.65.06"), or the CUDA version it brings ("CUDA 13.0") where only that can
     be read. ``memory_mb`` is all of the GPU's memory, in 1e6 bytes; the machine's where they share it.
     """
@@ -21,6 +23,7 @@ class GpuFacts:
     driver: str
     memory_mb: int
     tensorrt: str | None
+    lean: bool = False
 
 
 def gpu_facts() -> GpuFacts:
@@ -34,6 +37,7 @@ def gpu_facts() -> GpuFacts:
         driver=_driver_version(),
         memory_mb=total // 1_000_000,
         tensorrt=tensorrt_api.version(),
+        lean=tensorrt_api.is_lean(),
     )
 
 

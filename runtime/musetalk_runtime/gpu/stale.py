@@ -22,6 +22,11 @@ def check_built_here(path: Path, built_on: Any, facts: GpuFacts, version_compati
     here = {**asdict(facts), "gpu": facts.name}
     if facts.tensorrt is None:
         raise MachineError(f"{path}: it needs TensorRT {built_on['tensorrt']}, which is not installed: pip install it")
+    if facts.lean and not version_compatible:
+        raise MachineError(
+            f"{path}: only TensorRT's lean runtime is here, which takes only plans that build-engines made "
+            "with --version-compatible: build it again so, or pip install tensorrt"
+        )
     differing = [name for name in COMPARED if built_on[name] != here[name]]
     if version_compatible and _later(facts.tensorrt, str(built_on["tensorrt"])):
         differing = [name for name in differing if name != "tensorrt"]

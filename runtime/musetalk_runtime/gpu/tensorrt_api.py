@@ -132,13 +132,22 @@ def version() -> str | None:
         return None
 
 
+def is_lean() -> bool:
+    """Whether TensorRT is here as its lean runtime only."""
+    try:
+        return bool(_module().__name__ == MODULES[1])
+    except MachineError:
+        return False
+
+
 def _module() -> Any:
+    reasons = []
     for name in MODULES:
         try:
             return import_module(name)
-        except ImportError as error:
-            reason = str(error)
-    raise MachineError(f"TensorRT is not usable ({reason}): pip install tensorrt, or tensorrt-lean")
+        except (ImportError, OSError) as error:  # OSError: a library that it needs does not load
+            reasons.append(str(error))
+    raise MachineError(f"TensorRT is not usable ({'; '.join(reasons)}): pip install tensorrt, or tensorrt-lean")
 
 
 def _logger(trt: Any, lines: deque[str]) -> Any:

@@ -30,6 +30,15 @@ async def begin_session(
     return _answer(session, access)
 
 
+@router.get("/sessions")
+async def list_sessions(service: TheService, access: TheAccess, request: Request) -> list[SessionAnswer]:
+    """The sessions that run and were begun with the same token. Without tokens a session is for who knows its id."""
+    owner = token_of(request)
+    if owner is None:
+        raise ServiceError(403, "no_token", "sessions are listed for a token's holder: start it with --tokens")
+    return [_answer(session, access) for session in service.running if session.owner is owner]
+
+
 @router.get("/sessions/{id}")
 async def show_session(session: TheSession, access: TheAccess) -> SessionAnswer:
     """How a session is."""

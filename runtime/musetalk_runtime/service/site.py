@@ -1,4 +1,4 @@
-"""The page at ``/``."""
+"""The pages: ``/`` for people, ``/player`` for a screen."""
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+PAGES = {"index.html": "", "player.html": "player"}
 
 
 def site_router() -> APIRouter:
@@ -16,7 +17,7 @@ def site_router() -> APIRouter:
     for file in files(__package__).joinpath("page").iterdir():
         suffix = file.name.rpartition(".")[2]
         if suffix in TYPES:
-            path = "/" if file.name == "index.html" else f"/{file.name}"
+            path = f"/{PAGES.get(file.name, file.name)}"
             router.add_api_route(path, _serve(file.read_bytes(), TYPES[suffix]), methods=["GET"])
     return router
 

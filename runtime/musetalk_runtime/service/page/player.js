@@ -18,8 +18,9 @@ const once = (target, event) => new Promise((done) => target.addEventListener(ev
 export class Player {
   // `onError` is told in words, `onEnd` when the stream is over; `reconnections` counts. While `hurried`, it plays a
   // little faster until it is close to what is made.
-  constructor(video, url, { onError = () => {}, onEnd = () => {} } = {}) {
-    Object.assign(this, { video, url, onError, onEnd, reconnections: 0, position: null, closed: false, skipTo: null });
+  // `onRefused` may help where the browser wants a click before it plays.
+  constructor(video, url, { onError = () => {}, onEnd = () => {}, onRefused = null } = {}) {
+    Object.assign(this, { video, url, onError, onEnd, onRefused, reconnections: 0, position: null, closed: false, skipTo: null });
     this.hurried = false;
     this.connected = false;
     this.awake = new AbortController();
@@ -231,7 +232,9 @@ export class Player {
   }
 
   #refused(error) {
-    if (error.name === "NotAllowedError") this.#fail("The browser wants a click before it plays: press Play.");
+    if (error.name !== "NotAllowedError") return;
+    if (this.onRefused) this.onRefused();
+    else this.#fail("The browser wants a click before it plays: press Play.");
   }
 
   #fail(message) {

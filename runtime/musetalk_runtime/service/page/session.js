@@ -8,18 +8,19 @@ const TICK = 500; // milliseconds between looks at the player
 
 export class Session {
   // `onEnd` is told once, in words if it was an error; `onNotice` what else there is to say.
-  static async begin({ name, bundles }, handlers) {
-    return new Session(await postJson("v1/sessions", { avatar: name, bundle: bundles[0] }), true, handlers);
+  static async begin({ name, bundles: [bundle] }, handlers) {
+    return new Session(await postJson("v1/sessions", { avatar: name, bundle }), true, handlers);
   }
 
   static async join(id, handlers) {
     return new Session(await ask(`v1/sessions/${encodeURIComponent(id)}`), false, handlers);
   }
 
-  constructor(answer, own, { onEnd, onNotice }) {
+  constructor(answer, own, { onEnd, onNotice, onRefused }) {
     Object.assign(this, { ...answer, own, onEnd, onNotice, closed: false, told: {} });
     this.path = `v1/sessions/${encodeURIComponent(answer.id)}`;
-    this.player = new Player($("video"), answer.stream, { onError: (text) => this.close(text), onEnd: () => this.close() });
+    const heard = { onError: (text) => this.close(text), onEnd: () => this.close(), onRefused };
+    this.player = new Player($("video"), answer.stream, heard);
     this.notices = new EventSource(answer.events);
     const on = (name, handle) => this.notices.addEventListener(name, (event) => handle(JSON.parse(event.data)));
     on("state", ({ state, error }) => this.#move(state, error));

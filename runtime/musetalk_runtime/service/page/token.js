@@ -2,6 +2,8 @@
 const KEY = "musetalk-edge-token";
 let asking = null;
 
+export const keep = (text) => sessionStorage.setItem(KEY, text);
+
 export const token = () => sessionStorage.getItem(KEY);
 
 export const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
@@ -24,7 +26,7 @@ function show(text) {
   document.body.append(dialog);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    sessionStorage.setItem(KEY, input.value.trim());
+    keep(input.value.trim());
     dialog.close("given");
   });
   dialog.showModal();
