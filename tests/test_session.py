@@ -1,6 +1,8 @@
 """The Python API, on real artefacts."""
 
 import io
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -165,3 +167,15 @@ def test_an_avatar_of_another_encoder_is_refused(opened: tuple[Bundle, Avatar], 
     (tmp_path / MANIFEST).write_text(text)
     with Avatar.open(tmp_path) as other, pytest.raises(AvatarMismatch, match="musetalk-edge prepare"):
         Session(bundle, other, speech(2.0))
+
+
+def test_a_program_may_end_with_a_session_open(bundle: Path, avatar: Path, speech: Callable[[float], Path]) -> None:
+    program = (
+        "import sys; from musetalk_runtime import Avatar, Bundle, Session\n"
+        "session = Session(Bundle.open(sys.argv[1]), Avatar.open(sys.argv[2]), sys.argv[3], fps=25)\n"
+        "frames = session.frames(); next(frames); print('made', flush=True)"
+    )
+    command = [sys.executable, "-c", program, str(bundle), str(avatar), str(speech(8.0))]
+    for _ in range(3):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "made\n", "")

@@ -1,11 +1,15 @@
 """A stage of the chain: an iterator in a thread of its own, joined to the next by a bounded queue."""
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
+
+PATIENCE = 2.0  # seconds for a thread to end when the process does
 
 
 class Stage(Generic[T]):
@@ -25,6 +29,7 @@ class Stage(Generic[T]):
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        _open.add(self)
 
     def __iter__(self) -> Iterator[T]:
         while items := self.take(1):
@@ -53,10 +58,10 @@ class Stage(Generic[T]):
             self._stopped = True
             self._changed.notify_all()
 
-    def close(self) -> None:
-        """Stop, and wait until the thread has ended and `items` is closed."""
+    def close(self, timeout: float | None = None) -> None:
+        """Stop, and wait until the thread has ended and `items` is closed, or for `timeout` seconds."""
         self.stop()
-        self._thread.join()
+        self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
@@ -78,3 +83,16 @@ class Stage(Generic[T]):
                 self._queue.append(item)
                 self._changed.notify_all()
             return not self._stopped
+
+
+_open: WeakSet[Stage[Any]] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End the threads of stages left open: killed with the process inside an engine or a codec, they would abort it."""
+    stages = list(_open)
+    for stage in stages:
+        stage.stop()
+    for stage in stages:
+        stage.close(PATIENCE)
