@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from musetalk_runtime.errors import OutputError
 from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.app import create_app
+from musetalk_runtime.service.protocol import PatientProtocol
 from musetalk_runtime.service.service import Service
 
 STALLED_MS = 60_000  # a client that takes nothing for so long is cut off
@@ -49,7 +50,7 @@ class Server(uvicorn.Server):
 def _config(app: FastAPI, grace: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=PatientProtocol,
         ws="websockets-sansio",
         ws_max_size=MESSAGE,
         ws_per_message_deflate=False,

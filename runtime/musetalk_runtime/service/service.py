@@ -34,6 +34,7 @@ LONE = "default"  # the name of a bundle that is given without one
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late
 KEPT = 60.0  # seconds that a session which ended by itself can still be asked for
 LINGER = 10.0  # seconds that one which was stopped is held, for those who have not seen its end
+CLOSING = 8.0  # seconds for threads to end in
 RETRY = {"Retry-After": "5"}
 WORKERS = 4  # threads that read and decode uploads
 UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
@@ -49,7 +50,7 @@ class Service:
 
     Attributes: ``company`` (bundles and avatars), ``admission`` (who fits), ``engines`` (the workers, by the names of
     their bundles), ``store`` (of avatars that are uploaded; None takes none), ``metrics``, ``workers`` (a small thread
-    pool for files and codecs), ``draining`` (no new sessions).
+    pool for files and codecs), ``draining`` (no new sessions), ``hung`` (a thread did not end).
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Service:
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKERS, "service")
         self.draining = False
+        self.hung = False
         self.engines = {
             name: EngineWorker(bundle, Timings(self.metrics.stage), self.metrics.batch)
             for name, bundle in self.company.bundles.items()
@@ -182,16 +184,19 @@ class Service:
             await asyncio.sleep(1.0)
 
     async def ended(self) -> None:
-        """Drain, and wait until every session's thread has ended."""
+        """Drain, and wait until every session's thread has ended; ``hung`` if one has not in time."""
         self.drain()
         if self.store:
             await self.store.close()
+        until = time.monotonic() + CLOSING
         for broadcast in list(self._broadcasts.values()):
-            await asyncio.to_thread(broadcast.join)
+            if not await asyncio.to_thread(broadcast.join, max(0.0, until - time.monotonic())):
+                self.hung = True
             if broadcast.push:
                 await broadcast.push.ended()
         for worker in self.engines.values():
-            await asyncio.to_thread(worker.close)
+            if not await asyncio.to_thread(worker.close, max(0.0, until - time.monotonic())):
+                self.hung = True
         self.workers.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -212,6 +217,11 @@ class Service:
         return rate
 
     def _tend(self) -> None:
+        for name, worker in self.engines.items():
+            if worker.check():
+                for broadcast in self.running:
+                    if broadcast.cast.bundle == name:
+                        broadcast.abandon(EngineFailed(worker.error or ""))
         for broadcast in list(self._broadcasts.values()):
             if broadcast.running:
                 self._look_after(broadcast)

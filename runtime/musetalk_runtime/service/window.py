@@ -15,8 +15,8 @@ class Window:
     """The newest fragments of one stream: at most `seconds` and `size` bytes, but at least one.
 
     One thread writes (`begin`, `append`, `end`) and never waits for a reader. Everything else is for readers, in the
-    event `loop`; between two of their looks it may have written, and ended. ``init`` is None until there is one; ``ended`` tells that nothing more will come, and ``error``, if it
-    is not None, why not.
+    event `loop`; between two of their looks it may have written, and ended. ``init`` is None until there is one;
+    ``ended`` tells that nothing more will come, and ``error``, if it is not None, why not.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float = SECONDS, size: int = SIZE) -> None:
