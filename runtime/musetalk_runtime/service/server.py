@@ -15,6 +15,7 @@ from musetalk_runtime.service.service import Service
 
 STALLED_MS = 60_000  # a client that takes nothing for so long is cut off
 CONNECTIONS = 1024
+PING = 5.0  # seconds after which a voice that is gone leaves its place to another, twice
 MESSAGE = 256 << 10  # bytes of a WebSocket message, at most
 
 
@@ -54,6 +55,8 @@ def _config(app: FastAPI, grace: float) -> uvicorn.Config:
         ws="websockets-sansio",
         ws_max_size=MESSAGE,
         ws_per_message_deflate=False,
+        ws_ping_interval=PING,
+        ws_ping_timeout=PING,
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=max(1, round(grace)),
         access_log=False,
