@@ -1,9 +1,12 @@
 """What goes wrong around a session does not harm it."""
 
 import errno
+import json
 import os
 import resource
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -21,6 +24,7 @@ from musetalk_runtime.service.tokens import Tokens, add_token
 from service_helpers import Client, Viewer, serving, until
 
 DAY = 86_400.0
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -127,3 +131,13 @@ def test_a_bug_in_one_thing_does_not_let_sessions_live_for_ever(
     monkeypatch.undo()
     monkeypatch.setattr(service, "settings", Settings(idle=0.1))
     until(lambda: client.ask("GET", path)[0] == 404, "it ends")
+
+
+def test_random_requests_break_nothing(bundle: Path, avatar: Path) -> None:
+    """A few of the many that the script sends by itself."""
+    command = [sys.executable, str(ROOT / "scripts/fuzz_service.py"), str(bundle), str(avatar), "--requests", "60"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["wrong"]) == (0, [])
+    assert report["requests"] == 60
+    assert {"200", "404", "422"} <= report["statuses"].keys()
