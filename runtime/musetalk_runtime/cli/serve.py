@@ -119,16 +119,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
         Server(service, access).run(sockets=[listener])
         for name, reason in service.failed.items():
-            error = MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
+            failure = MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
             if service.hung:
-                _leave(error)
-            raise error
+                _leave(failure)
+            raise failure
     return 0
 
 
-def _leave(error: MachineError) -> NoReturn:
+def _leave(failure: MachineError) -> NoReturn:
     """End the process although a thread of it, in the hands of a driver, does not end."""
-    print(f"musetalk-edge: error: {error}", file=sys.stderr, flush=True)
+    print(f"musetalk-edge: error: {failure}", file=sys.stderr, flush=True)
     os._exit(3)
 
 

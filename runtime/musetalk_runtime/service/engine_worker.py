@@ -92,8 +92,12 @@ class EngineWorker(Closable):
         self._fail(MachineError(f"the engines have made nothing for {STUCK:g} s"), [])
         return True
 
-    def close(self, timeout: float | None = None) -> bool:
-        """End the thread, once all sessions have ended; whether it has, within `timeout`. Closing twice is fine."""
+    def close(self) -> None:
+        """End the thread, once all sessions have ended. Closing twice is fine."""
+        self.end()
+
+    def end(self, timeout: float | None = None) -> bool:
+        """The same, but wait for `timeout` seconds at most; whether the thread has ended."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

@@ -195,7 +195,7 @@ class Service:
             if broadcast.push:
                 await broadcast.push.ended()
         for worker in self.engines.values():
-            if not await asyncio.to_thread(worker.close, max(0.0, until - time.monotonic())):
+            if not await asyncio.to_thread(worker.end, max(0.0, until - time.monotonic())):
                 self.hung = True
         self.workers.shutdown(wait=False, cancel_futures=True)
 
