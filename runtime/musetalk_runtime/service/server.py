@@ -20,10 +20,12 @@ MESSAGE = 256 << 10  # bytes of a WebSocket message, at most
 
 
 class Quiet(logging.Filter):
-    """Leaves out what the server says of a response that is cut on purpose, so that the viewer knows."""
+    """Leaves out what the server says of a response that is cut on purpose, so that the viewer knows, and of a socket
+    whose client went away before it was taken.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "without completing response" not in record.getMessage()
+        return "returned without completing" not in record.getMessage()
 
 
 QUIET = Quiet()
