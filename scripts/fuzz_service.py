@@ -44,7 +44,7 @@ ALLOWED = (503, 507)
 ANSWERS, BEGINS = 0.2, 2.0  # and for one to bytes that may be no request, or one that begins a session
 VOICES = 4  # that send bytes
 QUIET = 2.0  # seconds after which what has ended is gone
-ROUND = 25  # cases of one operation at a time
+ROUND = 25  # cases of one operation at a time, at most
 KEY = (
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
     + b"A" * 22
@@ -96,13 +96,14 @@ class Fuzz:
         found = [result.ok() for result in schema.get_all_operations()]
         operations = [operation for operation in found if not operation.path.endswith("/audio")]  # which is binary
         done = number = 0
+        few = max(1, min(ROUND, self._wanted // 4 // len(operations)))
         with requests.Session() as client:
             client.trust_env = False
             while done < self._wanted // 2:
                 for operation in operations:
                     for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
                         number += 1
-                        for case in cases(operation, mode, self._seed + number)[: self._wanted // 2 - done]:
+                        for case in cases(operation, mode, self._seed + number, few)[: self._wanted // 2 - done]:
                             self._send(client, case, number % 3 > 0)
                             done += 1
 
@@ -178,13 +179,13 @@ class Fuzz:
         return max(statuses, default=None)
 
 
-def cases(operation: Any, mode: GenerationMode, number: int) -> list[Case]:
-    """Some cases of an operation; none where there are none of that kind."""
+def cases(operation: Any, mode: GenerationMode, number: int, count: int) -> list[Case]:
+    """`count` cases of an operation at most; none where there are none of that kind."""
     made: list[Case] = []
 
     @seed(number)
     @settings(
-        max_examples=ROUND,
+        max_examples=count,
         database=None,
         deadline=None,
         phases=[Phase.generate],

@@ -135,9 +135,9 @@ def test_a_bug_in_one_thing_does_not_let_sessions_live_for_ever(
 
 def test_random_requests_break_nothing(bundle: Path, avatar: Path) -> None:
     """A few of the many that the script sends by itself."""
-    command = [sys.executable, str(ROOT / "scripts/fuzz_service.py"), str(bundle), str(avatar), "--requests", "60"]
+    command = [sys.executable, str(ROOT / "scripts/fuzz_service.py"), str(bundle), str(avatar), "--requests", "64"]
     done = subprocess.run(command, capture_output=True, text=True)
     report = json.loads(done.stdout)
     assert (done.returncode, report["wrong"]) == (0, [])
-    assert report["requests"] == 60
+    assert report["requests"] == 64
     assert {"200", "404", "422"} <= report["statuses"].keys()
