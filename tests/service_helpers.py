@@ -20,7 +20,8 @@ class Client:
     def __init__(self, port: int, token: str | None = None, root: str = "") -> None:
         self.port = port
         self._root = root  # what a proxy wants before every path
-        self._headers = {"Connection": "close", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self.authorization = f"Bearer {token}" if token else ""
+        self._headers = {"Connection": "close", **({"Authorization": self.authorization} if token else {})}
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)

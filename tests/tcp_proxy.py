@@ -4,12 +4,18 @@ import socket
 import threading
 from contextlib import suppress
 
+AWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\nConnection: close\r\n\r\n502"
+
 
 class TcpProxy:
-    """Listens on a port of its own, ``port``, for what is meant for `target` on this machine. A context manager."""
+    """Listens on a port of its own, ``port``, for what is meant for `target` on this machine. A context manager.
+
+    While ``away`` is set it answers as a proxy does whose server is away.
+    """
 
     def __init__(self, target: int) -> None:
         self._target = target
+        self.away = False
         self._sockets: set[socket.socket] = set()
         self._listener = _listen(0)
         self.port: int = self._listener.getsockname()[1]
@@ -44,6 +50,10 @@ class TcpProxy:
         with suppress(OSError):
             while True:
                 near, _ = listener.accept()
+                if self.away:
+                    near.sendall(AWAY)
+                    near.close()
+                    continue
                 far = socket.create_connection(("127.0.0.1", self._target))
                 self._sockets |= {near, far}
                 for one, other in ((near, far), (far, near)):

@@ -217,7 +217,7 @@ def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service
     events = client.events(path)
     next(events)
     with connect(url) as audio:
-        audio.send(voice(1.0).astype("<i2").tobytes())
+        audio.send(voice(4.0).astype("<i2").tobytes())  # more than the lead, so that some waits
         until(lambda: session.state == "speaking", "it speaks")
         assert closing_code(url) == 1008
     for garbage in ("text", b"odd", b""):

@@ -22,14 +22,18 @@ from service_helpers import Client, Viewer, serving, until
 
 FREE = Cost(1e-6, 1e-6, 0.0)
 FAILING = """
+import threading
 from musetalk_runtime.errors import MachineError
-from musetalk_runtime.service.engine_worker import EngineWorker
-made = EngineWorker._begin
+from musetalk_runtime.service import engine_worker, service
+made = engine_worker.EngineWorker._begin
+def fail():
+    raise MachineError("the GPU has fallen off the bus")
 def begin(self, jobs):
-    if jobs[0].shot.speech.index > 40:
-        raise MachineError("the GPU has fallen off the bus")
+    if jobs[0].shot.speech.index > 30:
+        {failing}
     return made(self, jobs)
-EngineWorker._begin = begin
+engine_worker.EngineWorker._begin = begin
+engine_worker.STUCK = service.CLOSING = 0.5
 from musetalk_runtime.cli.main import main
 raise SystemExit(main())
 """
@@ -149,9 +153,8 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     assert viewer.cut
     *_, (name, last) = events
     assert (name, last["state"], last["error"]) == ("state", "failed", "the GPU has fallen off the bus")
-    status, answer = client.ask("GET", "/readyz")
-    assert (status, answer["error"]["code"]) == (503, "engine_failed")
-    assert answer["error"]["message"] == "bundle one: the GPU has fallen off the bus"
+    assert client.ask("GET", "/readyz")[1] == {"status": "ready", "free": service.free}
+    assert service.free > 0
     status, answer = client.ask("POST", "/v1/sessions", {"avatar": "anna", "bundle": "one"})
     assert (status, answer["error"]["code"]) == (503, "engine_failed")
     figures = client.ask("GET", "/metrics")[1]
@@ -162,17 +165,31 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     bystander.join(20)
     assert not bystander.cut
     until(lambda: service.dead, "the service is over")
+    monkeypatch.setattr(service.engines["two"], "error", "so has that of the other")
+    monkeypatch.setattr(service.engines["foreign"], "error", "and the third")
+    status, answer = client.ask("GET", "/readyz")
+    assert (status, answer["error"]["code"]) == (503, "engine_failed")
+    assert answer["error"]["message"].startswith("bundle one: the GPU has fallen off the bus; bundle two: so has")
 
 
-def test_a_service_whose_engines_failed_ends_so_that_it_is_started_again(bundle: Path, avatar: Path) -> None:
+@pytest.mark.parametrize(
+    ("failing", "message"),
+    [
+        ("fail()", "the GPU has fallen off the bus"),
+        ("threading.Event().wait()", "the engines have made nothing for 0.5 s"),
+    ],
+)
+def test_a_service_whose_engines_failed_or_hang_ends_so_that_it_is_started_again(
+    bundle: Path, avatar: Path, failing: str, message: str
+) -> None:
     options = ["-b", f"fast={bundle}", "-a", f"one={avatar}", "--port", "0", "--sessions", "2", "--grace", "1"]
-    command = [sys.executable, "-c", FAILING, "serve", *options]
+    command = [sys.executable, "-c", FAILING.format(failing=failing), "serve", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         client = Client(int(process.stderr.readline().split("/")[2].split(":")[1]))
         events = client.events(client.begin())
         *_, (_, last) = events
-        assert last["error"] == "the GPU has fallen off the bus"
+        assert last["error"] == message
         said = process.stderr.read()
         assert process.wait(20) == 3
-    assert said.splitlines()[-1].endswith("have failed (the GPU has fallen off the bus): start the service again")
+    assert said.splitlines()[-1].endswith(f"have failed ({message}): start the service again")

@@ -225,6 +225,16 @@ def test_what_is_kept_is_bounded(client: Client, folder: Path, video: bytes) -> 
     assert left(folder) == set()
 
 
+@pytest.mark.parametrize("client", [Bounds(count=2)], indirect=True)
+def test_failures_take_no_room(client: Client, service: Service, folder: Path) -> None:
+    for number in range(4):
+        assert send(client, f"text{number}", b"this is no picture")[0] == 202
+        assert outcome(client, f"text{number}")["state"] == "failed"
+    assert service.store
+    assert list(service.store.new) == ["text2", "text3"]
+    assert left(folder) == set()
+
+
 @pytest.mark.parametrize("client", [Bounds(total=1_000_000)], indirect=True)
 def test_an_avatar_larger_than_the_room_is_refused(client: Client, folder: Path, video: bytes) -> None:
     assert len(video) < 1_000_000

@@ -75,13 +75,14 @@ def microphone(tone: Path) -> list[str]:
     return ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={tone}"]
 
 
-def cut_streams(server: Any) -> None:
-    """Close the sockets of all streams, from the server's side."""
+def cut_streams(server: Any, everything: bool = False) -> None:
+    """Close the sockets of all streams, or of everything, from the server's side."""
 
     def cut() -> None:
         for connection in list(server.server_state.connections):
             cycle = getattr(connection, "cycle", None)
-            if cycle and cycle.scope["path"].endswith("stream.mp4") and not cycle.response_complete:
+            streams = cycle and cycle.scope["path"].endswith("stream.mp4") and not cycle.response_complete
+            if everything or streams:
                 connection.transport.abort()
 
     server.servers[0].get_loop().call_soon_threadsafe(cut)
@@ -104,7 +105,10 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
         proxy.stop()
         before = session.frames
         until(lambda: session.frames > before + 10, "it is made although nobody can watch")
+        proxy.away = True
         proxy.start()
+        until(lambda: session.frames > before + 15, "and while its server seems to be away")
+        proxy.away = False
 
     def hide_the_tab() -> None:
         mine = page.call("Target.getTargetInfo")["targetInfo"]["targetId"]
@@ -124,6 +128,9 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
     page.until("document.getElementById('figures').innerText.includes('reconnected')")
     assert page.run("v.webkitAudioDecodedByteCount") > 1000
     assert len(service.running) == 1
+    until(lambda: session.notices._listeners, "the page listens again")
+    session.notices.post("warning", message="it is still told")
+    page.until("document.getElementById('status').innerText === 'It is still told.'")
     before = page.run("v.currentTime")
     page.click("interrupt")
     page.until(f"!v.paused && v.currentTime > {before} + 0.5")
@@ -301,7 +308,8 @@ def test_with_a_token_the_page_makes_a_face_and_speaks(
     monkeypatch.setattr("browser_helpers.WATCH", WATCH + enter)
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), moving_picture(0))
-    with serving(service, Access(Tokens(tmp_path / "tokens"))) as server:
+    access = Access(Tokens(tmp_path / "tokens"))
+    with serving(service, access) as server:
         url = f"http://127.0.0.1:{server.port}/"
         with browsing(url, tmp_path / "profile", *microphone, "--use-fake-ui-for-media-stream") as page:
             page.click("add")
@@ -315,7 +323,18 @@ def test_with_a_token_the_page_makes_a_face_and_speaks(
             page.click("cancel")
             page.click("live")
             page.until("v.currentTime > 0.5")
-            until(lambda: service.running[0].feeder.speaking, "the microphone is heard")
+            session = service.running[0]
+            until(lambda: session.feeder.speaking, "the microphone is heard")
+            access.links._secret = b"another"  # as if all addresses had expired
+            told = set(session.notices._listeners)
+            cut_streams(server, everything=True)
+            until(lambda: not session.spoken_to, "nobody speaks")
+            until(lambda: session.spoken_to and session.feeder.speaking, "the microphone is heard again")
+            until(lambda: session.notices._listeners - told, "it listens again")
+            session.notices.post("warning", message="it is still told")
+            page.until("document.getElementById('status').innerText === 'It is still told.'")
+            at = page.run("v.currentTime")
+            page.until(f"v.currentTime > {at} + 0.3")
             assert page.text("error") == ""
             assert page.run("problems") == []
 

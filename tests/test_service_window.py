@@ -170,3 +170,27 @@ def test_a_writer_without_a_loop_goes_on() -> None:
     window.append(fragment(1))
     window.end()
     assert window.get(1)
+
+
+@pytest.mark.parametrize("slow", list(Slow))
+def test_what_is_written_between_two_looks_of_a_reader_is_not_missed(slow: Slow) -> None:
+    """Not taken for something that was dropped, which would move or end the reader, and not cut off by the end."""
+
+    async def test(window: Window) -> None:
+        reader = Reader(window, slow)
+        await reader.seek(56)
+        look = window.get
+
+        def write(number: int) -> Fragment | None:
+            found = look(number)
+            if found is None and number <= 60:  # as a thread may, right after the look
+                window.append(fragment(number))
+                if number == 60:
+                    window.end()
+            return found
+
+        window.get = write  # type: ignore[method-assign]
+        assert await numbers(reader) == [56, 57, 58, 59, 60]
+        assert reader.skipped == 0
+
+    run(test, 55)

@@ -1,10 +1,11 @@
 """``musetalk-edge serve``: live sessions over HTTP, and a page to watch them."""
 
 import argparse
+import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.errors import InvalidArgument, MachineError
@@ -119,8 +120,17 @@ def run(args: argparse.Namespace) -> int:
         print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
         Server(service, access).run(sockets=[listener])
         for name, reason in service.failed.items():
-            raise MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
+            failure = MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
+            if service.hung:
+                _leave(failure)
+            raise failure
     return 0
+
+
+def _leave(failure: MachineError) -> NoReturn:
+    """End the process although a thread of it, in the hands of a driver, does not end."""
+    print(f"musetalk-edge: error: {failure}", file=sys.stderr, flush=True)
+    os._exit(3)
 
 
 def _named(text: str) -> tuple[str, Path]:

@@ -55,7 +55,7 @@ def add_parser(subparsers: Any) -> None:
         "--output",
         required=True,
         metavar="-|FILE|URL",
-        help="stdout, a file or FIFO, or rtmp, srt, rtsp, udp, tcp, http",
+        help="stdout, a file or FIFO, or rtmp, rtsp, udp, tcp, http, or srt where PyAV has it",
     )
     rates = ", ".join(map(str, RATES))
     parser.add_argument(

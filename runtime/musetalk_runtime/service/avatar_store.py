@@ -71,7 +71,11 @@ class AvatarStore:
             raise ServiceError(409, "exists", f"there is an avatar {name!r} already: choose another name, or delete it")
         if box is None and not self.detects:
             raise ServiceError(422, "no_detector", "this service has no face detector: give the face's box, face_box")
-        if self._used >= self.bounds.total or len({*self.kept, *self.new, *self.broken}) >= self.bounds.count:
+        failed = [name for name, new in self.new.items() if new.state == "failed"]
+        for old in failed[: max(0, len(failed) - self.bounds.count + 1)]:
+            del self.new[old]
+        held = {*self.kept, *self.new, *self.broken}.difference(failed)
+        if self._used >= self.bounds.total or len(held) >= self.bounds.count:
             raise ServiceError(507, "no_storage", "there is no room for another avatar: delete one first")
         self._count += 1
         new = NewAvatar(name, box, self._folder / WORK / str(self._count))

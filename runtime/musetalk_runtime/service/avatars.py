@@ -89,7 +89,7 @@ async def make_avatar(
     It answers when the file is there, at most 256 MiB; then it is prepared, see `events`. A video plays forth and back,
     so a few seconds do; of a longer one the first 30 s are used.
     """
-    with service.upload():
+    with service.upload("avatar"):
         new = store.begin(name, _box(face_box))
         await store.receive(new, _chunks(request))
     answer = _answer(name, service, access)

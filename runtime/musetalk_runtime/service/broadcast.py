@@ -84,6 +84,11 @@ class Broadcast:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def abandon(self, error: MuseTalkEdgeError) -> None:
+        """Fail, although the thread may never come back from where it is."""
+        self.stop()
+        self._fail(error)
+
     def hush(self) -> float:
         """Barge-in: drop what is queued or under way. Gives the stream time from which the mouth is closed."""
         self.pace.forgive()
@@ -195,6 +200,8 @@ class Broadcast:
             self.notices.post(notice.name, **notice.content)
 
     def _fail(self, error: Exception) -> None:
+        if not self.running:  # it was abandoned, and its thread came back after all
+            return
         known = isinstance(error, MuseTalkEdgeError)
         log.error("session failed: %s", error, exc_info=None if known else error)
         self.error = " ".join(str(error).split()) if known else f"the session failed: {type(error).__name__}"
@@ -202,6 +209,8 @@ class Broadcast:
         self._finish("failed")
 
     def _finish(self, state: State) -> None:
+        if not self.running:
+            return
         self._count()
         self.touch()
         self._move(state)

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 
@@ -9,12 +10,13 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import MixedRenderer, Rendering, Shot
-from musetalk_runtime.errors import MuseTalkEdgeError
+from musetalk_runtime.errors import MachineError, MuseTalkEdgeError
 from musetalk_runtime.service.errors import EngineFailed
 from musetalk_runtime.service.job import Job, Pending, Timetable, take_batch
 from musetalk_runtime.timings import Timings
 
 UNDER_WAY = 2  # batches: one that the engines make, one that comes back from them
+STUCK = 60.0  # seconds that one batch may take
 log = logging.getLogger(__name__)
 
 
@@ -38,6 +40,7 @@ class EngineWorker(Closable):
         self._jobs: list[Job] = []
         self._changed = threading.Condition()
         self._stopped = False
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -81,12 +84,25 @@ class EngineWorker(Closable):
         """Frames that wait to be made."""
         return len(self._jobs)
 
+    def check(self) -> bool:
+        """Whether the engines have not come back from a batch for too long; then they are taken to have failed."""
+        since = self._busy_since
+        if since is None or time.monotonic() - since < STUCK or self.error is not None:
+            return False
+        self._fail(MachineError(f"the engines have made nothing for {STUCK:g} s"), [])
+        return True
+
     def close(self) -> None:
         """End the thread, once all sessions have ended. Closing twice is fine."""
+        self.end()
+
+    def end(self, timeout: float | None = None) -> bool:
+        """The same, but wait for `timeout` seconds at most; whether the thread has ended."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _check(self) -> None:
         if self.error is not None:
@@ -98,12 +114,14 @@ class EngineWorker(Closable):
         try:
             while True:
                 jobs = self._take(wait=not under_way)
+                self._busy_since = time.monotonic()
                 if jobs:
                     under_way.append((jobs, self._begin(jobs)))
                 if len(under_way) >= UNDER_WAY or (under_way and not jobs):
                     self._finish(*under_way.popleft())
                 elif not jobs:
                     return
+                self._busy_since = None
         except Exception as error:
             self._fail(error, jobs)
 

@@ -18,10 +18,12 @@ async def healthz() -> dict[str, str]:
 
 @router.get("/readyz", responses={503: ERRORS[503]})
 async def readyz(service: TheService) -> dict[str, str | int]:
-    """Whether new sessions are taken, and how many more."""
+    """Whether new sessions are taken, and how many more. Where some bundles' engines have failed, those of the others
+    are: see `musetalk_engines_failed` in `/metrics`. 503 if all have.
+    """
     if service.draining:
         raise ServiceError(503, "shutting_down", "the service is about to end", RETRY)
-    if service.failed:
+    if len(service.failed) == len(service.engines):
         raise EngineFailed("; ".join(f"bundle {name}: {error}" for name, error in service.failed.items()))
     return {"status": "ready", "free": service.free}
 

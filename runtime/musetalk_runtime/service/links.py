@@ -10,14 +10,17 @@ FOLDER = "/hls/"  # what lies under it has one signature, so that a playlist can
 
 
 class Links:
-    """Signs paths with a secret of this process: HMAC-SHA256 of the time of expiry and of the one path."""
+    """Signs paths with a secret of this process: HMAC-SHA256 of the time of expiry and of the one path.
+
+    That time is of the monotonic clock, so that no change of the date makes links live longer or shorter.
+    """
 
     def __init__(self) -> None:
         self._secret = secrets.token_bytes(32)
 
     def sign(self, path: str) -> str:
         """The query that `path` is good with."""
-        expires = str(int(time.time()) + LIFE)
+        expires = str(int(time.monotonic()) + LIFE)
         return f"expires={expires}&signature={self._signature(path, expires)}"
 
     def good(self, path: str, query: bytes) -> bool:
@@ -28,7 +31,7 @@ class Links:
         except (ValueError, KeyError):
             return False
         genuine = hmac.compare_digest(self._signature(path, expires).encode(), signature.encode("utf-8", "replace"))
-        return genuine and int(expires) > time.time()
+        return genuine and int(expires) > time.monotonic()
 
     def _signature(self, path: str, expires: str) -> str:
         folder, found, _ = path.partition(FOLDER)

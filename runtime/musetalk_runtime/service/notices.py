@@ -9,6 +9,7 @@ from typing import Any
 
 KEPT = 64  # notices that wait for a slow listener; then the oldest are dropped
 HEARTBEAT = 10.0  # seconds
+RETRY = b"retry: 1000\n\n"  # milliseconds after which a listener that was cut off comes back
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Notices:
         queue: asyncio.Queue[Notice | None] = asyncio.Queue(KEPT)
         self._listeners.add(queue)
         try:
-            yield first.encode()
+            yield first.encode() + RETRY
             while not (self._ended and queue.empty()):
                 try:
                     notice = await asyncio.wait_for(queue.get(), HEARTBEAT)

@@ -1,5 +1,6 @@
 """One viewer's place in a stream."""
 
+from collections.abc import Sequence
 from enum import Enum
 
 from musetalk_runtime.service.errors import FellBehind, StreamFailed
@@ -45,26 +46,24 @@ class Reader:
 
     async def seek(self, number: int) -> None:
         """Go on with fragment `number`, held or the next to come; raises FellBehind."""
-        fragment = self._window.get(number)
-        newest = self._window.newest()
-        if fragment is None and number != (newest.number + 1 if newest else 1):
-            raise FellBehind(self._window.end_offset())
-        self._next, self.offset = number, fragment.offset if fragment else self._window.end_offset()
+        held = self._window.held()
+        first, end = (held[0].number, held[-1].number + 1) if held else (1, 1)
+        if not first <= number <= end:
+            raise FellBehind(self._end(held))
+        self._next, self.offset = number, held[number - first].offset if number < end else self._end(held)
 
     async def seek_byte(self, offset: int) -> None:
         """Go on with byte `offset` of the stream, held or the next to come; raises FellBehind."""
-        init = self._window.init or b""
-        if 0 < offset < len(init):
+        init, held = self._window.init or b"", self._window.held()
+        fragment = next((f for f in reversed(held) if f.offset <= offset < f.end), None)
+        if 0 < offset < len(init) and (not held or held[0].number == 1):
             self._first, self._next = init[offset:], 1
-            if self._window.get(1) is None and self._window.newest() is not None:
-                raise FellBehind(self._window.end_offset())
-        elif fragment := self._window.at(offset):
+        elif fragment:
             self._first, self._next = fragment.data[offset - fragment.offset :], fragment.number + 1
-        elif init and offset == self._window.end_offset():
-            newest = self._window.newest()
-            self._next = newest.number + 1 if newest else 1
+        elif init and offset == self._end(held):
+            self._next = held[-1].number + 1 if held else 1
         else:
-            raise FellBehind(self._window.end_offset())
+            raise FellBehind(self._end(held))
         self.offset = offset
 
     async def read(self) -> bytes | None:
@@ -72,14 +71,17 @@ class Reader:
         if self._first is not None:
             data, self._first = self._first, None
             return data
+        over = self._window.ended  # before the look: then what was made up to the end is seen
         while (fragment := self._window.get(self._next)) is None:
-            newest = self._window.newest()
-            if newest and newest.number >= self._next:
+            if self._window.dropped(self._next):
                 fragment = await self._move()
                 break
-            if self._over():
+            if over:
+                self._check()
                 return None
-            await self._window.changed()
+            if not self._window.ended:
+                await self._window.changed()
+            over = self._window.ended
         if fragment is None:
             return None
         self._next, self.time = fragment.number + 1, fragment.start
@@ -93,13 +95,20 @@ class Reader:
 
     async def _keyframe(self) -> Fragment | None:
         """The newest keyframe's fragment; None if the stream ends before there is one. Raises StreamFailed."""
+        over = self._window.ended
         while self._window.init is None or (keyframe := self._window.newest_keyframe()) is None:
-            if self._over():
+            if over:
+                self._check()
                 return None
-            await self._window.changed()
+            if not self._window.ended:
+                await self._window.changed()
+            over = self._window.ended
         return keyframe
 
-    def _over(self) -> bool:
+    def _check(self) -> None:
         if self._window.error is not None:
             raise StreamFailed(self._window.error)
-        return self._window.ended
+
+    def _end(self, held: Sequence[Fragment]) -> int:
+        """Bytes of the stream up to the last of `held`."""
+        return held[-1].end if held else len(self._window.init or b"")

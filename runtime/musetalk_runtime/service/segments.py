@@ -17,7 +17,12 @@ class Segment:
     number: int
     start: float
     end: float
-    data: bytes
+    fragments: Sequence[Fragment]
+
+    @property
+    def data(self) -> bytes:
+        """All of it, joined when asked for: a playlist needs none of it."""
+        return b"".join(fragment.data for fragment in self.fragments)
 
 
 def whole_segments(fragments: Sequence[Fragment], end: float | None) -> list[Segment]:
@@ -26,7 +31,7 @@ def whole_segments(fragments: Sequence[Fragment], end: float | None) -> list[Seg
     starts = [group[0].start for group in groups]
     ends = [*starts, end][1:]
     return [
-        Segment(group[0].segment, start, end, b"".join(fragment.data for fragment in group))
+        Segment(group[0].segment, start, end, group)
         for group, start, end in zip(groups, starts, ends, strict=True)
         if group[0].keyframe and end is not None
     ]

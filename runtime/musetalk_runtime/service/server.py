@@ -10,18 +10,22 @@ from fastapi import FastAPI
 from musetalk_runtime.errors import OutputError
 from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.app import create_app
+from musetalk_runtime.service.protocol import PatientProtocol
 from musetalk_runtime.service.service import Service
 
 STALLED_MS = 60_000  # a client that takes nothing for so long is cut off
 CONNECTIONS = 1024
+PING = 5.0  # seconds after which a voice that is gone leaves its place to another, twice
 MESSAGE = 256 << 10  # bytes of a WebSocket message, at most
 
 
 class Quiet(logging.Filter):
-    """Leaves out what the server says of a response that is cut on purpose, so that the viewer knows."""
+    """Leaves out what the server says of a response that is cut on purpose, so that the viewer knows, and of a socket
+    whose client went away before it was taken.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return "without completing response" not in record.getMessage()
+        return "returned without completing" not in record.getMessage()
 
 
 QUIET = Quiet()
@@ -49,10 +53,12 @@ class Server(uvicorn.Server):
 def _config(app: FastAPI, grace: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=PatientProtocol,
         ws="websockets-sansio",
         ws_max_size=MESSAGE,
         ws_per_message_deflate=False,
+        ws_ping_interval=PING,
+        ws_ping_timeout=PING,
         limit_concurrency=CONNECTIONS,
         timeout_graceful_shutdown=max(1, round(grace)),
         access_log=False,

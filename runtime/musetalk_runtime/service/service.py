@@ -1,12 +1,14 @@
 """All sessions of one process: who is let in, who is still there."""
 
 import asyncio
+import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
@@ -32,9 +34,12 @@ LONE = "default"  # the name of a bundle that is given without one
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late
 KEPT = 60.0  # seconds that a session which ended by itself can still be asked for
 LINGER = 10.0  # seconds that one which was stopped is held, for those who have not seen its end
+CLOSING = 8.0  # seconds for threads to end in
 RETRY = {"Retry-After": "5"}
 WORKERS = 4  # threads that read and decode uploads
-UPLOADS = 8
+UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
+
+log = logging.getLogger(__name__)
 
 
 class Service:
@@ -45,7 +50,7 @@ class Service:
 
     Attributes: ``company`` (bundles and avatars), ``admission`` (who fits), ``engines`` (the workers, by the names of
     their bundles), ``store`` (of avatars that are uploaded; None takes none), ``metrics``, ``workers`` (a small thread
-    pool for files and codecs), ``draining`` (no new sessions).
+    pool for files and codecs), ``draining`` (no new sessions), ``hung`` (a thread did not end).
     """
 
     def __init__(
@@ -58,11 +63,12 @@ class Service:
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKERS, "service")
         self.draining = False
+        self.hung = False
         self.engines = {
             name: EngineWorker(bundle, Timings(self.metrics.stage), self.metrics.batch)
             for name, bundle in self.company.bundles.items()
         }
-        self._uploads = 0
+        self._uploads: Counter[str] = Counter()
         self._alive_at = time.monotonic()
         self._broadcasts: dict[str, Broadcast] = {}
 
@@ -114,15 +120,15 @@ class Service:
         self.get(key).stop()
 
     @contextmanager
-    def upload(self) -> Iterator[None]:
-        """Hold one of the few uploads that may be in memory at once; raises ServiceError."""
-        if self._uploads >= UPLOADS:
-            raise ServiceError(503, "too_many_uploads", f"{self._uploads} uploads are under way", RETRY)
-        self._uploads += 1
+    def upload(self, kind: Literal["clip", "avatar"]) -> Iterator[None]:
+        """Hold one of the few uploads of its kind that may be under way at once; raises ServiceError."""
+        if self._uploads[kind] >= UPLOADS[kind]:
+            raise ServiceError(503, "too_many_uploads", f"{self._uploads[kind]} uploads are under way", RETRY)
+        self._uploads[kind] += 1
         try:
             yield
         finally:
-            self._uploads -= 1
+            self._uploads[kind] -= 1
 
     @property
     def running(self) -> list[Broadcast]:
@@ -137,7 +143,9 @@ class Service:
     @property
     def free(self) -> int:
         """How many more sessions fit now."""
-        return 0 if self.draining or self.failed else self.admission.room(self._admitted)
+        if self.draining or len(self.failed) == len(self.engines):
+            return 0
+        return self.admission.room(self._admitted)
 
     @property
     def failed(self) -> dict[str, str]:
@@ -169,26 +177,26 @@ class Service:
     async def tend(self) -> None:
         """Tell of every session's buffer each second, end those that nobody uses, forget those that ended."""
         while True:
-            for broadcast in list(self._broadcasts.values()):
-                if broadcast.running:
-                    self._look_after(broadcast)
-                elif broadcast.unused > (LINGER if broadcast.stopping else KEPT):
-                    del self._broadcasts[broadcast.id]
-            if self.store:
-                self.store.rest()
+            try:
+                self._tend()
+            except Exception:  # a bug in one thing must not let all sessions live for ever
+                log.exception("sessions were not looked after")
             await asyncio.sleep(1.0)
 
     async def ended(self) -> None:
-        """Drain, and wait until every session's thread has ended."""
+        """Drain, and wait until every session's thread has ended; ``hung`` if one has not in time."""
         self.drain()
         if self.store:
             await self.store.close()
+        until = time.monotonic() + CLOSING
         for broadcast in list(self._broadcasts.values()):
-            await asyncio.to_thread(broadcast.join)
+            if not await asyncio.to_thread(broadcast.join, max(0.0, until - time.monotonic())):
+                self.hung = True
             if broadcast.push:
                 await broadcast.push.ended()
         for worker in self.engines.values():
-            await asyncio.to_thread(worker.close)
+            if not await asyncio.to_thread(worker.end, max(0.0, until - time.monotonic())):
+                self.hung = True
         self.workers.shutdown(wait=False, cancel_futures=True)
 
     @property
@@ -207,6 +215,20 @@ class Service:
             many = f"{len(self.running)} sessions run, this machine holds no more"
             raise ServiceError(503, "no_capacity", many if self.running else self.admission.reason(cast, wanted), RETRY)
         return rate
+
+    def _tend(self) -> None:
+        for name, worker in self.engines.items():
+            if worker.check():
+                for broadcast in self.running:
+                    if broadcast.cast.bundle == name:
+                        broadcast.abandon(EngineFailed(worker.error or ""))
+        for broadcast in list(self._broadcasts.values()):
+            if broadcast.running:
+                self._look_after(broadcast)
+            elif broadcast.unused > (LINGER if broadcast.stopping else KEPT):
+                del self._broadcasts[broadcast.id]
+        if self.store:
+            self.store.rest()
 
     def _look_after(self, broadcast: Broadcast) -> None:
         broadcast.pace.measure(broadcast.frames)

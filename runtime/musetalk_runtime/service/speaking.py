@@ -39,7 +39,7 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     closed (1013). With `?codec=opus` each message is one Opus packet, with `?codec=ogg` any part of an Ogg Opus stream.
     What is none of that closes it (1003), and so does a second socket for one session (1008).
     """
-    with service.upload():
+    with service.upload("clip"):
         body = await _body(request, session)
         pcm = await asyncio.get_running_loop().run_in_executor(service.workers, decode_clip, body)
     if not session.feeder.push(pcm):

@@ -15,8 +15,8 @@ class Window:
     """The newest fragments of one stream: at most `seconds` and `size` bytes, but at least one.
 
     One thread writes (`begin`, `append`, `end`) and never waits for a reader. Everything else is for readers, in the
-    event `loop`. ``init`` is None until there is one; ``ended`` tells that nothing more will come, and ``error``, if it
-    is not None, why not.
+    event `loop`; between two of their looks it may have written, and ended. ``init`` is None until there is one;
+    ``ended`` tells that nothing more will come, and ``error``, if it is not None, why not.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float = SECONDS, size: int = SIZE) -> None:
@@ -57,11 +57,6 @@ class Window:
             place = number - self._fragments[0].number if self._fragments else -1
             return self._fragments[place] if 0 <= place < len(self._fragments) else None
 
-    def at(self, offset: int) -> Fragment | None:
-        """The fragment that holds byte `offset` of the stream, if it is held."""
-        with self._lock:
-            return next((f for f in reversed(self._fragments) if f.offset <= offset < f.end), None)
-
     def held(self) -> list[Fragment]:
         """All that is held, in order."""
         with self._lock:
@@ -76,6 +71,11 @@ class Window:
         """The last fragment taken."""
         with self._lock:
             return self._fragments[-1] if self._fragments else None
+
+    def dropped(self, number: int) -> bool:
+        """Whether the fragment `number` was taken and is held no more."""
+        with self._lock:
+            return bool(self._fragments) and number < self._fragments[0].number
 
     def end_offset(self) -> int:
         """Bytes of the stream so far."""

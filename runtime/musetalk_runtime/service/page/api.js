@@ -1,11 +1,14 @@
 // Requests to the service. Every error it answers has a text for people, and becomes an Error with that text.
 import { askForToken, authorization, token } from "./token.js";
 
+const PATIENCE = 30_000; // milliseconds for an answer, unless who asks says otherwise: a page must not wait for ever
+
 // `fetch` with the token; where it is missing or wrong, the person is asked for it.
 export async function request(path, options = {}) {
   for (;;) {
     const used = token();
-    const answer = await fetch(path, { cache: "no-store", ...options, headers: { ...options.headers, ...authorization() } });
+    const headers = { ...options.headers, ...authorization() };
+    const answer = await fetch(path, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE), ...options, headers });
     if (answer.status !== 401) return answer;
     const text = used ? "That token is not, or no longer, known. The token:" : "This service wants a token:";
     if (token() === used && !(await askForToken(text))) return answer;
@@ -21,16 +24,22 @@ export async function ask(path, options = {}) {
     throw new Error("The service cannot be reached.");
   }
   if (answer.ok) return answer.status === 204 ? null : answer.json();
-  throw new Error(await reason(answer));
+  throw await failure(answer);
 }
 
-export async function reason(answer) {
+// An answer that is an error, as an Error: with its status, and its code if it is the service's own.
+export async function failure(answer) {
+  const { status } = answer;
   try {
-    return (await answer.json()).error.message;
+    const { code, message } = (await answer.json()).error;
+    return Object.assign(new Error(message), { status, code });
   } catch {
-    return `The service answered ${answer.status}.`;
+    return Object.assign(new Error(`The service answered ${status}.`), { status });
   }
 }
+
+// Whether an error may soon be over: nobody answered, a proxy did for a service that is away, or it is busy.
+export const passes = ({ status, code }) => status === undefined || status === 503 || (status > 500 && !code);
 
 export const postJson = (path, content) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });

@@ -81,9 +81,9 @@ async function play() {
 
 async function speak() {
   if (live) return live.close();
-  const { audio, player, state } = await started();
+  const { address, player, state } = await started();
   if (state === "speaking") await session.interrupt();
-  live = await Live.open(audio, {
+  live = await Live.open(() => address("audio"), {
     onLevel: (level) => ($("level").value = level),
     onEnd: (error) => {
       live = null;

@@ -2,6 +2,7 @@
 import { ask, upload } from "./api.js";
 import { pictureOf, showAvatars } from "./avatars.js";
 import { $, enable, sentence } from "./dom.js";
+import { Events } from "./events.js";
 import { box, clearPicture, showFound, showPicture } from "./face_box.js";
 
 let file = null;
@@ -66,22 +67,25 @@ async function make() {
 // Until it is ready; raises why it is not.
 function follow(avatar) {
   return new Promise((done, fail) => {
-    const notices = new EventSource(avatar.events);
     const end = (settle, value) => {
       notices.close();
       settle(value);
     };
+    const handlers = {
+      state: ({ state, error }) => {
+        if (state === "ready") end(done);
+        else if (state === "failed") end(fail, new Error(error));
+        else tell(state === "waiting" ? "It waits for its turn…" : "Preparing…");
+      },
+      progress: ({ stage, done: count, total }) =>
+        tell(`${stage[0].toUpperCase()}${stage.slice(1)}: ${count} of ${total}`, count / total),
+    };
+    const notices = new Events(avatar.events, {
+      handlers,
+      renew: async () => (await ask(`v1/avatars/${avatar.name}`)).events,
+      onLost: (text) => end(fail, new Error(text)),
+    });
     making.abort.signal.addEventListener("abort", () => end(fail, new DOMException("", "AbortError")));
-    notices.addEventListener("state", ({ data }) => {
-      const { state, error } = JSON.parse(data);
-      if (state === "ready") end(done);
-      else if (state === "failed") end(fail, new Error(error));
-      else tell(state === "waiting" ? "It waits for its turn…" : "Preparing…");
-    });
-    notices.addEventListener("progress", ({ data }) => {
-      const { stage, done: count, total } = JSON.parse(data);
-      tell(`${stage[0].toUpperCase()}${stage.slice(1)}: ${count} of ${total}`, count / total);
-    });
   });
 }
 

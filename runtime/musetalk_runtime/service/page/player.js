@@ -1,6 +1,6 @@
 // Plays a session's stream by Media Source Extensions: comes back where it was when the connection drops, and never
 // goes back in time. Without MSE the browser plays the address itself.
-import { reason, request } from "./api.js";
+import { failure, passes, request } from "./api.js";
 
 const KEPT = 10; // seconds held behind the playhead
 const WAITS = [0.2, 0.5, 1, 2, 4]; // seconds before a reconnection, by how many have failed
@@ -16,11 +16,11 @@ const sleep = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000
 const once = (target, event) => new Promise((done) => target.addEventListener(event, done, { once: true }));
 
 export class Player {
-  // `onError` is told in words, `onEnd` when the stream is over; `reconnections` counts. While `hurried`, it plays a
-  // little faster until it is close to what is made.
-  // `onRefused` may help where the browser wants a click before it plays.
-  constructor(video, url, { onError = () => {}, onEnd = () => {}, onRefused = null } = {}) {
-    Object.assign(this, { video, url, onError, onEnd, onRefused, reconnections: 0, position: null, closed: false, skipTo: null });
+  // `onError` is told in words, `onEnd` when the stream is over; `renew` gives the address anew; `onRefused` may help
+  // where the browser wants a click before it plays. `reconnections` counts. While `hurried`, it plays a little faster
+  // until it is close to what is made.
+  constructor(video, url, { onError, onEnd, onRefused, renew }) {
+    Object.assign(this, { video, url, onError, onEnd, onRefused, renew, reconnections: 0, position: null, closed: false, skipTo: null });
     this.hurried = false;
     this.connected = false;
     this.awake = new AbortController();
@@ -58,18 +58,29 @@ export class Player {
   }
 
   #playAddress() {
-    let played = false;
+    const { video } = this;
     this.connected = true;
-    this.video.src = this.url;
-    this.video.onplaying = () => (played = true);
-    this.video.onended = () => this.onEnd();
-    this.video.onerror = async () => {
-      if (!played) return this.#fail("The browser cannot play this stream.");
-      this.reconnections++;
-      await sleep(1);
-      if (!this.closed) this.#playAddress(); // from the newest frames on
-    };
-    this.video.play().catch((error) => this.#refused(error));
+    video.src = this.url;
+    video.onplaying = () => ([this.played, this.lost] = [true, null]);
+    video.onended = () => this.onEnd();
+    video.onerror = () => this.#playAddressAgain();
+    video.play().catch((error) => this.#refused(error));
+  }
+
+  // From the newest frames on.
+  async #playAddressAgain() {
+    this.lost ??= performance.now();
+    if (!this.played) return this.#fail("The browser cannot play this stream.");
+    if (performance.now() - this.lost > PATIENCE * 1000) return this.#fail("The connection is lost.");
+    this.connected = false;
+    this.reconnections++;
+    await sleep(1);
+    try {
+      this.url = await this.renew();
+    } catch (error) {
+      if (!passes(error)) return this.#fail(error.message);
+    }
+    if (!this.closed) this.#playAddress();
   }
 
   async #playSource(source) {
@@ -126,7 +137,10 @@ export class Player {
       this.#forgetPlace(); // it is no longer held
       return false;
     }
-    if (!answer.ok) throw Object.assign(new Error(await reason(answer)), { final: answer.status !== 503 });
+    if (!answer.ok) {
+      const error = await failure(answer);
+      throw Object.assign(error, { final: !passes(error) });
+    }
     const reader = answer.body.getReader();
     let init = this.position === null ? Number(answer.headers.get("Stream-Init")) : 0;
     let head = new Uint8Array();

@@ -1,10 +1,12 @@
 // One session that this page watches: its player, and what the service tells of it.
 import { ask, postJson, request } from "./api.js";
 import { $ } from "./dom.js";
+import { Events } from "./events.js";
 import { Player } from "./player.js";
 
 const STATES = { starting: "Starting", idle: "Listening", speaking: "Speaking" };
 const TICK = 500; // milliseconds between looks at the player
+const UPLOAD = 150_000; // milliseconds that a clip may take
 
 export class Session {
   // `onEnd` is told once, in words if it was an error; `onNotice` what else there is to say.
@@ -19,19 +21,30 @@ export class Session {
   constructor(answer, own, { onEnd, onNotice, onRefused }) {
     Object.assign(this, { ...answer, own, onEnd, onNotice, closed: false, told: {} });
     this.path = `v1/sessions/${encodeURIComponent(answer.id)}`;
-    const heard = { onError: (text) => this.close(text), onEnd: () => this.close(), onRefused };
-    this.player = new Player($("video"), answer.stream, heard);
-    this.notices = new EventSource(answer.events);
-    const on = (name, handle) => this.notices.addEventListener(name, (event) => handle(JSON.parse(event.data)));
-    on("state", ({ state, error }) => this.#move(state, error));
-    on("buffer", (told) => this.#hear(told));
-    on("warning", ({ message }) => this.onNotice(message));
-    on("interrupted", ({ at }) => this.player.skip(at));
+    this.player = new Player($("video"), answer.stream, {
+      onError: (text) => this.close(text),
+      onEnd: () => this.close(),
+      onRefused,
+      renew: () => this.address("stream"),
+    });
+    this.notices = new Events(answer.events, {
+      handlers: {
+        state: ({ state, error }) => this.#move(state, error),
+        buffer: (told) => this.#hear(told),
+        warning: ({ message }) => this.onNotice(message),
+        interrupted: ({ at }) => this.player.skip(at),
+      },
+      renew: () => this.address("events"),
+      onLost: () => {}, // the player finds out too, at its end
+    });
     this.ticking = setInterval(() => this.#show(), TICK);
     this.#show();
   }
 
-  say = (file) => ask(`${this.path}/audio`, { method: "POST", body: file });
+  say = (file) => ask(`${this.path}/audio`, { method: "POST", body: file, signal: AbortSignal.timeout(UPLOAD) });
+
+  // One of its addresses, as it is good now: those that carry their own permission expire.
+  address = async (name) => (await ask(this.path))[name];
 
   // The mouth stops now; playback goes on where it is closed.
   async interrupt() {

@@ -1,0 +1,44 @@
+"""HTTP/1.1, as uvicorn speaks it, for clients that may have nothing good in mind."""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD = 20.0  # seconds in which the head of a request has to come
+
+
+class PatientProtocol(H11Protocol):
+    """Ends a connection that does not send a whole head in time: uvicorn waits for ever for a first one, and for one
+    that drips in.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._wait()
+        super().on_response_complete()
+
+    def _wait(self) -> None:
+        self._forget()
+        self._deadline = self.loop.call_later(HEAD, self._give_up)
+
+    def _forget(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not answering and self.transport.get_protocol() is self:  # and not a WebSocket's by now
+            self.transport.close()
