@@ -7,7 +7,7 @@ from typing import Any
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import Engines
 from musetalk_runtime.errors import InvalidFolder
-from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
+from musetalk_runtime.folder import MANIFEST, Manifest, read_folder, settled
 from musetalk_runtime.model import ModelSpec
 
 BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
@@ -40,7 +40,7 @@ class Bundle(Closable):
 
         `cuda_graph` lets a GPU replay its work as CUDA graphs; some drivers cannot (see ``musetalk-edge doctor``).
         """
-        path = Path(path)
+        path = settled(Path(path))
         manifest = read_folder(path, BUNDLE_KIND, BUNDLE_SCHEMA)
         if manifest.get("backend") not in BACKENDS:
             raise InvalidFolder(f"{path}: backend {manifest.get('backend')!r} is unknown to this version")

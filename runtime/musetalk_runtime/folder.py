@@ -45,6 +45,16 @@ def read_folder(path: Path, kind: str, schema: int) -> Manifest:
     return manifest
 
 
+def kind_of(path: Path) -> str:
+    """What kind of folder is at `path`, by its manifest alone; raises InputNotFound or InvalidFolder."""
+    return str(_load_manifest(path, "folder with a manifest").get("kind"))
+
+
+def settled(path: Path) -> Path:
+    """What `path` names now, if it is a link that an update may switch, so that all of one thing is read."""
+    return path.parent / path.readlink() if path.is_symlink() else path
+
+
 def listed_file(path: Path, manifest: Manifest, name: str) -> Path:
     """The file `name` of the folder at `path`; raises InvalidFolder unless the manifest lists it, and so its hash."""
     if name not in manifest["files"]:
@@ -119,6 +129,13 @@ def check_destination(path: Path, kind: str) -> None:
 
 
 def _read_manifest(path: Path, kind: str) -> Manifest:
+    manifest = _load_manifest(path, kind)
+    if manifest.get("kind") != kind:
+        raise InvalidFolder(f"{path}: expected a {kind}, found {manifest.get('kind')!r}")
+    return manifest
+
+
+def _load_manifest(path: Path, kind: str) -> Manifest:
     file = path / MANIFEST
     if not path.exists():
         raise InputNotFound(f"{path}: no such {kind}")
@@ -130,9 +147,8 @@ def _read_manifest(path: Path, kind: str) -> Manifest:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InvalidFolder(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
-        raise InvalidFolder(f"{path}: expected a {kind}, found {found!r}")
+    if not isinstance(manifest, dict):
+        raise InvalidFolder(f"{path}: expected a {kind}, found {type(manifest).__name__!r}")
     return manifest
 
 

@@ -10,6 +10,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.errors import InvalidArgument, MachineError
+from musetalk_runtime.trial import trial
 
 EXAMPLES = """\
 examples:
@@ -99,20 +100,20 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidArgument("--face-model is for --avatars DIR")
     access = read_access(args)
     settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
+    named = _distinct("bundles", [(name or LONE, path) for name, path in args.bundle])
+    faces = _distinct("avatars", args.avatar)
     with ExitStack() as stack:
-        named = [(name or LONE, path) for name, path in args.bundle]
-        bundles = {
-            name: stack.enter_context(Bundle.open(path, cuda_graph=not args.no_cuda_graph))
-            for name, path in _distinct("bundles", named).items()
-        }
-        avatars = {
-            name: stack.enter_context(Avatar.open(path)) for name, path in _distinct("avatars", args.avatar).items()
-        }
-        service = Service(bundles, avatars, settings)
-        if args.avatars:
-            service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
         listener = stack.enter_context(listen(args.host, args.port))
-        service.measure()
+        with trial([*named.values(), *faces.values()]):
+            bundles = {
+                name: stack.enter_context(Bundle.open(path, cuda_graph=not args.no_cuda_graph))
+                for name, path in named.items()
+            }
+            avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in faces.items()}
+            service = Service(bundles, avatars, settings)
+            if args.avatars:
+                service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
+            service.measure()
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
