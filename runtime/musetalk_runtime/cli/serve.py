@@ -1,6 +1,7 @@
 """``musetalk-edge serve``: live sessions over HTTP, and a page to watch them."""
 
 import argparse
+import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.cli.access import add_access_arguments, read_access
-from musetalk_runtime.errors import InvalidArgument, MachineError
+from musetalk_runtime.cli.logs import log_json
+from musetalk_runtime.errors import InvalidArgument, MachineError, MuseTalkEdgeError
 from musetalk_runtime.trial import trial
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """\
 examples:
@@ -24,7 +28,7 @@ examples:
 
 The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
 running streams with a whole file. Engines that fail end their sessions with an error; once no session runs, the service
-ends with status 3: let a supervisor start it again, as docs/musetalk-edge.service does."""
+ends with status 3: let a supervisor start it again, as scripts/appliance/systemd does."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -80,6 +84,9 @@ def add_parser(subparsers: Any) -> None:
         "in it being the session's id; may be given several times",
     )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of what is told on stderr (default: text)"
+    )
     add_access_arguments(parser)
     parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
     parser.set_defaults(run=run)
@@ -87,6 +94,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the address is told on stderr once requests are taken."""
+    if args.log_format == "text":
+        return _serve(args)
+    log_json()
+    try:
+        return _serve(args)
+    except (MuseTalkEdgeError, OSError) as error:
+        log.critical(" ".join(str(error).split()), exc_info=args.verbose)
+        return error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status
+    except Exception:
+        log.critical("a bug", exc_info=True)
+        return 1
+
+
+def _serve(args: argparse.Namespace) -> int:
     try:
         from musetalk_runtime.service.avatar_store import AvatarStore
         from musetalk_runtime.service.server import Server, listen
@@ -116,7 +137,9 @@ def run(args: argparse.Namespace) -> int:
             service.measure()
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-        print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
+        if args.log_format == "text":
+            print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
+        log.info("%s holds %d sessions", url, service.free, extra={"url": url, "sessions": service.free})
         Server(service, access).run(sockets=[listener])
         for name, reason in service.failed.items():
             raise MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
