@@ -61,6 +61,8 @@ class AudioFile:
             if not container.streams.audio:
                 raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
             self.channels = min(2, stream.codec_context.channels)
             resample = Resampler(self.channels)
             seconds = 0.0
