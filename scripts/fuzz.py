@@ -47,7 +47,12 @@ def main() -> None:
     report: dict[str, Any] = {"seed": args.seed, "minutes": args.minutes, "readers": {}}
     for name in names:
         report["readers"][name] = found = hunt(name, args, args.minutes * 60 / len(names))
-        print(f"{name}: {found['examples']} examples, found {len(found['found'])}", file=sys.stderr, flush=True)
+        print(
+            f"{name}: {found['examples']} examples, found {len(found['found'])}",
+            *found["found"],
+            sep="\n",
+            file=sys.stderr,
+        )
     report["examples"] = sum(found["examples"] for found in report["readers"].values())
     print(json.dumps(report, indent=1))
     sys.exit(any(found["found"] for found in report["readers"].values()))

@@ -5,8 +5,8 @@
 
 WORK is made anew and becomes a device: a bundle and an avatar in versions, and one of each that build-engines and
 musetalk-edge prepare replace. In turn `prepare`, `build-engines` (ONNX Runtime), `update` and `rollback` are killed
-by SIGKILL: half of them at a random time of their run, half before a random one of the calls by which they change the
-disk. After each every bundle and avatar on the device must be whole, the old or the new, and the device must start:
+by SIGKILL: half of them at a random time of their run, half before a random one of the calls by which they open files,
+change the disk or wait for it. After each every bundle and avatar on the device must be whole, the old or the new, and the device must start:
 with --serve by a real service that says it is ready, else by a session that makes frames. Writes JSON.
 
 Not measured: what a disk loses of that which was not synced to it; tests/test_durable.py looks at the order instead.
@@ -38,7 +38,7 @@ from musetalk_runtime.versions import Versions
 OPERATIONS = ("prepare", "build-engines", "update", "rollback")
 FRAMES = 40  # of the video that is prepared
 NOT_MEASURED = ["what a disk loses of that which was not synced to it"]
-# Runs a command, counts its calls that change the disk below a folder, and kills itself before a certain one.
+# Runs a command, counts its calls about files below a folder, and kills itself before a certain one.
 WATCHED = """
 import os, sys
 folder, count_file, last, program, *arguments = sys.argv[1:]
@@ -46,9 +46,10 @@ CHANGES = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.symlink
 calls = 0
 def watch(event, given):
     global calls
-    if event not in CHANGES or (event == "open" and not given[2] & (os.O_WRONLY | os.O_RDWR)):
+    if event not in CHANGES:
         return
-    if event == "ctypes.call_function" or folder in str(given[0]):
+    inside = event in {"os.remove", "os.rmdir"} and len(given) > 1 and given[1] != -1  # of a tree that is removed
+    if event == "ctypes.call_function" or inside or folder in str(given[0]):
         calls += 1
         if calls == int(last):
             os.kill(os.getpid(), 9)
@@ -156,7 +157,7 @@ class Device:
             raise RuntimeError(f"the service did not start: {said}")
 
     def _speak(self, bundle: Bundle, avatar: Avatar) -> int:
-        with Session(bundle, avatar, self._voice) as session:
+        with Session(bundle, avatar, self._voice, 25) as session:
             return sum(1 for _ in session.frames())
 
 

@@ -163,6 +163,8 @@ class Versions:
         for number in {*self._numbers()} - kept:
             remove(self.path / str(number))
             self._record(number).unlink(missing_ok=True)
+        for left in self.path.glob(".*.partial"):  # by a process that was killed: this one has the lock
+            left.unlink() if left.is_file() else remove(left)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
