@@ -6,8 +6,9 @@
 WORK is made anew and becomes a device: a bundle and an avatar in versions, and one of each that build-engines and
 musetalk-edge prepare replace. In turn `prepare`, `build-engines` (ONNX Runtime), `update` and `rollback` are killed
 by SIGKILL: half of them at a random time of their run, half before a random one of the calls by which they open files,
-change the disk or wait for it. After each every bundle and avatar on the device must be whole, the old or the new, and the device must start:
-with --serve by a real service that says it is ready, else by a session that makes frames. Writes JSON.
+change the disk or wait for it. After each every bundle and avatar on the device must be whole, the old or the new, and
+the device must start: with --serve by a real service that says it is ready, else by a session that makes frames. Writes
+JSON.
 
 Not measured: what a disk loses of that which was not synced to it; tests/test_durable.py looks at the order instead.
 """
