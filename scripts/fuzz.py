@@ -86,7 +86,8 @@ def hunt(name: str, args: argparse.Namespace, seconds: float) -> dict[str, Any]:
 
 def _work(name: str, args: argparse.Namespace, end: float, number: int, work: Path, there: Any) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say of spoilt files
+    for said in (1, 2):  # what libraries say of spoilt files
+        os.dup2(os.open(os.devnull, os.O_WRONLY), said)
     warnings.simplefilter("ignore")
     write_wav(work / "voice.wav", voice(0.12))
     readers = Readers(work, args.bundle, args.avatar, work / "voice.wav", ogg_opus())

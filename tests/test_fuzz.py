@@ -44,6 +44,7 @@ FOUND: dict[str, list[dict[str, Any]]] = {
         {"form": (1, 1, 0x7FFFFFFF, 16, b"\0\0"), "extra": []},  # a resampler that takes all memory
         {"form": (1, 1, 1, 8, b"\x80" * 2000), "extra": []},  # half an hour in 2 kB
     ],
+    "avatar": [{"name": "has_face.npy", "edited": [(0.6875, "put", b"\0\0")]}],  # an error of Python's tokenizer
 }
 
 

@@ -121,8 +121,9 @@ class Avatar(Closable):
         file = listed_file(self.path, self._manifest, name)
         try:
             array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
-        except (ValueError, OSError, EOFError) as error:
-            raise InvalidFolder(f"{file}: not a plain array: {error}") from None
+        except Exception as error:  # its header is read by Python's own parser, which has many errors
+            reason = " ".join(str(error).split())[:300]
+            raise InvalidFolder(f"{file}: not a plain array: {reason}") from None
         expected = (self._count, *shape)
         if array.dtype != dtype or array.shape != expected:
             raise InvalidFolder(
