@@ -7,10 +7,10 @@ from typing import Any
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.drawn_avatar import drawn_avatar
 from musetalk_runtime.paced import run_paced
-from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.session import Session
-from musetalk_runtime.synthetic import SIDE, write_face_video, write_voice
+from musetalk_runtime.synthetic import SIDE, write_voice
 from musetalk_runtime.timings import memory_mb
 
 AVATAR_FRAMES = 25
@@ -39,7 +39,7 @@ def bench(
     with tempfile.TemporaryDirectory(prefix="musetalk-edge-") as folder:
         work = Path(folder)
         if avatar is None:
-            avatar = _drawn_avatar(bundle.path, work, size)
+            avatar = drawn_avatar(bundle.path, work, AVATAR_FRAMES, size)
         lengths = {"warm-up": 1.0, "voice": seconds, "short": WARM_SECONDS, "paced": min(seconds, PACED_SECONDS)}
         for name, length in lengths.items():
             write_voice(work / f"{name}.wav", length)
@@ -85,10 +85,3 @@ def _gpu_memory_mb(bundle: Bundle) -> float | None:
     open_device()
     free, total = free_memory()
     return round((total - free) / 1e6, 1)
-
-
-def _drawn_avatar(bundle: Path, work: Path, size: tuple[int, int]) -> Avatar:
-    box = write_face_video(work / "face.mp4", AVATAR_FRAMES, *size)
-    with Bundle.open(bundle) as encoder:
-        prepare_avatar(work / "face.mp4", encoder, work / "avatar", PrepareOptions(face_box=box))
-    return Avatar.open(work / "avatar")

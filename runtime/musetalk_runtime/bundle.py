@@ -7,7 +7,7 @@ from typing import Any
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import Engines
 from musetalk_runtime.errors import InvalidFolder
-from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
+from musetalk_runtime.folder import MANIFEST, Manifest, read_folder, settled
 from musetalk_runtime.model import ModelSpec
 
 BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
@@ -42,7 +42,7 @@ class Bundle(Closable):
         `stream` is the CUDA stream of an application that has one, on which frames are then composed: a handle (int)
         or an object with ``__cuda_stream__``, of the primary context. A bundle for the CPU has no use for either.
         """
-        path = Path(path)
+        path = settled(Path(path))
         manifest = read_folder(path, BUNDLE_KIND, BUNDLE_SCHEMA)
         if manifest.get("backend") not in BACKENDS:
             raise InvalidFolder(f"{path}: backend {manifest.get('backend')!r} is unknown to this version")

@@ -4,10 +4,11 @@ The manifest is a JSON object with ``kind``, ``schema`` (raised when the meaning
 ``files``: name to ``{"bytes": int, "sha256": hex}``. A folder is written aside and renamed into place whole.
 """
 
+import glob
 import hashlib
 import json
+import os
 import re
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_runtime import __version__
+from musetalk_runtime.durable import hold, put_folder, remove, sweep, sync
 from musetalk_runtime.errors import InputNotFound, InvalidArgument, InvalidFolder
 
 Manifest = dict[str, Any]
@@ -41,6 +43,16 @@ def read_folder(path: Path, kind: str, schema: int) -> Manifest:
     for name, entry in files.items():
         _check_file(path, name, entry)
     return manifest
+
+
+def kind_of(path: Path) -> str:
+    """What kind of folder is at `path`, by its manifest alone; raises InputNotFound or InvalidFolder."""
+    return str(_load_manifest(path, "folder with a manifest").get("kind"))
+
+
+def settled(path: Path) -> Path:
+    """What `path` names now, if it is a link that an update may switch, so that all of one thing is read."""
+    return path.parent / path.readlink() if path.is_symlink() else path
 
 
 def listed_file(path: Path, manifest: Manifest, name: str) -> Path:
@@ -71,17 +83,25 @@ def new_folder(path: Path, kind: str, schema: int) -> Iterator[tuple[Path, Manif
 def written_aside(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path`, or in the nearest folder above that exists; on leaving, rename it to `path`.
 
-    What is at `path` is replaced. When the block raises, nothing is left behind.
+    What is at `path` is replaced; a power cut leaves the one or the other, whole. When the block raises, nothing is
+    left behind; what a process that was killed left behind is removed here.
     """
     above = next(folder for folder in path.absolute().parents if folder.exists())
+    sweep(above, f".{glob.escape(path.name)}.*.partial")
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=above))
+    held = hold(work)
     try:
         yield work
         work.chmod(0o755)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(work, path)
+        put_folder(work, path)
+        for folder in path.absolute().parents:  # those made just now, up to one that names the first of them
+            sync(folder)
+            if folder == above:
+                break
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        os.close(held)
+        remove(work)
 
 
 def sha256(file: Path) -> str:
@@ -97,9 +117,11 @@ def check_destination(path: Path, kind: str) -> None:
     """Raise InvalidArgument unless `path` is free or holds an older folder of this kind."""
     if not path.name:
         raise InvalidArgument(f"{path}: give the new {kind} a folder of its own")
+    if path.is_symlink():
+        raise InvalidArgument(f"{path} is a link, to {path.readlink()}: give the new {kind} a folder of its own")
     if path.is_dir() and not any(path.iterdir()):
         return
-    if path.exists() or path.is_symlink():
+    if path.exists():
         try:
             _read_manifest(path, kind)
         except (InputNotFound, InvalidFolder):
@@ -107,6 +129,13 @@ def check_destination(path: Path, kind: str) -> None:
 
 
 def _read_manifest(path: Path, kind: str) -> Manifest:
+    manifest = _load_manifest(path, kind)
+    if manifest.get("kind") != kind:
+        raise InvalidFolder(f"{path}: expected a {kind}, found {manifest.get('kind')!r}")
+    return manifest
+
+
+def _load_manifest(path: Path, kind: str) -> Manifest:
     file = path / MANIFEST
     if not path.exists():
         raise InputNotFound(f"{path}: no such {kind}")
@@ -118,9 +147,8 @@ def _read_manifest(path: Path, kind: str) -> Manifest:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise InvalidFolder(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
-        found = manifest.get("kind") if isinstance(manifest, dict) else type(manifest).__name__
-        raise InvalidFolder(f"{path}: expected a {kind}, found {found!r}")
+    if not isinstance(manifest, dict):
+        raise InvalidFolder(f"{path}: expected a {kind}, found {type(manifest).__name__!r}")
     return manifest
 
 
@@ -140,18 +168,3 @@ def _check_file(folder: Path, name: str, entry: Any) -> None:
 
 def _describe(file: Path) -> dict[str, Any]:
     return {"bytes": file.stat().st_size, "sha256": sha256(file)}
-
-
-def _replace(work: Path, path: Path) -> None:
-    if not path.exists():
-        work.rename(path)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-    path.rename(old / path.name)
-    try:
-        work.rename(path)
-    except OSError:
-        (old / path.name).rename(path)
-        raise
-    finally:
-        shutil.rmtree(old, ignore_errors=True)

@@ -24,6 +24,18 @@ GRAPHS = ("unet", "vae_decoder", "vae_encoder", "audio_encoder")
 SAMPLE_RATE = 16_000
 HOP = 160  # samples from one mel frame to the next
 STEP = 320  # samples from one audio state to the next: 50 a second
+MOST = {  # of what a manifest says: sizes of arrays follow from it
+    "image_size": 2048,
+    "latent_size": 512,
+    "latent_channels": 64,
+    "scaling_factor": 100,
+    "mel_bins": 256,
+    "audio_states": 64,
+    "audio_width": 4096,
+    "audio_seconds": 60,
+    "window_steps": 100,
+    "window_before": 100,
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +74,12 @@ class ModelSpec:
         if not isinstance(value, dict) or sorted(value) != sorted(names):
             raise InvalidFolder(f"{where}: 'model' must hold {', '.join(names)}")
         for name in names:
-            number = isinstance(value[name], (int, float)) and not isinstance(value[name], bool) and value[name] > 0
-            if not (isinstance(value[name], str) if kinds[name] is str else number):
-                raise InvalidFolder(
-                    f"{where}: model {name} is {value[name]!r}, expected a positive {kinds[name].__name__}"
-                )
+            if kinds[name] is str:
+                fits, wanted = isinstance(value[name], str), "text"
+            else:
+                most = MOST[name]
+                fits = type(value[name]) in (int, kinds[name]) and 0 < value[name] <= most
+                wanted = f"a {kinds[name].__name__} above 0, at most {most}"
+            if not fits:
+                raise InvalidFolder(f"{where}: model {name} is {value[name]!r:.80}, expected {wanted}")
         return cls(**value)

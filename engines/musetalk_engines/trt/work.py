@@ -10,6 +10,7 @@ from typing import Any
 
 from musetalk_engines.trt.certify import Certified
 from musetalk_engines.trt.profiles import Profile
+from musetalk_runtime.durable import write_durably
 from musetalk_runtime.folder import sha256
 from musetalk_runtime.work import lock_folder, work_key
 
@@ -68,9 +69,7 @@ class WorkFolder:
         self.plan(graph).unlink(missing_ok=True)
         self._record(graph).unlink(missing_ok=True)
         engine = build()
-        partial = self.path / f".{graph}.json.partial"
-        partial.write_text(json.dumps({"key": key, "engine": asdict(engine)}), encoding="utf-8")
-        partial.replace(self._record(graph))
+        write_durably(self._record(graph), json.dumps({"key": key, "engine": asdict(engine)}))
         return engine, False
 
     def remove(self) -> None:

@@ -6,6 +6,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.errors import InvalidMedia
 from musetalk_runtime.model import SAMPLE_RATE
 
 Floats = npt.NDArray[np.float32]
@@ -34,11 +35,17 @@ class Resampler:
         self._channels = channels
 
     def __call__(self, frame: av.AudioFrame | None) -> AudioChunk | None:
-        """What `frame`, or the end of the stream, gives; None when the resamplers only filled their buffers."""
+        """What `frame`, or the end of the stream, gives; None when the resamplers only filled their buffers.
+
+        Raises InvalidMedia for a layout or a rate that they do not take.
+        """
         if frame is not None:
             frame.pts = None  # time is counted in samples
-        speech = [out.to_ndarray()[0] for out in self._speech.resample(frame)]
-        sound = [out.to_ndarray() for out in self._sound.resample(frame)]
+        try:
+            speech = [out.to_ndarray()[0] for out in self._speech.resample(frame)]
+            sound = [out.to_ndarray() for out in self._sound.resample(frame)]
+        except (av.FFmpegError, ValueError) as error:
+            raise InvalidMedia(f"the audio cannot be resampled: {getattr(error, 'strerror', None) or error}") from None
         if not speech and not sound:
             return None
         return AudioChunk(

@@ -14,6 +14,7 @@ FORMATS = (  # those that name other files, such as playlists, are left out
     "wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,amr,asf,wv,tta,ape,"
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts"
 )
+RATES = (1000, 768_000)  # samples a second: outside, a resampler takes all memory, or a few bytes stand for hours
 
 
 class AudioFile:
@@ -61,12 +62,17 @@ class AudioFile:
             if not container.streams.audio:
                 raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
             stream = container.streams.audio[0]
+            if stream.codec_context is None:
+                raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
             self.channels = min(2, stream.codec_context.channels)
             resample = Resampler(self.channels)
             seconds = 0.0
             for frame in self._frames(container, stream):
                 if not seconds:
                     self.start = frame.time or 0.0
+                if not RATES[0] <= frame.sample_rate <= RATES[1]:
+                    rates = f"expected {RATES[0]} to {RATES[1]}"
+                    raise InvalidMedia(f"{self.path}: its audio has {frame.sample_rate} samples a second, {rates}")
                 seconds += frame.samples / frame.sample_rate
                 if chunk := resample(frame):
                     yield chunk

@@ -25,7 +25,7 @@ from musetalk_runtime.avatar.box import Box, box_problem
 from musetalk_runtime.avatar.frames import NV12, FrameStore
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.errors import AvatarMismatch, InvalidFolder
-from musetalk_runtime.folder import MANIFEST, Manifest, listed_file, read_folder
+from musetalk_runtime.folder import MANIFEST, Manifest, listed_file, read_folder, settled
 from musetalk_runtime.model import ModelSpec
 
 AVATAR_KIND, AVATAR_SCHEMA = "avatar", 1
@@ -61,7 +61,8 @@ class Avatar(Closable):
     @classmethod
     def open(cls, path: str | Path) -> "Avatar":
         """Open the avatar in the folder `path`; raises InputNotFound or InvalidFolder."""
-        return cls(Path(path), read_folder(Path(path), AVATAR_KIND, AVATAR_SCHEMA))
+        path = settled(Path(path))
+        return cls(path, read_folder(path, AVATAR_KIND, AVATAR_SCHEMA))
 
     def __len__(self) -> int:
         return self._count
@@ -120,8 +121,9 @@ class Avatar(Closable):
         file = listed_file(self.path, self._manifest, name)
         try:
             array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
-        except (ValueError, OSError, EOFError) as error:
-            raise InvalidFolder(f"{file}: not a plain array: {error}") from None
+        except Exception as error:  # its header is read by Python's own parser, which has many errors
+            reason = " ".join(str(error).split())[:300]
+            raise InvalidFolder(f"{file}: not a plain array: {reason}") from None
         expected = (self._count, *shape)
         if array.dtype != dtype or array.shape != expected:
             raise InvalidFolder(

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,29 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("-b", "--bundle", type=Path, help="a bundle to look at too")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    support = parser.add_argument_group("for who helps")
+    support.add_argument(
+        "--support",
+        type=Path,
+        metavar="FILE.tar.gz",
+        help="also write one file with versions, manifests, last logs and metrics, and no audio, faces or tokens",
+    )
+    support.add_argument(
+        "-a",
+        "--avatar",
+        type=Path,
+        action="append",
+        default=[],
+        help="an avatar whose manifest goes with it; repeatable",
+    )
+    support.add_argument(
+        "--service",
+        type=_address,
+        default=("127.0.0.1", 8787),
+        metavar="HOST:PORT",
+        help="whose metrics go with it, asked with the token in $MUSETALK_EDGE_TOKEN (default: 127.0.0.1:8787)",
+    )
+    support.add_argument("--log", type=Path, metavar="FILE", help="its log (default: the journal of musetalk-edge*)")
     parser.set_defaults(run=run)
 
 
@@ -31,4 +56,18 @@ def run(args: argparse.Namespace) -> int:
     else:
         for finding in findings:
             print(f"{finding.state:<8} {finding.name:<9} {finding.text}")
+    if args.support:
+        from musetalk_runtime.support import write_support
+
+        folders = [*([args.bundle] if args.bundle else []), *args.avatar]
+        token = os.environ.get("MUSETALK_EDGE_TOKEN")
+        names = write_support(args.support, findings, folders, args.service, args.log, token)
+        print(f"musetalk-edge: {args.support} holds {', '.join(names)}", file=sys.stderr)
     return 0 if report["healthy"] else MachineError.exit_status
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected HOST:PORT")
+    return host.strip("[]"), int(port)

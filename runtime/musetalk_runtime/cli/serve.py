@@ -1,6 +1,7 @@
 """``musetalk-edge serve``: live sessions over HTTP, and a page to watch them."""
 
 import argparse
+import logging
 import os
 import sys
 from contextlib import ExitStack
@@ -8,7 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
-from musetalk_runtime.errors import InvalidArgument, MachineError
+from musetalk_runtime.cli.logs import log_json
+from musetalk_runtime.errors import InvalidArgument, MachineError, MuseTalkEdgeError
+from musetalk_runtime.trial import trial
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """\
 examples:
@@ -22,7 +27,7 @@ examples:
 
 The page is at http://127.0.0.1:8787/, the API at /api.html and /v1/openapi.json. SIGTERM refuses what is new and ends
 running streams with a whole file. Engines that fail end their sessions with an error; once no session runs, the service
-ends with status 3: let a supervisor start it again, as docs/musetalk-edge.service does."""
+ends with status 3: let a supervisor start it again, as scripts/appliance/systemd does."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -78,6 +83,9 @@ def add_parser(subparsers: Any) -> None:
         "in it being the session's id; may be given several times",
     )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text", help="of what is told on stderr (default: text)"
+    )
     add_access_arguments(parser)
     parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
     parser.set_defaults(run=run)
@@ -85,6 +93,20 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve until a signal; the address is told on stderr once requests are taken."""
+    if args.log_format == "text":
+        return _serve(args)
+    log_json()
+    try:
+        return _serve(args)
+    except (MuseTalkEdgeError, OSError) as error:
+        log.critical(" ".join(str(error).split()), exc_info=args.verbose)
+        return error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status
+    except Exception:
+        log.critical("a bug", exc_info=True)
+        return 1
+
+
+def _serve(args: argparse.Namespace) -> int:
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
 
@@ -101,36 +123,41 @@ def run(args: argparse.Namespace) -> int:
         raise InvalidArgument("--face-model is for --avatars DIR")
     access = read_access(args)
     settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
+    named = _distinct("bundles", [(name or LONE, path) for name, path in args.bundle])
+    faces = _distinct("avatars", args.avatar)
     with ExitStack() as stack:
-        named = [(name or LONE, path) for name, path in args.bundle]
-        bundles = {
-            name: stack.enter_context(Bundle.open(path, cuda_graph=not args.no_cuda_graph))
-            for name, path in _distinct("bundles", named).items()
-        }
-        avatars = {
-            name: stack.enter_context(Avatar.open(path)) for name, path in _distinct("avatars", args.avatar).items()
-        }
-        service = Service(bundles, avatars, settings)
-        if args.avatars:
-            service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
         listener = stack.enter_context(listen(args.host, args.port))
-        service.measure()
+        with trial([*named.values(), *faces.values()]):
+            bundles = {
+                name: stack.enter_context(Bundle.open(path, cuda_graph=not args.no_cuda_graph))
+                for name, path in named.items()
+            }
+            avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in faces.items()}
+            service = Service(bundles, avatars, settings)
+            if args.avatars:
+                service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
+            service.measure()
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-        print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
+        if args.log_format == "text":
+            print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
+        log.info("%s holds %d sessions", url, service.free, extra={"url": url, "sessions": service.free})
         Server(service, access).run(sockets=[listener])
         for name, reason in service.failed.items():
             failure = MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
             if service.hung:
-                _leave(failure)
+                _leave(args, failure)
             raise failure
     return 0
 
 
-def _leave(failure: MachineError) -> NoReturn:
+def _leave(args: argparse.Namespace, failure: MachineError) -> NoReturn:
     """End the process although a thread of it, in the hands of a driver, does not end."""
-    print(f"musetalk-edge: error: {failure}", file=sys.stderr, flush=True)
-    os._exit(3)
+    if args.log_format == "json":
+        log.critical("%s", failure)
+    else:
+        print(f"musetalk-edge: error: {failure}", file=sys.stderr, flush=True)
+    os._exit(failure.exit_status)
 
 
 def _named(text: str) -> tuple[str, Path]:

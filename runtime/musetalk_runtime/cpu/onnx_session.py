@@ -8,6 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from musetalk_runtime.cpu.provider import CPU, import_onnxruntime, open_session
+from musetalk_runtime.errors import MachineError
 
 
 class OnnxSession:
@@ -23,6 +24,7 @@ class OnnxSession:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._path = path
         self._session = open_session(path, options, provider)
 
     def run(self, output: str, **inputs: npt.NDArray[Any]) -> Any:
@@ -30,6 +32,10 @@ class OnnxSession:
         return self.run_all([output], **inputs)[0]
 
     def run_all(self, outputs: Sequence[str], **inputs: npt.NDArray[Any]) -> list[Any]:
-        """The arrays of several named outputs, of one run."""
-        arrays: list[Any] = self._session.run(list(outputs), inputs)
+        """The arrays of several named outputs, of one run; raises MachineError where it fails."""
+        try:
+            arrays: list[Any] = self._session.run(list(outputs), inputs)
+        except Exception as error:  # its exceptions share no base but Exception
+            reason = f"{self._path}: ONNX Runtime cannot run it: {str(error).splitlines()[0][:300]}"
+            raise MachineError(f"{reason}: is it of this bundle, and is there memory?") from error
         return arrays

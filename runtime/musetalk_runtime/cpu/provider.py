@@ -28,7 +28,7 @@ def open_session(path: Path, options: Any, provider: str) -> Any:
     if provider == CUDA:
         return _open_on_gpu(ort, path, options)
     try:
-        return ort.InferenceSession(path, options, providers=[CPU])
+        return ort.InferenceSession(path, options, providers=[CPU], enable_fallback=0)  # it would print on stdout
     except Exception as error:  # its exceptions share no base but Exception
         raise InvalidFolder(f"{path}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from error
 

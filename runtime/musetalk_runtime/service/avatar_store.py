@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.durable import sync
 from musetalk_runtime.errors import InputNotFound, InvalidArgument, MuseTalkEdgeError, OutputError
 from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.bounds import Bounds
@@ -215,7 +216,8 @@ class AvatarStore:
         if self._used - new.size + size > self.bounds.total:
             raise ServiceError(507, "no_storage", "there is no room for this avatar: delete others first")
         path = self._folder / new.name
-        new.pack.rename(path)
+        new.pack.rename(path)  # what is in it is on the disk already
+        sync(self._folder)
         try:
             avatar = Avatar.open(path)
         except BaseException:

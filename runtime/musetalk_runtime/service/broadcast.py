@@ -71,6 +71,7 @@ class Broadcast:
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+        self._log("begins")
 
     def stop(self) -> None:
         """End soon, with a whole file; returns at once. Safe from any thread."""
@@ -199,6 +200,11 @@ class Broadcast:
             notice = self.snapshot()
             self.notices.post(notice.name, **notice.content)
 
+    def _log(self, what: str) -> None:
+        """For the log, which gets no more of the id than tells sessions apart: who has all of it can watch."""
+        known = {"session": self.id[:6], "avatar": self.cast.avatar, "frames": self.frames}
+        log.info("session %s", what, extra=known)
+
     def _fail(self, error: Exception) -> None:
         if not self.running:  # it was abandoned, and its thread came back after all
             return
@@ -216,6 +222,7 @@ class Broadcast:
         self._move(state)
         self.notices.end()
         self.window.end(self.error)
+        self._log(state)
 
 
 def idle_lead(fps: Fraction) -> float:

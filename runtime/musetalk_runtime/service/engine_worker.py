@@ -6,11 +6,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
+
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.engines import MixedRenderer, Rendering, Shot
 from musetalk_runtime.errors import MachineError, MuseTalkEdgeError
+from musetalk_runtime.model import HOP, SAMPLE_RATE
 from musetalk_runtime.service.errors import EngineFailed
 from musetalk_runtime.service.job import Job, Pending, Timetable, take_batch
 from musetalk_runtime.timings import Timings
@@ -37,7 +40,9 @@ class EngineWorker(Closable):
         self._renderers: dict[Hashable, MixedRenderer] = {}
         self._users: dict[Hashable, int] = {}
         self._opening = threading.Lock()
+        self.finished = 0  # batches, and answers to `probe`
         self._jobs: list[Job] = []
+        self._probed = False
         self._changed = threading.Condition()
         self._stopped = False
         self._busy_since: float | None = None
@@ -79,6 +84,12 @@ class EngineWorker(Closable):
             else:
                 self._renderers.pop(renderer.group).close()
 
+    def probe(self) -> None:
+        """Let the engines hear a moment of silence, once they are free; ``finished`` counts it."""
+        with self._changed:
+            self._probed = True
+            self._changed.notify_all()
+
     @property
     def queued(self) -> int:
         """Frames that wait to be made."""
@@ -119,7 +130,7 @@ class EngineWorker(Closable):
                     under_way.append((jobs, self._begin(jobs)))
                 if len(under_way) >= UNDER_WAY or (under_way and not jobs):
                     self._finish(*under_way.popleft())
-                elif not jobs:
+                elif not jobs and not self._answer():
                     return
                 self._busy_since = None
         except Exception as error:
@@ -129,11 +140,21 @@ class EngineWorker(Closable):
         """The next batch; empty if there is none and it need not `wait`, or at the end."""
         with self._changed:
             if wait:
-                self._changed.wait_for(lambda: self._jobs or self._stopped)
+                self._changed.wait_for(lambda: self._jobs or self._stopped or self._probed)
             batch = take_batch(self._jobs, self.bundle.batch_sizes[-1])
             for job in batch:
                 job.owner.under_way += 1
             return batch
+
+    def _answer(self) -> bool:
+        """Whether the engines have been probed; they have answered then."""
+        if not self._probed:
+            return False
+        self._probed = False
+        frames = round(self.bundle.live_context * SAMPLE_RATE) // HOP
+        self.bundle.engines.encode_audio(np.zeros((self.bundle.spec.mel_bins, frames), np.float32))
+        self.finished += 1
+        return True
 
     def _begin(self, jobs: list[Job]) -> Rendering:
         shots = [job.shot for job in jobs]
@@ -146,6 +167,7 @@ class EngineWorker(Closable):
 
     def _finish(self, jobs: list[Job], rendering: Rendering) -> None:
         rendering.finish()
+        self.finished += 1
         with self._changed:
             for job in jobs:
                 job.owner.under_way -= 1

@@ -1,5 +1,6 @@
 """The service on a socket."""
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -10,8 +11,10 @@ from fastapi import FastAPI
 from musetalk_runtime.errors import OutputError
 from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.app import create_app
+from musetalk_runtime.service.notify import notify, watchdog_seconds
 from musetalk_runtime.service.protocol import PatientProtocol
 from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.watchdog import Watchdog
 
 STALLED_MS = 60_000  # a client that takes nothing for so long is cut off
 CONNECTIONS = 1024
@@ -34,18 +37,29 @@ QUIET = Quiet()
 class Server(uvicorn.Server):
     """Serves a service until SIGINT or SIGTERM; then refuses what is new and gives running streams time to end.
 
-    It ends by itself once the service is dead, so that a supervisor starts it anew.
+    It ends by itself once the service is dead, so that a supervisor starts it anew. To systemd it tells when it is
+    ready and, where that waits for it, that frames are made.
     """
 
     def __init__(self, service: Service, access: Access) -> None:
         self._service = service
+        self._watching: asyncio.Task[None] | None = None
         logging.getLogger("uvicorn.error").addFilter(QUIET)
         super().__init__(_config(create_app(service, access), service.settings.grace))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        notify("READY=1")
+        if seconds := watchdog_seconds():
+            self._watching = asyncio.create_task(Watchdog(self._service).run(seconds))
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self._service.dead
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify("STOPPING=1")
+        if self._watching:
+            self._watching.cancel()
         self._service.drain()
         await super().shutdown(sockets)
 
@@ -64,6 +78,7 @@ def _config(app: FastAPI, grace: float) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        log_config=None,  # its loggers are as the program's own
         log_level="warning",
     )
 

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from musetalk_runtime.durable import write_durably
 from musetalk_runtime.errors import InputNotFound, InvalidArgument, OutputError
 from musetalk_runtime.service.allowance import Allowance
 
@@ -58,14 +59,10 @@ def add_token(path: Path, name: str, sessions: int | None, uploads: int | None) 
         raise InvalidArgument(f"{path}: there is a token {name!r} already: delete its line to make it anew")
     text = secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(text.encode()).hexdigest()} {_limit(sessions)} {_limit(uploads)}\n"
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else HEAD
-        partial.touch(0o600, exist_ok=False)
-        partial.write_text(before + "\n" * (not before.endswith("\n")) + line, encoding="utf-8")
-        partial.replace(path)
+        write_durably(path, before + "\n" * (not before.endswith("\n")) + line, 0o600)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
     return text
 

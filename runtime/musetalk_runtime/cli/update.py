@@ -1,0 +1,50 @@
+"""``musetalk-edge update``: a new version of a bundle or an avatar, in place of the current one."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = """\
+examples:
+  musetalk-edge update /var/lib/musetalk-edge/bundles/student NEW.bundle
+  musetalk-edge serve -b /var/lib/musetalk-edge/bundles/student/current -a anna=.../avatars/anna/current
+  musetalk-edge rollback /var/lib/musetalk-edge/bundles/student
+
+FOLDER, which is made if need be, holds the versions, 1, 2 and so on, and a link, 'current', to one of them. The link
+is switched in one step: a power cut at any moment leaves the old or the new version, whole. A version with which
+'serve' fails to start is rolled back, and so is one with which it dies three times before it is ready; the version
+before the current one is kept for that, older ones are deleted. What runs is not disturbed: start the service again to
+have the new version. Run it as the service's user, who notes there how the start went. A bundle that is tried out
+takes its share of the GPU's memory beside the running one."""
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "update",
+        help="put a new bundle or avatar in place of the current one, if it works",
+        description="Copy a bundle or an avatar into FOLDER as its newest version, let it work (a bundle speaks, of an "
+        "avatar every frame is decoded), and only then make it the current one.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the versions")
+    parser.add_argument("new", type=Path, metavar="NEW", help="the bundle or avatar to copy")
+    parser.add_argument("--json", action="store_true", help="print what is current on stdout, as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Update, and say on stderr what is current now."""
+    from musetalk_runtime.versions import Versions
+
+    number = Versions(args.folder).add(args.new, _say)
+    _say(f"{args.folder}: version {number} is current")
+    if args.json:
+        print(json.dumps({"folder": str(args.folder), "current": number}))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"musetalk-edge: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,116 @@
+"""Writing that a power cut leaves as it was, or done: what is on disk before what names it."""
+
+import ctypes
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+ABANDONED = 10.0  # seconds after which a folder that nobody holds is nobody's
+
+
+def sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """`sync` everything in `folder`, and itself."""
+    for above, _, files in os.walk(folder):
+        for name in files:
+            sync(Path(above, name))
+        sync(Path(above))
+
+
+def write_durably(file: Path, text: str, mode: int = 0o644) -> None:
+    """Replace the content of `file`: the old or the new, whole, at any moment; raises OSError, and leaves the old."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".partial", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as aside:
+            aside.write(text)
+            aside.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        Path(name).replace(file)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync(file.parent)
+
+
+def point(link: Path, target: str) -> None:
+    """Make `link` a symbolic link to `target`, in one step whatever it pointed to."""
+    aside = link.with_name(f".{link.name}.partial")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(target)
+    aside.replace(link)
+    sync(link.parent)
+
+
+def put_folder(work: Path, path: Path) -> None:
+    """Move the folder `work` to `path`, whose former content, if any, is removed; all of it is on disk afterwards.
+
+    In one step where the file system can exchange two folders, as ext4, XFS, Btrfs, F2FS and tmpfs can; else `path` is
+    missing for a moment.
+    """
+    sync_tree(work)
+    if not os.path.lexists(path):
+        work.rename(path)
+    elif _exchange(work, path):
+        remove(work)
+    else:
+        old = work.with_suffix(".old")
+        path.rename(old)
+        try:
+            work.rename(path)
+        except OSError:
+            old.rename(path)
+            raise
+        remove(old)
+    sync(path.parent)
+
+
+def hold(folder: Path) -> int:
+    """Keep `sweep` from removing `folder` while the descriptor that this gives is open."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    with suppress(OSError):  # some network file systems lock no folders: there, only age protects it
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return descriptor
+
+
+def sweep(above: Path, pattern: str) -> None:
+    """Remove the folders in `above` whose makers were killed: old enough, and held by nobody."""
+    for folder in above.glob(pattern):
+        with suppress(OSError):
+            if folder.is_symlink() or time.time() - folder.stat().st_mtime < ABANDONED:
+                continue
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(folder)
+            finally:
+                os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder or a link to one, as far as that goes."""
+    if path.is_symlink():
+        path.unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where that is not possible."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    paths = AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other)
+    return int(renameat2(*paths, ctypes.c_uint(RENAME_EXCHANGE))) == 0
