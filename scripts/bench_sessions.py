@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Frames a second of several sessions that speak at once: batched together by one worker, and each by itself.
 
-    PYTHONPATH=runtime python scripts/bench_sessions.py BUNDLE [--avatar AVATAR ...] [--sessions 1,2,4,8] [--seconds 4]
+    PYTHONPATH=runtime python scripts/bench_sessions.py BUNDLE [--avatar AVATAR ...] [--sessions 1,2,4,8] [--lanes N]
 
 Each session says the same drawn-out voice without a pause, as fast as it goes, to nowhere; the avatars are shown in
 turn, by default two drawn faces of --size. ``frames`` stops at finished frames, ``stream`` also encodes and muxes
@@ -56,11 +56,15 @@ def main() -> None:
     parser.add_argument("--size", default="512x512", help="of the drawn faces, 512x512 (the default) or more")
     parser.add_argument("--sessions", default="1,2,4,8", help="how many at once, in turn (default: 1,2,4,8)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of speech a session (default: 4)")
+    parser.add_argument(
+        "--lanes", type=int, help="renderers that take turns (default: the engines')"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default: 3)")
     args = parser.parse_args()
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="musetalk-edge-")))
         bundle = stack.enter_context(Bundle.open(args.bundle))
+        bundle.engines.lanes = args.lanes or bundle.engines.lanes
         paths = args.avatar or draw(bundle, work, *map(int, args.size.split("x")))
         avatars = [stack.enter_context(Avatar.open(path)) for path in paths]
         write_voice(work / "voice.wav", args.seconds)
@@ -69,7 +73,8 @@ def main() -> None:
         counts = [int(count) for count in args.sessions.split(",")]
         figures = {kind: {count: runs.compare(kind, count, args.repeat) for count in counts} for kind in KINDS}
     sizes = [f"{avatar.width}x{avatar.height}" for avatar in avatars]
-    about = {"backend": bundle.manifest["backend"], "batch_sizes": bundle.batch_sizes, "avatars": sizes}
+    about = {"backend": bundle.manifest["backend"], "batch_sizes": bundle.batch_sizes}
+    about |= {"lanes": bundle.engines.lanes, "avatars": sizes}
     print(json.dumps({**about, "seconds": args.seconds, **figures, "not_measured": NOT_MEASURED}, indent=1))
 
 

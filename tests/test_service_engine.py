@@ -22,6 +22,7 @@ from musetalk_runtime.service import job as jobs
 from musetalk_runtime.service.engine_worker import EngineWorker, SharedRenderer
 from musetalk_runtime.service.errors import EngineFailed
 from musetalk_runtime.service.job import Job, Pending, take_batch
+from musetalk_runtime.service.lanes import Lanes
 from musetalk_runtime.timings import Timings
 from test_gpu_kernels import host  # noqa: F401  a fixture
 from test_gpu_simulated import gpu, simulated  # noqa: F401  fixtures
@@ -98,6 +99,45 @@ def test_a_batch_holds_frames_of_several_avatars_on_a_gpu(
     faces: list[Avatar],
 ) -> None:
     assert check_mixed(simulated, faces) == [3, 1]
+
+
+def test_renderers_take_turns_and_hold_an_avatar_all_or_none(faces: list[Avatar]) -> None:
+    class Lane:
+        def __init__(self) -> None:
+            self.batches, self.held, self.full, self.closed = [], 1, False, 0
+
+        def render(self, batch: list[Shot]) -> Any:
+            self.batches.append(batch)
+
+        def hold(self, _: Avatar) -> None:
+            if self.full:
+                raise MachineError("no room")
+            self.held += 1
+
+        def release(self, _: Avatar) -> None:
+            self.held -= 1
+
+        def close(self) -> None:
+            self.closed += 1
+
+    made = [Lane(), Lane(), Lane()]
+    opening = iter(made)
+    lanes = Lanes(lambda: next(opening), 3)
+    for number in range(7):
+        lanes.render([number])  # type: ignore[list-item]
+    assert [lane.batches for lane in made] == [[[0], [3], [6]], [[1], [4]], [[2], [5]]]
+    lanes.hold(faces[0])
+    lanes.release(faces[0])
+    made[2].full = True
+    with pytest.raises(MachineError, match="no room"):
+        lanes.hold(faces[0])
+    assert [lane.held for lane in made] == [1, 1, 1]
+    lanes.close()
+    assert [lane.closed for lane in made] == [1, 1, 1]
+    few = [Lane(), Lane()]
+    with pytest.raises(StopIteration):
+        Lanes(iter(few).__next__, 3)
+    assert [lane.closed for lane in few] == [1, 1]
 
 
 def test_sessions_side_by_side_have_the_frames_of_a_lone_one(

@@ -16,9 +16,9 @@ from musetalk_runtime.errors import MachineError, MuseTalkEdgeError
 from musetalk_runtime.model import HOP, SAMPLE_RATE
 from musetalk_runtime.service.errors import EngineFailed
 from musetalk_runtime.service.job import Job, Pending, Timetable, take_batch
+from musetalk_runtime.service.lanes import Lanes
 from musetalk_runtime.timings import Timings
 
-UNDER_WAY = 2  # batches: one that the engines make, one that comes back from them
 STUCK = 60.0  # seconds that one batch may take
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ class EngineWorker(Closable):
             if group in self._renderers:
                 self._renderers[group].hold(avatar)
             else:
-                self._renderers[group] = self.bundle.engines.renderer(avatar, self._timings)
+                engines = self.bundle.engines
+                self._renderers[group] = Lanes(lambda: engines.renderer(avatar, self._timings), engines.lanes)
             self._users[group] = self._users.get(group, 0) + 1
         return SharedRenderer(self, avatar, group, timetable)
 
@@ -128,7 +129,7 @@ class EngineWorker(Closable):
                 self._busy_since = time.monotonic()
                 if jobs:
                     under_way.append((jobs, self._begin(jobs)))
-                if len(under_way) >= UNDER_WAY or (under_way and not jobs):
+                if len(under_way) > self.bundle.engines.lanes or (under_way and not jobs):  # one comes back from them
                     self._finish(*under_way.popleft())
                 elif not jobs and not self._answer():
                     return
