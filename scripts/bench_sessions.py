@@ -56,9 +56,7 @@ def main() -> None:
     parser.add_argument("--size", default="512x512", help="of the drawn faces, 512x512 (the default) or more")
     parser.add_argument("--sessions", default="1,2,4,8", help="how many at once, in turn (default: 1,2,4,8)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of speech a session (default: 4)")
-    parser.add_argument(
-        "--lanes", type=int, help="renderers that take turns (default: the engines')"
-    )
+    parser.add_argument("--lanes", type=int, help="renderers that take turns (default: the engines')")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default: 3)")
     args = parser.parse_args()
     with ExitStack() as stack:
