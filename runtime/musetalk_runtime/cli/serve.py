@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.cli.logs import log_json
 from musetalk_runtime.errors import InvalidArgument, MachineError, MuseTalkEdgeError
-from musetalk_runtime.trial import trial
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
+    from musetalk_runtime.trial import trial
 
     try:
         from musetalk_runtime.service.avatar_store import AvatarStore
