@@ -17,15 +17,15 @@ KEPT = 10_000  # frames of each stage
 
 
 class Timings:
-    """Milliseconds a frame, by stage; the last 10000 frames count. Each stage belongs to one thread at a time.
+    """Milliseconds a frame, by stage; the last `kept` frames count. Each stage belongs to one thread at a time.
 
     ``first_ms`` maps a stage to the milliseconds its first call took in all, however many frames it was for. `heard`
     is told of each call: its stage, milliseconds and frames.
     """
 
-    def __init__(self, heard: Callable[[str, float, int], None] | None = None) -> None:
+    def __init__(self, heard: Callable[[str, float, int], None] | None = None, kept: int = KEPT) -> None:
         self._heard = heard
-        self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=KEPT))
+        self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=kept))
         self.first_ms: dict[str, float] = {}
 
     def record(self, stage: str, ms: float, frames: int = 1) -> None:

@@ -36,6 +36,7 @@ KEPT = 60.0  # seconds that a session which ended by itself can still be asked f
 LINGER = 10.0  # seconds that one which was stopped is held, for those who have not seen its end
 CLOSING = 8.0  # seconds for threads to end in
 RETRY = {"Retry-After": "5"}
+TIMED = 100  # frames of each stage that a session keeps the times of: they are counted in metrics
 WORKERS = 4  # threads that read and decode uploads
 UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
 
@@ -65,7 +66,7 @@ class Service:
         self.draining = False
         self.hung = False
         self.engines = {
-            name: EngineWorker(bundle, Timings(self.metrics.stage), self.metrics.batch)
+            name: EngineWorker(bundle, Timings(self.metrics.stage, TIMED), self.metrics.batch)
             for name, bundle in self.company.bundles.items()
         }
         self._uploads: Counter[str] = Counter()
@@ -97,9 +98,8 @@ class Service:
         rate = self._admit(cast, wanted)
 
         def start(broadcast: Broadcast) -> Session:
-            direction = Direction(
-                broadcast.feeder.mouth, lambda face, _: worker.renderer(face, broadcast), Timings(self.metrics.stage)
-            )
+            timings = Timings(self.metrics.stage, TIMED)
+            direction = Direction(broadcast.feeder.mouth, lambda face, _: worker.renderer(face, broadcast), timings)
             return Session(engines, pack, broadcast.feeder, rate, direction)
 
         broadcast = Broadcast(start, cast, rate, lead, asyncio.get_running_loop(), self.metrics)

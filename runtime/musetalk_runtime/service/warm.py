@@ -13,7 +13,7 @@ from musetalk_runtime.service.feeder import SPEECH
 from musetalk_runtime.session import Session
 
 FPS = 25
-WARM, MEASURED = 12, 50  # frames: first, and then
+WARM, MEASURED = 12, 25  # frames: first, and then
 LONGEST = 4.0  # seconds a measurement takes, if the machine is slow
 
 
