@@ -140,7 +140,7 @@ def test_a_server_gets_the_frames_and_gets_them_again_after_a_restart(
         assert steps == {0.04}
         assert listener.times[0] < 0.1
     assert {told["to"] for told in heard} == {"media"}
-    assert session.push.state == "ended"
+    until(lambda: session.push.state == "ended", "the relay has ended")
     order = [told["state"] for told in heard if told["state"] != "retrying"]
     assert order[:2] == ["connected", "connected"]
     assert "secret" not in str(heard)
