@@ -30,15 +30,21 @@ def test_the_fragments_are_the_stream(stream: bytes, size: int) -> None:
     assert init + b"".join(fragment.data for fragment in fragments) == stream
     assert [fragment.number for fragment in fragments] == list(range(1, len(fragments) + 1))
     assert all(stream[fragment.offset : fragment.end] == fragment.data for fragment in fragments)
-    for fragment in fragments[:-1]:
+    for fragment in fragments:
         at = fragment.data.index(b"mfhd")
         assert struct.unpack_from(">I", fragment.data, at + 8) == (fragment.number,)
-    assert b"mfra" in fragments[-1].data
+
+
+def test_fragments_are_of_two_frames_from_a_keyframe_on(stream: bytes) -> None:
+    _, fragments = split([stream])
+    second = [2] * 12 + [1]
+    assert [fragment.frames for fragment in fragments] == second * 3
+    assert [fragment.segment for fragment in fragments] == [1] * 13 + [2] * 13 + [3] * 13
 
 
 def test_times_and_keyframes_are_those_of_the_frames(stream: bytes) -> None:
     init, fragments = split([stream])
-    starts = [fragment.start for fragment in fragments[:-1]]
+    starts = [fragment.start for fragment in fragments]
     assert starts == sorted(starts)
     with av.open(io.BytesIO(stream)) as container:
         keyframes = [float(p.pts * p.time_base) for p in container.demux(video=0) if p.is_keyframe and p.size]
@@ -65,7 +71,7 @@ def test_boxes_out_of_order_or_bounds_are_refused(stream: bytes) -> None:
         "cut off": [init + box(b"moof", b"abc") + box(b"mdat")],
         "has size": [init + box(b"moof", struct.pack(">I4s", 99, b"traf")) + box(b"mdat")],
         "of track": [init + box(b"moof", box(b"traf", box(b"tfhd", struct.pack(">2I", 0, 9)))) + box(b"mdat")],
-        "in the middle": [b"", init[:-1], init + moof[:-1], init + moof[: start + header]],
+        "in the middle": [b"", init[:-1], init + moof[:-1], init + moof[: start + header], stream + box(b"mfra")],
     }  # fmt: skip
     for message, streams in bad.items():
         for data in streams:

@@ -1,7 +1,7 @@
 """Frames and sound to a container, in small fragments a viewer can start from.
 
-MP4 is fragmented: a fragment about every 100 ms, a keyframe every second, AAC at 48 kHz. Frame k has pts k / fps and
-sound its sample count, so the two cannot drift.
+MP4 is fragmented: as many whole frames as 100 ms hold a fragment, a keyframe every second, AAC at 48 kHz. Frame k has
+pts k / fps and sound its sample count, so the two cannot drift.
 """
 
 from contextlib import suppress
@@ -18,7 +18,9 @@ from musetalk_runtime.errors import OutputError
 from musetalk_runtime.output.encoder import open_encoder
 from musetalk_runtime.output.video import Picture, VideoOptions
 
-MP4_OPTIONS = {"movflags": "empty_moov+default_base_moof+frag_keyframe", "frag_duration": "100000"}
+# Without skip_trailer FFmpeg keeps 40 bytes a fragment and track, for an index at the end that no stream needs.
+MP4_FLAGS = "empty_moov+default_base_moof+frag_keyframe+skip_trailer"
+FRAGMENTS = 10  # a second, at least
 BUFFER = 1 << 18  # bytes handed over at once, at most
 AAC_BITS = 96_000  # a second and channel
 AAC_OPTIONS = {"aac_coder": "fast"}  # a quarter of the default's time, for as many bits
@@ -43,7 +45,7 @@ class Muxer:
     ) -> None:
         self._target = target
         self._samples = 0
-        flags = {"flush_packets": "1", **(MP4_OPTIONS if container == "mp4" else {})}
+        flags = {"flush_packets": "1", **(_mp4_options(picture.fps) if container == "mp4" else {})}
         self._container = av.open(target, "w", format=container, options=flags, buffer_size=BUFFER)
         self._encoder = open_encoder(self._container, picture, options)
         self._layout = "stereo" if channels == 2 else "mono"
@@ -113,3 +115,15 @@ class Muxer:
     def _release(self) -> None:
         with suppress(av.FFmpegError, OSError):
             self._container.close()
+
+
+def fragment_frames(fps: Fraction) -> int:
+    """How many frames an MP4 fragment has, but for the last one before a keyframe, which may have fewer."""
+    return max(1, int(fps / FRAGMENTS))
+
+
+def _mp4_options(fps: Fraction) -> dict[str, str]:
+    # FFmpeg cuts at a packet of either track that is so late after its first in the fragment. A millisecond less than
+    # the frames last: sound, which begins no earlier and whose packets are longer than that, then never cuts before.
+    microseconds = int(fragment_frames(fps) / fps * 1_000_000) - 1000
+    return {"movflags": MP4_FLAGS, "frag_duration": str(microseconds)}

@@ -23,11 +23,14 @@ class Track:
 
 @dataclass(frozen=True)
 class Run:
-    """What a fragment holds of one track: the time of its first sample in seconds, and whether that is a keyframe."""
+    """What a fragment holds of one track: the time of its first sample in seconds, whether that is a keyframe, and how
+    many samples there are.
+    """
 
     track: Track
     start: float
     keyframe: bool
+    samples: int
 
 
 def children(data: bytes) -> Iterator[tuple[str, bytes]]:
@@ -80,11 +83,12 @@ def _read_run(traf: dict[str, bytes], tracks: dict[int, Track]) -> Run | None:
     if number not in tracks:
         raise InvalidMedia(f"an MP4 fragment is of track {number}, expected one of {sorted(tracks)}")
     track = tracks[number]
-    if run is None or _numbers(run, 4, ">I") == (0,):
+    (samples,) = (0,) if run is None else _numbers(run, 4, ">I")
+    if run is None or not samples:
         return None
     time = traf.get("tfdt", b"")
     (ticks,) = _numbers(time, 4, ">Q" if time[:1] == b"\1" else ">I")
-    return Run(track, ticks / track.timescale, not _first_flags(header, run, track.flags) & NON_SYNC)
+    return Run(track, ticks / track.timescale, not _first_flags(header, run, track.flags) & NON_SYNC, samples)
 
 
 def _first_flags(tfhd: bytes, trun: bytes, default: int) -> int:

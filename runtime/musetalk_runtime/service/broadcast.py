@@ -177,8 +177,8 @@ class Broadcast:
                 self.window.begin(splitter.init)
             for fragment in fragments:
                 self._publish(fragment)
-        if splitter.init is not None and (last := splitter.finish()):
-            self.window.append(last)
+        if splitter.init is not None:
+            splitter.finish()
 
     def _publish(self, fragment: Fragment) -> None:
         self.window.append(fragment)

@@ -12,11 +12,11 @@ LARGEST = 64 << 20  # bytes of a box, or of all boxes of one fragment
 
 @dataclass(frozen=True)
 class Fragment:
-    """A ``moof``, its ``mdat`` and what lies before or between them; or, as the last one, what ends the file.
+    """A ``moof``, its ``mdat`` and what lies before or between them.
 
     ``number`` counts from 1, as ``mfhd`` does; ``offset`` is its place in the stream in bytes; ``start`` the time of
-    its first frame in seconds; ``keyframe`` whether a viewer can begin with it; ``segment`` how many keyframes there
-    were up to it, 0 for what ends the file.
+    its first frame in seconds; ``keyframe`` whether a viewer can begin with it; ``frames`` how many of video it has;
+    ``segment`` how many keyframes there were up to it.
     """
 
     number: int
@@ -24,6 +24,7 @@ class Fragment:
     start: float
     keyframe: bool
     data: bytes
+    frames: int = 0
     segment: int = 0
 
     @property
@@ -53,11 +54,10 @@ class Splitter:
         found = (self._take(name, box) for name, box in self._whole_boxes())
         return [fragment for fragment in found if fragment]
 
-    def finish(self) -> Fragment | None:
-        """What ends the file after the last fragment; raises InvalidMedia where the stream ends in the middle."""
-        if self._buffer or self._moof is not None or self.init is None:
+    def finish(self) -> None:
+        """The stream is over; raises InvalidMedia where that is in the middle of a fragment."""
+        if self._buffer or self._boxes or self.init is None:
             raise InvalidMedia("the stream ends in the middle of a fragment")
-        return self._cut(self._last.start, False, end=True) if self._boxes else None
 
     def _whole_boxes(self) -> Iterator[tuple[str, bytes]]:
         while len(self._buffer) >= HEADER:
@@ -91,16 +91,16 @@ class Splitter:
             self.init, self._boxes = self._boxes, b""
             self._last = Fragment(0, 0, 0.0, False, self.init)
 
-    def _read(self, moof: bytes) -> tuple[float, bool]:
+    def _read(self, moof: bytes) -> tuple[float, bool, int]:
         runs = read_runs(moof, self._tracks)
         video = next((run for run in runs if run.track.kind == "vide"), None)
         if video:
-            return video.start, video.keyframe
-        return (runs[0].start if runs else self._last.start), False
+            return video.start, video.keyframe, video.samples
+        return (runs[0].start if runs else self._last.start), False, 0
 
-    def _cut(self, start: float, keyframe: bool, end: bool = False) -> Fragment:
-        segment = 0 if end else self._last.segment + keyframe
-        self._last = Fragment(self._last.number + 1, self._last.end, start, keyframe, self._boxes, segment)
+    def _cut(self, start: float, keyframe: bool, frames: int) -> Fragment:
+        segment = self._last.segment + keyframe
+        self._last = Fragment(self._last.number + 1, self._last.end, start, keyframe, self._boxes, frames, segment)
         self._boxes = b""
         return self._last
 
@@ -109,5 +109,5 @@ def split(stream: Iterable[bytes]) -> tuple[bytes | None, list[Fragment]]:
     """The init segment and all fragments of a stream that is there already."""
     splitter = Splitter()
     fragments = [fragment for data in stream for fragment in splitter.feed(data)]
-    last = splitter.finish()
-    return splitter.init, [*fragments, last] if last else fragments
+    splitter.finish()
+    return splitter.init, fragments

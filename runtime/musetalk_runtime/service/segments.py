@@ -1,22 +1,22 @@
-"""The newest part of a stream, as HLS cuts it: a segment from every keyframe to the next."""
+"""The newest part of a stream, as HLS cuts it: a segment from each keyframe to the next, in parts of some fragments."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import groupby
 
+from musetalk_runtime.output.muxer import fragment_frames
 from musetalk_runtime.service.fragments import Fragment
 
-LISTED = 6  # segments in a playlist; those dropped from it are held for a while longer
-LONGEST = 1  # seconds of a segment, rounded: the encoders make a keyframe a second
+PART = Fraction(1, 3)  # seconds of a part, about
 
 
 @dataclass(frozen=True)
-class Segment:
-    """``number`` counts keyframes from 1; ``start`` and ``end`` are times in the stream, in seconds."""
+class Part:
+    """Some fragments of a segment, whose first part has ``index`` 0, and how long they are."""
 
-    number: int
-    start: float
-    end: float
+    index: int
+    seconds: float
     fragments: Sequence[Fragment]
 
     @property
@@ -25,30 +25,54 @@ class Segment:
         return b"".join(fragment.data for fragment in self.fragments)
 
 
-def whole_segments(fragments: Sequence[Fragment], end: float | None) -> list[Segment]:
-    """The segments that `fragments`, in order, hold all of; the last one too if the stream is over, at `end` s."""
-    groups = [list(group) for number, group in groupby(fragments, lambda fragment: fragment.segment) if number]
-    starts = [group[0].start for group in groups]
-    ends = [*starts, end][1:]
-    return [
-        Segment(group[0].segment, start, end, group)
-        for group, start, end in zip(groups, starts, ends, strict=True)
-        if group[0].keyframe and end is not None
-    ]
+@dataclass(frozen=True)
+class Segment:
+    """``number`` counts keyframes from 1; ``whole`` tells that ``fragments`` and ``parts`` are all of it.
+
+    At the end of a stream, sound that lasts longer than the last frame may be in no part.
+    """
+
+    number: int
+    seconds: float
+    fragments: Sequence[Fragment]
+    parts: Sequence[Part]
+    whole: bool
+
+    @property
+    def data(self) -> bytes:
+        """All of it, joined when asked for."""
+        return b"".join(fragment.data for fragment in self.fragments)
 
 
-def playlist(segments: Sequence[Segment], query: str, over: bool) -> str:
-    """The newest LISTED of `segments` as a media playlist; `query` goes with every address in it."""
-    listed = segments[-LISTED:]
-    suffix = f"?{query}" if query else ""
-    lines = [
-        "#EXTM3U",
-        "#EXT-X-VERSION:6",
-        f"#EXT-X-TARGETDURATION:{LONGEST}",
-        f"#EXT-X-MEDIA-SEQUENCE:{listed[0].number if listed else 1}",
-        "#EXT-X-INDEPENDENT-SEGMENTS",
-        f'#EXT-X-MAP:URI="init.mp4{suffix}"',
+def part_fragments(fps: Fraction) -> int:
+    """How many fragments a part has, but for the last one of a segment, which may have fewer."""
+    return max(1, round(PART * fps / fragment_frames(fps)))
+
+
+def part_seconds(fps: Fraction) -> float:
+    """How long such a part is."""
+    return float(part_fragments(fps) * fragment_frames(fps) / fps)
+
+
+def cut(fragments: Sequence[Fragment], fps: Fraction, over: bool) -> list[Segment]:
+    """The segments that `fragments`, in order, hold from their keyframe on. The last is whole if the stream is `over`.
+
+    A part is there once it can grow no more.
+    """
+    groups = [list(group) for _, group in groupby(fragments, lambda fragment: fragment.segment)]
+    if groups and not groups[0][0].keyframe:
+        del groups[0]
+    return [_segment(group, fps, over or group is not groups[-1]) for group in groups]
+
+
+def _segment(fragments: Sequence[Fragment], fps: Fraction, whole: bool) -> Segment:
+    size, seen = part_fragments(fps), [fragment for fragment in fragments if fragment.frames]
+    pieces = [seen[at : at + size] for at in range(0, len(seen), size)]
+    parts = [
+        Part(index, _seconds(piece, fps), piece) for index, piece in enumerate(pieces) if whole or len(piece) == size
     ]
-    for segment in listed:
-        lines += [f"#EXTINF:{segment.end - segment.start:.5f},", f"{segment.number}.m4s{suffix}"]
-    return "\n".join([*lines, *["#EXT-X-ENDLIST"] * over, ""])
+    return Segment(fragments[0].segment, _seconds(fragments, fps), fragments, parts, whole)
+
+
+def _seconds(fragments: Sequence[Fragment], fps: Fraction) -> float:
+    return float(sum(fragment.frames for fragment in fragments) / fps)
