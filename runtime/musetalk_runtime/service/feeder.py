@@ -33,6 +33,7 @@ class Feeder:
         self._fed = 0  # samples handed out
         self._changed = threading.Condition()
         self._ended = False
+        self._complete = False
         self._pushed_at = -QUIET
         self._closing = float("inf")  # stream time from which the mouth closes
         self._dropped = 0.0  # up to which what was heard does not count
@@ -47,6 +48,12 @@ class Feeder:
             self._queue += pcm
             self._changed.notify_all()
             return True
+
+    def complete(self) -> None:
+        """Nothing more is said after what waits: then the iteration ends."""
+        with self._changed:
+            self._complete = True
+            self._changed.notify_all()
 
     def cut(self, made: float) -> tuple[float, float]:
         """Say no more: drop what waits, and what was handed out and is not in the `made` seconds of stream yet.
@@ -98,7 +105,7 @@ class Feeder:
     def _next(self) -> bytes:
         """What is handed out next, once playback is far enough; empty at the end."""
         with self._changed:
-            while not self._ended:
+            while not (self._ended or (self._complete and not self._queue)):
                 wanted = min(len(self._queue) // WIDTH, SPEECH) or SILENCE
                 missing = self._fed + wanted - (self._clock.now() + self._limit()) * SAMPLE_RATE
                 if missing <= 0:

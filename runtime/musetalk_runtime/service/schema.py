@@ -11,7 +11,7 @@ from musetalk_runtime.service.push import State as PushState
 Seconds = Annotated[float, Field(description="seconds")]
 
 
-class SessionRequest(BaseModel):
+class SessionSettings(BaseModel):
     """A session to begin."""
 
     model_config = ConfigDict(
@@ -26,7 +26,6 @@ class SessionRequest(BaseModel):
     bundle: Annotated[
         str | None, Field(max_length=64, description="whose engines; needed where the avatar goes with several bundles")
     ] = None
-    audio: Annotated[Literal["live"], Field(description="speech is sent while the session runs")] = "live"
     lead: Annotated[
         float | None,
         Field(
@@ -38,6 +37,12 @@ class SessionRequest(BaseModel):
         str | None,
         Field(max_length=64, description="a media server to send the stream to: a name that the operator gave it"),
     ] = None
+
+
+class LiveSession(SessionSettings):
+    """A session to begin that is spoken to while it runs."""
+
+    audio: Annotated[Literal["live"], Field(description="speech is sent while the session runs")] = "live"
 
 
 class SessionAnswer(BaseModel):

@@ -85,8 +85,18 @@ class Service:
             del self.admission.costs[cast]
         self.company.avatars.pop(name).close()
 
-    def open(self, avatar: str, fps: str = "auto", lead: float | None = None, bundle: str | None = None) -> Broadcast:
-        """Begin a session; raises ServiceError or InvalidArgument."""
+    def open(
+        self,
+        avatar: str,
+        fps: str = "auto",
+        lead: float | None = None,
+        bundle: str | None = None,
+        speech: bytes | None = None,
+    ) -> Broadcast:
+        """Begin a session, which says `speech` (as ``Feeder`` takes it) and ends, or is live without it.
+
+        Raises ServiceError or InvalidArgument.
+        """
         cast = self.company.find(avatar, bundle)
         engines, pack = self.company.bundles[cast.bundle], self.company.avatars[cast.avatar]
         lead = self.settings.lead if lead is None else lead
@@ -103,6 +113,9 @@ class Service:
             return Session(engines, pack, broadcast.feeder, rate, direction)
 
         broadcast = Broadcast(start, cast, rate, lead, asyncio.get_running_loop(), self.metrics)
+        if speech is not None:
+            broadcast.feeder.push(speech)
+            broadcast.feeder.complete()
         self._broadcasts[broadcast.id] = broadcast
         self.metrics.add("sessions_total")
         broadcast.start()

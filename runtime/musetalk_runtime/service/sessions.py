@@ -1,33 +1,44 @@
 """``/v1/sessions``."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
 
 from musetalk_runtime.service.access import Access, token_of
 from musetalk_runtime.service.broadcast import Broadcast
 from musetalk_runtime.service.context import ERRORS, TheAccess, TheRunningSession, TheService, TheSession
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.push import Push
-from musetalk_runtime.service.schema import CutAnswer, SessionAnswer, SessionRequest
-from musetalk_runtime.service.service import RETRY
+from musetalk_runtime.service.schema import CutAnswer, LiveSession, SessionAnswer, SessionSettings
+from musetalk_runtime.service.service import RETRY, Service
+from musetalk_runtime.service.speaking import CLIP, read_clip
 from musetalk_runtime.service.targets import target_url
+from musetalk_runtime.service.tokens import Token
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
 
 
 @router.post("/sessions", status_code=201)
-async def begin_session(
-    wanted: SessionRequest, service: TheService, access: TheAccess, request: Request
-) -> SessionAnswer:
+async def begin_session(wanted: LiveSession, service: TheService, access: TheAccess, request: Request) -> SessionAnswer:
     """Begin a session. The avatar idles until it is given something to say, and is generated once, whoever watches."""
+    return _answer(_begin(wanted, service, token_of(request)), access)
+
+
+@router.post("/sessions/audio", status_code=201, openapi_extra=CLIP)
+async def begin_session_of_a_file(
+    wanted: Annotated[SessionSettings, Query()], service: TheService, access: TheAccess, request: Request
+) -> SessionAnswer:
+    """Begin a session that says the body, any audio file of at most 32 MiB and 300 s, and then ends.
+
+        curl --data-binary @speech.mp3 'http://127.0.0.1:8787/v1/sessions/audio?avatar=anna&fps=25'
+
+    Its stream is as long as the speech, and is generated ahead of playback by the lead, as any other.
+    """
     owner = token_of(request)
-    if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
-        raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY)
-    url = target_url(service.settings.targets, wanted.push) if wanted.push else None
-    session = service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle)
-    session.owner = owner
-    if wanted.push and url:
-        session.push = Push(session, wanted.push, url)
-    return _answer(session, access)
+    _check(wanted, service, owner)
+    with service.upload("clip"):
+        speech = await read_clip(request, service, owner.uploads.spend if owner else lambda _: True)
+    return _answer(_begin(wanted, service, owner, speech), access)
 
 
 @router.get("/sessions")
@@ -55,6 +66,23 @@ async def end_session(session: TheSession, service: TheService) -> None:
 async def interrupt(session: TheRunningSession) -> CutAnswer:
     """Stop the mouth and drop what is queued. The avatar idles on, and can be given something else to say at once."""
     return CutAnswer(at=round(session.hush(), 3))
+
+
+def _check(wanted: SessionSettings, service: Service, owner: Token | None) -> str | None:
+    """Raises ServiceError for what cannot be; gives the address to push to."""
+    if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
+        raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY)
+    service.company.find(wanted.avatar, wanted.bundle)
+    return target_url(service.settings.targets, wanted.push) if wanted.push else None
+
+
+def _begin(wanted: SessionSettings, service: Service, owner: Token | None, speech: bytes | None = None) -> Broadcast:
+    url = _check(wanted, service, owner)
+    session = service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle, speech)
+    session.owner = owner
+    if wanted.push and url:
+        session.push = Push(session, wanted.push, url)
+    return session
 
 
 def _answer(session: Broadcast, access: Access) -> SessionAnswer:

@@ -15,7 +15,7 @@ from musetalk_runtime.service.clip import LARGEST, LONGEST, decode_clip
 from musetalk_runtime.service.context import ERRORS, TheRunningSession, TheService, session_of
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.schema import ClipAnswer
-from musetalk_runtime.service.service import RETRY
+from musetalk_runtime.service.service import RETRY, Service
 
 UPLOAD = 60.0  # seconds an upload may take
 SOCKET_QUEUE = 10.0  # seconds of speech from a socket that wait, at most
@@ -40,8 +40,7 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     What is none of that closes it (1003), and so does a second socket for one session (1008).
     """
     with service.upload("clip"):
-        body = await _body(request, session)
-        pcm = await asyncio.get_running_loop().run_in_executor(service.workers, decode_clip, body)
+        pcm = await read_clip(request, service, session.spend)
     if not session.feeder.push(pcm):
         raise ServiceError(429, "queue_full", f"{session.feeder.queued:.0f} s of speech wait already", RETRY)
     return ClipAnswer(seconds=len(pcm) / 32_000, queued=session.feeder.queued)
@@ -107,20 +106,22 @@ def _pcm(data: bytes) -> bytes:
     return data
 
 
-async def _body(request: Request, session: Broadcast) -> bytes:
+async def read_clip(request: Request, service: Service, spend: Callable[[int], bool]) -> bytes:
+    """The PCM of a request's body, whose sender is charged by `spend`; raises ServiceError or InvalidMedia."""
     try:
-        return await asyncio.wait_for(_read(request, session), UPLOAD)
+        body = await asyncio.wait_for(_read(request, spend), UPLOAD)
     except asyncio.TimeoutError:
         raise ServiceError(408, "too_slow", f"the upload took more than {UPLOAD:g} s") from None
     except ClientDisconnect:
         raise ServiceError(400, "incomplete", "the upload ended before its end") from None
+    return await asyncio.get_running_loop().run_in_executor(service.workers, decode_clip, body)
 
 
-async def _read(request: Request, session: Broadcast) -> bytes:
+async def _read(request: Request, spend: Callable[[int], bool]) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if not session.spend(len(chunk)):
+        if not spend(len(chunk)):
             raise ServiceError(429, "upload_limit", SPENT, {"Retry-After": "60"})
         if len(body) > LARGEST:
             raise ServiceError(413, "too_large", f"a clip has at most {LARGEST} bytes and {LONGEST:g} s")
