@@ -422,6 +422,6 @@ def test_the_page_and_the_api_are_described_and_confined(client: Client) -> None
             assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
             assert "://" not in content.replace("http://www.w3.org/2000/svg", "")
     description = client.ask("GET", "/v1/openapi.json")[1]
-    assert description["components"]["schemas"]["SessionRequest"]["examples"]
+    assert description["components"]["schemas"]["LiveSession"]["examples"]
     assert {"/v1/sessions", "/v1/sessions/{id}/stream.mp4", "/metrics"} <= set(description["paths"])
     assert client.ask("GET", "/docs")[0] == 404
