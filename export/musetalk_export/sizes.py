@@ -40,9 +40,9 @@ DEMO_UNET = {
     "up_block_types": [_CROSS_UP, _CROSS_UP, _UP],
     "norm_num_groups": 8,
 }
+# What DEMO_UNET is to by bk-sdm-tiny's rule; small enough to be trained on a CPU.
 DEMO_TEACHER_UNET = {
     **DEMO_UNET,
-    "block_out_channels": [64, 128, 256],
     "layers_per_block": 2,
     "mid_block_type": "UNetMidBlock2DCrossAttn",
 }

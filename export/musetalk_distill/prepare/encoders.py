@@ -19,7 +19,7 @@ MOST_JOBS = 12
 
 
 class Encoders:
-    """The VAE's encoder and Whisper's, on the GPU in FP16 where there is one, else on the CPU in FP32.
+    """The VAE's encoder and Whisper's, on the GPU in FP16 where there is one, else on the CPU in FP32, channels last.
 
     Attributes: ``spec``; ``audio_id``, the SHA-256 of Whisper's encoder; ``faces``, how many to encode at once;
     ``jobs``, how many videos at a time keep it busy. Any thread may call it.
@@ -35,6 +35,7 @@ class Encoders:
         self.faces = 32 if self._half else 4
         self.jobs = min(MOST_JOBS, os.cpu_count() or 1) if self._half else 1
         self._images = EncoderGraph(parts.vae).to(self._device)
+        self._images.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._audio = AudioGraph(parts.audio).to(self._device)
 
     def encode_images(self, images: Floats) -> Floats:
@@ -48,6 +49,8 @@ class Encoders:
 
     def _run(self, model: Any, given: Floats) -> Floats:
         tensor = torch.from_numpy(np.ascontiguousarray(given)).to(self._device)
+        if tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
         with torch.inference_mode():
             found = self._in_half(model, tensor) if self._half else None
             result: Floats = (model(tensor) if found is None else found).float().cpu().numpy()
