@@ -282,7 +282,7 @@ def test_making_a_token_needs_no_extra() -> None:
 def test_a_process_with_tokens_logs_none_of_them(
     bundle: Path, avatar: Path, texts: dict[str, str], file: Path, speech: Callable[[float], Path]
 ) -> None:
-    options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", "0", "--tokens", str(file)]
+    options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", "0", "--sessions", "2", "--tokens", str(file)]
     command = [sys.executable, "-c", RUN, "serve", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
