@@ -6,7 +6,7 @@
 | ``truth`` | student, teacher | mean absolute difference of its latents from the true ones (MuseTalk's latent loss) |
 | ``features`` | student | relative squared difference from the teacher's features, block by block |
 | ``pixels`` | student, teacher | mean absolute difference of the decoded mouths (MuseTalk's pixel loss) |
-| ``pixels`` | decoder | mean absolute difference from the big decoder's images |
+| ``pixels`` | decoder | mean absolute difference from the big decoder's images, the mouths counted once more |
 | ``edges`` | decoder | mean absolute difference of the images' gradients, at full, half and quarter size |
 | ``features`` | decoder | relative squared difference of the frozen VAE encoder's features of the two images |
 """
