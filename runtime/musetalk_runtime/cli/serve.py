@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -121,6 +122,7 @@ def _serve(args: argparse.Namespace) -> int:
         raise InvalidArgument("no avatar: give one by -a NAME=AVATAR, or --avatars DIR to take uploads")
     if args.face_model and not args.avatars:
         raise InvalidArgument("--face-model is for --avatars DIR")
+    tempfile.gettempdir()  # found now: the first call passes over a disk that is full, and files would go elsewhere
     access = read_access(args)
     settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
     named = _distinct("bundles", [(name or LONE, path) for name, path in args.bundle])
