@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.server import Server, listen
 from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.tokens import Tokens, add_token
 
 
 class Client:
@@ -101,6 +103,14 @@ def serving(service: Service, access: Access | None = None) -> Iterator[Any]:
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextmanager
+def asking_by_token(service: Service, folder: Path) -> Iterator[Client]:
+    """A client with a token, of a server that wants one and keeps its hash in `folder`."""
+    text = add_token(folder / "tokens.txt", "anna", None, None)
+    with serving(service, Access(Tokens(folder / "tokens.txt"))) as running:
+        yield Client(running.port, text)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> None:

@@ -9,11 +9,9 @@ import pytest
 
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.service import speaking
-from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
-from musetalk_runtime.service.tokens import Tokens, add_token
-from service_helpers import Client, Viewer, serving, until
+from service_helpers import Client, Viewer, asking_by_token, until
 
 BEGIN = "/v1/sessions/audio?avatar=one&fps=25"
 
@@ -26,10 +24,8 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def client(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    file = tmp_path_factory.mktemp("tokens") / "tokens.txt"
-    text = add_token(file, "anna", None, None)
-    with serving(service, Access(Tokens(file))) as running:
-        yield Client(running.port, text)
+    with asking_by_token(service, tmp_path_factory.mktemp("tokens")) as client:
+        yield client
 
 
 def test_it_says_the_file_and_ends_with_a_whole_stream(

@@ -12,14 +12,12 @@ import av
 import pytest
 
 from musetalk_runtime import Avatar, Bundle
-from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.fragments import Fragment
 from musetalk_runtime.service.playlist import LISTED, Playlist
 from musetalk_runtime.service.segments import cut
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
-from musetalk_runtime.service.tokens import Tokens, add_token
-from service_helpers import Client, Viewer, serving, until
+from service_helpers import Client, Viewer, asking_by_token, until
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +28,8 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def client(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client with a token."""
-    file = tmp_path_factory.mktemp("tokens") / "tokens.txt"
-    text = add_token(file, "anna", None, None)
-    with serving(service, Access(Tokens(file))) as running:
-        yield Client(running.port, text)
+    with asking_by_token(service, tmp_path_factory.mktemp("tokens")) as client:
+        yield client
 
 
 class Player(threading.Thread):
