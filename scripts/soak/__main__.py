@@ -144,7 +144,8 @@ def judge(server: Server, watchers: list[Watcher], done: list[dict[str, Any]]) -
             late[_during(at - server.begun, done)] += 1
     times: defaultdict[str, list[float]] = defaultdict(list)
     for fault in done:
-        times[fault["kind"]].append(fault["recovered_seconds"] or float("inf"))
+        if fault["recovered_seconds"] is not None:
+            times[fault["kind"]].append(fault["recovered_seconds"])
     return {
         "frames_seen": sum(watcher.frames for watcher in watchers),
         "frames_missed": dict(missed),

@@ -1,5 +1,6 @@
-"""A soak as a picture: memory, descriptors and threads over time, with the faults and how long they were felt."""
+"""A soak as a picture: memory, descriptors and threads over time, and how long each fault was felt."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import cv2
 import numpy as np
 from server import Server
 
+TAKEN = ("memory, MB", "descriptors", "threads")
+NEVER = 60.0  # seconds, for a picture that has an end
 WIDTH, HEIGHT, MARGIN = 1400, 180, 60  # pixels: of the picture, and of one panel
 INK, GRID, LINE = (40, 40, 40), (225, 225, 225), (180, 90, 30)
 COLOURS = {
@@ -17,44 +20,37 @@ COLOURS = {
 
 def draw(file: Path, server: Server, done: list[dict[str, Any]], seconds: float) -> None:
     """Write the picture to `file`, a PNG."""
-    names = ["memory, MB", "descriptors", "threads", "seconds until watched again"]
-    picture = np.full((HEIGHT * len(names) + MARGIN, WIDTH, 3), 255, np.uint8)
-    for panel, name in enumerate(names):
-        top = panel * HEIGHT + 20
-        if panel < 3:
-            lines = [[(s[0], float(s[panel + 1])) for s in samples] for samples in server.samples.values()]
-        else:
-            lines = [[(fault["ended"], fault["recovered_seconds"] or 60.0)] for fault in done]
-        most = max([1.0, *(value for line in lines for _, value in line)]) * 1.1
-        _panel(picture, top, name, most)
-        for fault in done:
-            at = _x(fault["begun"], seconds)
-            cv2.line(picture, (at, top), (at, top + HEIGHT - 40), COLOURS[fault["kind"]], 1)
-        for line in lines:
-            places = [(_x(at, seconds), _y(value, most, top)) for at, value in line]
-            cv2.polylines(picture, [np.array(places, np.int32).reshape(-1, 1, 2)], False, LINE, 2, cv2.LINE_AA)
-            if panel == 3 and places:
-                cv2.circle(picture, places[0], 4, LINE, cv2.FILLED, cv2.LINE_AA)
-    for place, (kind, colour) in enumerate(COLOURS.items()):
-        _write(picture, kind, MARGIN + 150 * place, HEIGHT * len(names) + 40, colour)
-    _write(picture, f"{seconds / 60:g} minutes", WIDTH - 150, HEIGHT * len(names) + 40, INK)
+    picture = np.full((HEIGHT * (len(TAKEN) + 1) + MARGIN, WIDTH, 3), 255, np.uint8)
+    for panel, name in enumerate(TAKEN):
+        lives = [[(sample[0], float(sample[panel + 1])) for sample in all_] for all_ in server.samples.values()]
+        place = _panel(picture, panel, name, max((value for life in lives for _, value in life), default=1.0), seconds)
+        for life in lives:
+            line = np.array([place(*sample) for sample in life], np.int32).reshape(-1, 1, 2)
+            cv2.polylines(picture, [line], False, LINE, 2, cv2.LINE_AA)
+    back = [NEVER if fault["recovered_seconds"] is None else fault["recovered_seconds"] for fault in done]
+    place = _panel(picture, len(TAKEN), "seconds until watched again, by fault", max([1.0, *back]), seconds)
+    for fault, value in zip(done, back, strict=True):
+        cv2.circle(picture, place(fault["ended"], value), 4, COLOURS[fault["kind"]], cv2.FILLED, cv2.LINE_AA)
+    for column, (kind, colour) in enumerate(COLOURS.items()):
+        _write(picture, kind, MARGIN + 150 * column, HEIGHT * (len(TAKEN) + 1) + 40, colour)
+    _write(picture, f"{seconds / 60:g} minutes", WIDTH - 150, HEIGHT * (len(TAKEN) + 1) + 40, INK)
     cv2.imwrite(str(file), picture)
 
 
-def _panel(picture: Any, top: int, name: str, most: float) -> None:
+def _panel(picture: Any, panel: int, name: str, most: float, seconds: float) -> Callable[[float, float], Any]:
+    """Draw its frame; gives where a time and a value are in it."""
+    top, most = panel * HEIGHT + 20, most * 1.1
+
+    def place(at: float, value: float) -> tuple[int, int]:
+        x = MARGIN + round(min(1.0, at / seconds) * (WIDTH - 20 - MARGIN))
+        return x, top + round((1 - value / most) * (HEIGHT - 40))
+
     for part in (0.0, 0.5, 1.0):
-        y = _y(most * part, most, top)
+        y = place(0, most * part)[1]
         cv2.line(picture, (MARGIN, y), (WIDTH - 20, y), GRID, 1)
         _write(picture, f"{most * part:.4g}", 5, y + 4, INK)
     _write(picture, name, MARGIN + 5, top - 5, INK)
-
-
-def _x(at: float, seconds: float) -> int:
-    return MARGIN + round(min(1.0, at / seconds) * (WIDTH - 20 - MARGIN))
-
-
-def _y(value: float, most: float, top: int) -> int:
-    return top + round((1 - value / most) * (HEIGHT - 40))
+    return place
 
 
 def _write(picture: Any, text: str, x: int, y: int, colour: tuple[int, int, int]) -> None:
