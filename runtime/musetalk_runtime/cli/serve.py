@@ -11,12 +11,14 @@ from typing import Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.cli.logs import log_json
+from musetalk_runtime.demo import AVATAR, BUNDLE
 from musetalk_runtime.errors import InvalidArgument, MachineError, MuseTalkEdgeError
 
 log = logging.getLogger(__name__)
 
 EXAMPLES = """\
 examples:
+  musetalk-edge serve                               # the demo's person
   musetalk-edge serve -b BUNDLE -a anna=ANNA.avatar -a ben=BEN.avatar
   musetalk-edge serve -b BUNDLE --avatars /var/lib/musetalk-edge --face-model face_detection_yunet.onnx
   musetalk-edge serve -b fast=SMALL.bundle -b fine=LARGE.bundle -a anna=ANNA.avatar
@@ -43,9 +45,9 @@ def add_parser(subparsers: Any) -> None:
         "--bundle",
         type=_bundle,
         action="append",
-        required=True,
+        default=[],
         metavar="[NAME=]BUNDLE",
-        help="the engines, from build-engines; may be given several times, each with a name",
+        help="the engines, from build-engines; may be given several times, each with a name (default: the demo's)",
     )
     parser.add_argument(
         "-a",
@@ -54,7 +56,8 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         default=[],
         metavar="NAME=AVATAR",
-        help="a face, from musetalk-edge prepare, and its name; may be given several times",
+        help="a face, from musetalk-edge prepare, and its name; may be given several times (default, without -b and "
+        "--avatars: the demo's)",
     )
     parser.add_argument(
         "--avatars", type=Path, metavar="DIR", help="take photos and videos, and keep the avatars made of them in DIR"
@@ -118,6 +121,9 @@ def _serve(args: argparse.Namespace) -> int:
         from musetalk_runtime.service.settings import Settings
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
+    if not args.bundle and not args.avatar and not args.avatars:
+        args.avatar = [("demo", AVATAR)]
+    args.bundle = args.bundle or [("", BUNDLE)]
     if not args.avatar and not args.avatars:
         raise InvalidArgument("no avatar: give one by -a NAME=AVATAR, or --avatars DIR to take uploads")
     if args.face_model and not args.avatars:

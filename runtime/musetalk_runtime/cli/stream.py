@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
+from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
 from musetalk_runtime.output.sink import open_sink
 from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 examples:
+  musetalk-edge stream -o talk.mp4                  # the demo: a drawn person, who introduces herself
+  musetalk-edge stream --audio speech.mp3 -o talk.mp4
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.mp3 -o talk.mp4
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav -o - | ffplay -
   arecord -t raw -f S16_LE -r 16000 -c 1 | musetalk-edge stream -b BUNDLE -a AVATAR --audio - -o rtmp://host/live/key
@@ -42,13 +45,17 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("-b", "--bundle", type=Path, required=True, help="the engines, from build-engines")
-    parser.add_argument("-a", "--avatar", type=Path, required=True, help="the face, from musetalk-edge prepare")
+    parser.add_argument(
+        "-b", "--bundle", type=Path, default=BUNDLE, help="the engines, from build-engines (default: the demo's)"
+    )
+    parser.add_argument(
+        "-a", "--avatar", type=Path, default=AVATAR, help="the face, from musetalk-edge prepare (default: the demo's)"
+    )
     parser.add_argument(
         "--audio",
-        required=True,
+        default=str(SPEECH),
         metavar="FILE|-",
-        help="any audio or video file; - for live s16le 16 kHz mono on stdin",
+        help="any audio or video file; - for live s16le 16 kHz mono on stdin (default: the demo's)",
     )
     parser.add_argument(
         "-o",

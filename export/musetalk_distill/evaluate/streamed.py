@@ -1,0 +1,47 @@
+"""What a stream shows and says, as whoever watches it gets it: decoded from its MP4."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.prepare.crop import crop_face
+
+FPS = 25
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """``faces`` float32 ``[F, 3, I, I]`` in [0, 1], the avatar's boxes cut from the frames; ``loudness`` ``[F]``.
+
+    The loudness of a frame is the root mean square of the sound that is heard while it is shown.
+    """
+
+    faces: Tensor
+    loudness: npt.NDArray[np.float64]
+
+
+def stream_and_watch(bundle: Bundle, avatar: Avatar, audio: Path) -> Streamed:
+    """Let `avatar` say `audio` in a stream at 25 fps, and decode it; raises what a session does."""
+    with Session(bundle, avatar, audio, FPS) as session:
+        data = b"".join(session.stream())
+    size = bundle.spec.image_size
+    with av.open(io.BytesIO(data)) as container:
+        shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(io.BytesIO(data)) as container:
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=48_000)
+        heard = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in resampler.resample(frame)]
+    faces = np.empty((len(shown), size, size, 3), np.uint8)
+    for index, rgb in enumerate(shown):
+        x0, y0, x1, y1 = avatar.boxes[avatar.index_at(index, session.fps)].tolist()
+        faces[index] = crop_face(rgb, (x0, y0, x1, y1), size)
+    sound = np.concatenate(heard).astype(np.float64)
+    parts = [sound[index * 1920 : (index + 1) * 1920] for index in range(len(shown))]
+    loudness = np.array([np.sqrt(np.mean(part**2)) if len(part) else 0.0 for part in parts])
+    return Streamed(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255, loudness)

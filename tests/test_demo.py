@@ -1,0 +1,75 @@
+"""What comes with the package speaks."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musetalk_distill.evaluate.lips import follow, opening
+from musetalk_distill.evaluate.streamed import Streamed, stream_and_watch
+from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.demo import AVATAR, BUNDLE, FOLDER, SPEECH
+from service_helpers import Client, Viewer, until
+
+TRUTH = Path(__file__).with_name("data") / "demo-speech.json"
+CLOSED = 0.01  # faces: what is left between lips that touch
+PAUSE = 6  # frames that a mouth has to close in, and to open
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return np.array(json.loads(TRUTH.read_text())["opening"])
+
+
+@pytest.fixture(scope="module")
+def streamed() -> Streamed:
+    with Bundle.open(BUNDLE) as bundle, Avatar.open(AVATAR) as avatar:
+        return stream_and_watch(bundle, avatar, SPEECH)
+
+
+def test_it_is_small() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) <= 25_000_000
+
+
+def test_the_lips_follow_what_is_said(streamed: Streamed, truth: np.ndarray) -> None:
+    measured = opening(streamed.faces)
+    assert abs(len(measured) - len(truth)) <= 1
+    length = min(len(measured), len(truth))
+    found = follow([(measured[:length], truth[:length])])
+    assert found is not None
+    assert found.correlation >= 0.85
+    assert abs(found.lag) <= 1
+
+
+def test_in_silence_the_mouth_is_closed(streamed: Streamed) -> None:
+    measured, silent = opening(streamed.faces), streamed.loudness < 1e-4
+    still = np.convolve(silent, np.ones(2 * PAUSE + 1), mode="valid") == 2 * PAUSE + 1
+    assert still.any()
+    assert measured[PAUSE:-PAUSE][still].max() <= CLOSED < measured.max() / 4
+
+
+def test_the_shortest_command_makes_it_speak(tmp_path: Path) -> None:
+    run = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", run, "stream", "-o", str(tmp_path / "talk.mp4"), "--report", str(tmp_path / "r")]
+    subprocess.run(command, check=True)
+    assert json.loads((tmp_path / "r").read_text())["frames"] > 200
+    assert (tmp_path / "talk.mp4").stat().st_size > 100_000
+
+
+def test_a_service_without_options_has_the_demos_person() -> None:
+    run = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
+    command = [sys.executable, "-c", run, "serve", "--port", "0", "--sessions", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
+        try:
+            assert service.stderr
+            client = Client(int(service.stderr.readline().split("/")[2].split(":")[1]))
+            status, session = client.ask("POST", "/v1/sessions/audio?avatar=demo", SPEECH.read_bytes())
+            assert status == 201
+            viewer = Viewer(client, f"/v1/sessions/{session['id']}")
+            until(lambda: len(viewer.data) > 100_000, "she speaks")
+        finally:
+            service.kill()
+    viewer.join(20)
