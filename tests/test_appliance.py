@@ -1,12 +1,13 @@
-"""The appliance's root filesystem: built twice, looked into, and entered as its user on a read-only root."""
+"""The appliance's root filesystem: built twice, looked into, entered as its user on a read-only root, and booted."""
 
 import hashlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 from conftest import ROOT
 from musetalk_runtime.synthetic import write_face_video
+from service_helpers import until
 
 pytestmark = [
     pytest.mark.appliance,
@@ -26,6 +28,15 @@ STATE = "/var/lib/musetalk-edge"
 HEAVY = {"torch", "diffusers", "transformers", "onnx", "polygraphy", "pip", "uv"}
 COMPILERS = ("gcc", "cc", "g++", "ld", "as", "make", "pip", "curl", "wget")
 Enter = Callable[..., subprocess.CompletedProcess[bytes]]
+Inside = Callable[..., str]
+BOOTED = pytest.mark.skipif(not shutil.which("systemd-nspawn"), reason="needs systemd-nspawn")
+ASK = (
+    "import sys, urllib.request as u\n"
+    "speech = open('/opt/musetalk-edge/lib/musetalk_runtime/demo_data/speech.wav', 'rb').read()\n"
+    "session = u.urlopen('http://127.0.0.1:8787/v1/sessions/audio?avatar=anna', speech).read().decode()\n"
+    "id = session.split('\"id\":\"')[1].split('\"')[0]\n"
+    "print(len(u.urlopen(f'http://127.0.0.1:8787/v1/sessions/{id}/stream.mp4').read(100_000)))\n"
+)
 
 
 def build(folder: Path) -> None:
@@ -163,3 +174,59 @@ def test_build_leaves_nothing_of_a_failure(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "mmdebstrap failed with status" in done.stderr
     assert not (tmp_path / "image").exists()
+
+
+@pytest.fixture(scope="module")
+def inside(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    """Runs a command in the booted appliance, as root; what it printed."""
+    folder = tmp_path_factory.mktemp("boot")
+    (folder / "state").mkdir()
+    boot = ["unshare", "--net", "sh", "-c", f"ip link set lo up && exec {SCRIPTS}/boot {root} {folder}/state"]
+    with (
+        (folder / "console").open("wb") as console,
+        subprocess.Popen(boot, stdout=console, stdin=subprocess.DEVNULL) as container,
+    ):
+
+        def run(*command: str) -> str:
+            children = subprocess.run(
+                ["pgrep", "-P", str(container.pid)], capture_output=True, text=True
+            ).stdout.split()
+            enter = ["nsenter", "-t", children[0] if children else "0", "-a", *command]
+            return subprocess.run(enter, capture_output=True, text=True).stdout.strip()
+
+        try:
+            until(lambda: run("systemctl", "is-active", "musetalk-edge") == "active", "it is ready", 60)
+            yield run
+        finally:
+            container.send_signal(signal.SIGTERM)
+
+
+def shown(inside: Inside, what: str, unit: str = "musetalk-edge") -> str:
+    return inside("systemctl", "show", unit, "--value", "-p", what)
+
+
+@BOOTED
+def test_it_boots_into_a_face_that_speaks(inside: Inside) -> None:
+    assert shown(inside, "Result", "musetalk-edge-engines") == "success"
+    assert shown(inside, "User") == "musetalk-edge"
+    assert inside("readlink", f"{STATE}/bundles/student/current")
+    assert int(inside("python3", "-c", ASK)) > 50_000
+    assert inside("systemctl", "--failed", "--plain", "--no-legend") == ""
+
+
+@BOOTED
+def test_it_comes_back_when_it_is_killed(inside: Inside) -> None:
+    before = shown(inside, "MainPID")
+    inside("systemctl", "kill", "--signal=KILL", "musetalk-edge")
+    until(lambda: shown(inside, "MainPID") not in (before, "0"), "another process", 30)
+    until(lambda: shown(inside, "ActiveState") == "active", "it is ready again", 30)
+    assert int(inside("python3", "-c", ASK)) > 50_000
+
+
+@BOOTED
+def test_the_watchdog_ends_what_stands_still(inside: Inside) -> None:
+    before = shown(inside, "MainPID")
+    inside("systemctl", "kill", "--signal=STOP", "musetalk-edge")
+    until(lambda: shown(inside, "MainPID") not in (before, "0"), "another process", 90)
+    until(lambda: shown(inside, "ActiveState") == "active", "it is ready again", 30)
+    assert "Watchdog timeout" in inside("journalctl", "--no-pager", "-u", "musetalk-edge")

@@ -54,7 +54,6 @@ def main() -> None:
     install(root, HERE / f"{args.variant}.txt", args.wheels)
     prune(root)
     configure(root)
-    (root / SHOWN).mkdir(parents=True)
     write_sbom(root, root / SITE, root / SHOWN / "sbom.cdx.json")
     (root / SHOWN / "sizes.json").write_text(json.dumps(sizes(root), indent=1) + "\n", encoding="utf-8")
 
@@ -105,10 +104,23 @@ def configure(root: Path) -> None:
     subprocess.run([*inside, "chown", "musetalk-edge:musetalk-edge", f"/{STATE}"], check=True)
     compiled = ["python3", "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"/{SITE}"]
     subprocess.run([*inside, *compiled], check=True)
-    for unit in sorted(UNITS.glob("*.service")):
-        shutil.copy(unit, root / "usr/lib/systemd/system")
+    install_units(root)
     for name in ("etc/resolv.conf", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"):
         (root / name).unlink(missing_ok=True)
+
+
+def install_units(root: Path) -> None:
+    """The units, enabled, with what they run; until a maker puts his own in SHOWN, the demo is model and face."""
+    wanted = root / "etc/systemd/system/multi-user.target.wants"
+    wanted.mkdir(parents=True, exist_ok=True)
+    for unit in sorted(UNITS.glob("*.service")):
+        shutil.copy(unit, root / "usr/lib/systemd/system")
+        (wanted / unit.name).symlink_to(f"/usr/lib/systemd/system/{unit.name}")
+    (root / "usr/lib/musetalk-edge").mkdir()
+    shutil.copy(UNITS / "first-boot", root / "usr/lib/musetalk-edge")
+    (root / SHOWN / "avatars").mkdir(parents=True, exist_ok=True)
+    for name, part in (("cpu.bundle", "bundle"), ("avatars/anna", "avatar")):
+        (root / SHOWN / name).symlink_to(f"/{SITE}/musetalk_runtime/demo_data/{part}")
 
 
 def sizes(root: Path) -> dict[str, object]:
