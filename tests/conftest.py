@@ -1,6 +1,7 @@
 """Real artefacts, made once a session: a tiny checkpoint, its model set, its bundle, an avatar, speech."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would their own
 
 
 @pytest.fixture(scope="session")
