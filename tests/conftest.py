@@ -4,14 +4,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from musetalk_runtime.service.service import Service
+    from service_helpers import Client
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,6 +70,26 @@ def avatar(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Bundle.open(bundle) as opened:
         prepare_avatar(video, opened, folder / "pack", PrepareOptions(face_box=(200, 60, 340, 220)), None)
     return folder / "pack"
+
+
+@pytest.fixture(scope="module")
+def service(bundle: Path, avatar: Path) -> "Iterator[Service]":
+    """A service of the avatar, as "one", that takes four sessions."""
+    from musetalk_runtime import Avatar, Bundle
+    from musetalk_runtime.service.service import Service
+    from musetalk_runtime.service.settings import Settings
+
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        yield Service(b, {"one": a}, Settings(sessions=4))
+
+
+@pytest.fixture(scope="module")
+def client(service: "Service") -> "Iterator[Client]":
+    """Who may ask `service` without a token."""
+    from service_helpers import Client, serving
+
+    with serving(service) as running:
+        yield Client(running.port)
 
 
 @pytest.fixture(scope="session")

@@ -15,23 +15,15 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from conftest import loaded_modules, voice
-from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.errors import InputNotFound, InvalidArgument
 from musetalk_runtime.service import links
 from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.allowance import Allowance
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.service.tokens import Tokens, add_token
 from service_helpers import Client, Viewer, serving, until
 
 RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Path, avatar: Path) -> Iterator[Service]:
-    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
-        yield Service(b, {"one": a}, Settings(sessions=4))
 
 
 @pytest.fixture(scope="module")

@@ -11,19 +11,11 @@ from typing import Any
 import av
 import pytest
 
-from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.fragments import Fragment
 from musetalk_runtime.service.playlist import LISTED, Playlist
 from musetalk_runtime.service.segments import cut
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.settings import Settings
 from service_helpers import Client, Viewer, asking_by_token, until
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Path, avatar: Path) -> Iterator[Service]:
-    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
-        yield Service(b, {"one": a}, Settings(sessions=4))
 
 
 @pytest.fixture(scope="module")

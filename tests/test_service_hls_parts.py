@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -10,26 +10,12 @@ from pathlib import Path
 import av
 import pytest
 
-from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service import hls
 from musetalk_runtime.service.fragments import split
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.settings import Settings
-from service_helpers import Client, Viewer, serving, until
+from service_helpers import Client, Viewer, until
 
 PART = re.compile(r'#EXT-X-PART:DURATION=([\d.]+),URI="(\d+)\.(\d+)\.m4s"(,INDEPENDENT=YES)?')
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Path, avatar: Path) -> Iterator[Service]:
-    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
-        yield Service(b, {"one": a}, Settings(sessions=4))
-
-
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[Client]:
-    with serving(service) as running:
-        yield Client(running.port)
 
 
 class Player:

@@ -1,9 +1,7 @@
 """Opus, alone and over the audio socket."""
 
 import io
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import av
@@ -13,12 +11,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from conftest import voice
-from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.audio.opus import LONGEST, OpusDecoder
 from musetalk_runtime.errors import InvalidMedia
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.settings import Settings
-from service_helpers import Client, serving, until
+from service_helpers import Client, until
 
 SPOKEN = voice(3.0)
 DELAY = 104  # samples at 16 kHz: what an encoder looks ahead
@@ -99,18 +95,6 @@ def test_nothing_that_is_flipped_makes_it_fail_in_another_way(ogg: bytes) -> Non
             OpusDecoder("ogg")(bytes(data))
         with suppress(InvalidMedia):
             OpusDecoder("opus")(random.bytes(200))
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Path, avatar: Path) -> Iterator[Service]:
-    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
-        yield Service(b, {"one": a}, Settings(sessions=4))
-
-
-@pytest.fixture(scope="module")
-def client(service: Service) -> Iterator[Client]:
-    with serving(service) as running:
-        yield Client(running.port)
 
 
 def test_the_audio_socket_takes_opus_and_closes_on_garbage(

@@ -16,10 +16,8 @@ from websockets.sync.client import connect
 
 from browser_helpers import Page, browsing
 from conftest import ROOT, voice
-from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.service.tokens import Tokens, add_token
 from service_helpers import Client, Viewer, serving, until
 from test_browser import BROWSER
@@ -87,12 +85,6 @@ def node(_: Path, service: int, port: int) -> list[str]:
     if program is None:
         pytest.skip("no Node here: apt-get install nodejs")
     return [program, str(ROOT / "examples" / "proxy.mjs"), str(port), f"http://127.0.0.1:{service}", PREFIX]
-
-
-@pytest.fixture(scope="module")
-def service(bundle: Path, avatar: Path) -> Iterator[Service]:
-    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
-        yield Service(b, {"one": a}, Settings(sessions=2))
 
 
 @pytest.fixture(scope="module")
