@@ -8,8 +8,9 @@ from pathlib import Path
 
 import musetalk_runtime
 
-INTERNAL = {"Avatar.__init__", "Avatar.check", "Bundle.__init__", "Bundle.engines", "VideoOptions.peak_kbps"}
-SPECIAL = ("__init__", "__len__", "__iter__")
+INTERNAL = {"Avatar.__init__", "Avatar.check", "Bundle.__init__", "Bundle.engines", "DeviceFrame.__init__"}
+INTERNAL |= {"VideoOptions.peak_kbps"}
+SPECIAL = ("__init__", "__len__", "__iter__", "__cuda_array_interface__", "__dlpack__", "__dlpack_device__")
 
 
 def public_api() -> str:

@@ -9,6 +9,7 @@ Figures are printed: run with -s.
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,20 @@ def test_graphs_and_batches_change_nothing_that_shows(gpu_bundle: Bundle, face: 
         worst = min(psnr(a, b) for a, b in zip(single, expected, strict=True))
         print(f"batches of {batch} and {largest}: {worst:.1f} dB")
         assert worst >= 40
+
+
+@pytest.mark.parametrize("library", ["torch", "cupy", "pycuda"])
+def test_a_session_hands_its_frames_to_an_application(
+    gpu_bundle: Bundle, face: Avatar, speech_file: Path, library: str
+) -> None:
+    pytest.importorskip(library)
+    mine, read = {"torch": _torch, "cupy": _cupy, "pycuda": _pycuda}[library]()
+    with Session(gpu_bundle, face, speech_file, fps=25) as session:
+        expected = [frame.nv12 for frame in islice(session.frames(), 50)]
+    bundle = Bundle.open(gpu_bundle.path, stream=mine, download=False)
+    with bundle, Session(bundle, face, speech_file, fps=25) as session:
+        found = [read(frame.nv12) for frame in islice(session.gpu_frames(), 50)]
+    assert min(psnr(a, b) for a, b in zip(found, expected, strict=True)) >= 50
 
 
 def test_an_applications_stream_and_frames_left_on_the_gpu(gpu_bundle: Bundle, face: Avatar, device: Any) -> None:

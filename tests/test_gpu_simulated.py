@@ -485,6 +485,35 @@ def test_frames_stay_on_the_gpu_for_an_application(simulated: Bundle, avatar: Pa
         simulated.engines.renderer(face, Timings())
 
 
+def test_a_session_leaves_its_frames_on_the_gpu(
+    simulated: Bundle, avatar: Path, speech: Callable[[float], Path]
+) -> None:
+    stream = Stream()
+    with Avatar.open(avatar) as face, Bundle.open(simulated.path, stream=stream, download=False) as left:
+        with Session(simulated, face, speech(2.0), fps=25) as session:
+            expected = [
+                (frame.index, frame.pts, frame.nv12.tobytes(), len(frame.sound[0])) for frame in session.frames()
+            ]
+        with Session(left, face, speech(2.0), fps=25) as session:
+            found = []
+            for frame in session.gpu_frames():
+                described = frame.nv12.__cuda_array_interface__
+                assert described["stream"] == stream.handle
+                read = ctypes.string_at(described["data"][0], int(np.prod(frame.nv12.shape)))
+                found.append((frame.index, frame.pts, read, len(frame.sound[0])))
+            assert session.frames_made == 50
+        assert found == expected
+        with Session(left, face, speech(2.0), fps=25) as session:  # a stream brings them to the host after all
+            assert len(b"".join(session.stream())) > 10_000
+
+
+def test_a_cpus_frames_are_not_on_a_gpu(bundle: Path, avatar: Path, speech: Callable[[float], Path]) -> None:
+    with Bundle.open(bundle) as cpu, Avatar.open(avatar) as face, Session(cpu, face, speech(1.0), fps=25) as session:
+        frames = session.gpu_frames()
+        with pytest.raises(MachineError, match="need a bundle for one"):
+            next(frames)
+
+
 def test_an_avatar_that_does_not_fit_is_refused(
     simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

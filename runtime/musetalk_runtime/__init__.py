@@ -24,7 +24,8 @@ if TYPE_CHECKING:
         MuseTalkEdgeError,
         OutputError,
     )
-    from musetalk_runtime.frame import Frame
+    from musetalk_runtime.frame import Frame, GpuFrame
+    from musetalk_runtime.gpu.device_frame import DeviceFrame
     from musetalk_runtime.output.video import VideoOptions
     from musetalk_runtime.session import Session
 
@@ -32,8 +33,10 @@ __all__ = [
     "Avatar",
     "AvatarMismatch",
     "Bundle",
+    "DeviceFrame",
     "FaceNotFound",
     "Frame",
+    "GpuFrame",
     "InputNotFound",
     "InvalidArgument",
     "InvalidFolder",
@@ -51,8 +54,10 @@ _HOMES = {
     "Avatar": "avatar.pack",
     "AvatarMismatch": "errors",
     "Bundle": "bundle",
+    "DeviceFrame": "gpu.device_frame",
     "FaceNotFound": "errors",
     "Frame": "frame",
+    "GpuFrame": "frame",
     "InputNotFound": "errors",
     "InvalidArgument": "errors",
     "InvalidFolder": "errors",

@@ -24,10 +24,12 @@ class Bundle(Closable):
     (seconds of speech the audio encoder hears at once when the audio is live).
     """
 
-    def __init__(self, path: Path, manifest: Manifest, cuda_graph: bool = True, stream: Any = None) -> None:
+    def __init__(
+        self, path: Path, manifest: Manifest, cuda_graph: bool = True, stream: Any = None, download: bool = True
+    ) -> None:
         self.path = path
         self.manifest = manifest
-        self._cuda_graph, self._stream = cuda_graph, stream
+        self._gpu_options = cuda_graph, stream, download
         where = str(path / MANIFEST)
         self.spec = ModelSpec.from_json(manifest.get("model"), where)
         self.batch_ms = _batch_ms(manifest, where)
@@ -35,18 +37,19 @@ class Bundle(Closable):
         self.batch_sizes = sorted(self.batch_ms)
 
     @classmethod
-    def open(cls, path: str | Path, cuda_graph: bool = True, stream: Any = None) -> "Bundle":
+    def open(cls, path: str | Path, cuda_graph: bool = True, stream: Any = None, download: bool = True) -> "Bundle":
         """Open the bundle in the folder `path`; raises InputNotFound or InvalidFolder.
 
         `cuda_graph` lets a GPU replay its work as CUDA graphs; some drivers cannot (see ``musetalk-edge doctor``).
         `stream` is the CUDA stream of an application that has one, on which frames are then composed: a handle (int)
-        or an object with ``__cuda_stream__``, of the primary context. A bundle for the CPU has no use for either.
+        or an object with ``__cuda_stream__``, of the primary context. `download` brings frames to the host ahead of
+        time; False is for who takes ``Session.gpu_frames``. A bundle for the CPU has no use for any of them.
         """
         path = settled(Path(path))
         manifest = read_folder(path, BUNDLE_KIND, BUNDLE_SCHEMA)
         if manifest.get("backend") not in BACKENDS:
             raise InvalidFolder(f"{path}: backend {manifest.get('backend')!r} is unknown to this version")
-        return cls(path, manifest, cuda_graph, stream)
+        return cls(path, manifest, cuda_graph, stream, download)
 
     def close(self) -> None:
         """Release the engines. Closing twice is fine; a closed bundle loads them again when used."""
@@ -61,7 +64,7 @@ class Bundle(Closable):
             from musetalk_runtime.gpu.engines import TensorRtEngines
             from musetalk_runtime.gpu.renderer import GpuOptions
 
-            return TensorRtEngines(self.path, self.manifest, GpuOptions(self._cuda_graph, self._stream))
+            return TensorRtEngines(self.path, self.manifest, GpuOptions(*self._gpu_options))
         from musetalk_runtime.cpu.engines import OnnxEngines
 
         return OnnxEngines(self.path, self.manifest)

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,9 @@ from musetalk_runtime.audio.speech import SpeechFrame
 from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.timings import Timings
+
+if TYPE_CHECKING:
+    from musetalk_runtime.gpu.device_frame import DeviceFrame
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -44,6 +47,17 @@ class Rendering(Protocol):
 
     def finish(self) -> None:
         """Wait until the engines are done with it, whoever calls `wait` when; raises what went wrong."""
+
+
+@runtime_checkable
+class OnGpu(Rendering, Protocol):
+    """Frames that are made on the GPU, and can stay there."""
+
+    def arrays(self) -> list["DeviceFrame"]:
+        """The frames, perhaps not finished yet, valid until `release` or `wait`."""
+
+    def release(self) -> None:
+        """Say that the frames are no longer needed."""
 
 
 class Renderer(Protocol):

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from musetalk_runtime.gpu.device_frame import DeviceFrame
 
 NV12 = npt.NDArray[np.uint8]
 
@@ -28,6 +32,16 @@ class Frame:
         picture = av.VideoFrame.from_ndarray(self.nv12, format="nv12")
         rgb = picture.to_ndarray(format="rgb24", src_colorspace="ITU709", dst_colorspace="ITU709")
         return rgb.astype(np.uint8, copy=False)
+
+
+@dataclass(frozen=True)
+class GpuFrame:
+    """A frame as `Frame`, of which ``nv12`` lies on the GPU and is perhaps not finished yet: see ``DeviceFrame``."""
+
+    index: int
+    pts: Fraction
+    nv12: "DeviceFrame"
+    sound: npt.NDArray[np.float32]
 
 
 def mixed(under: NV12, over: NV12, share: float) -> NV12:

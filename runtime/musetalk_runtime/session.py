@@ -8,7 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
@@ -18,14 +18,17 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.direction import Direction
-from musetalk_runtime.engines import Rendering, Shot
-from musetalk_runtime.frame import NV12, Frame, mixed
+from musetalk_runtime.engines import OnGpu, Rendering, Shot
+from musetalk_runtime.errors import MachineError
+from musetalk_runtime.frame import NV12, Frame, GpuFrame, mixed
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.rate import parse_rate
 from musetalk_runtime.stage import Stage
 from musetalk_runtime.timings import peak_memory_mb
+
+T = TypeVar("T")
 
 SPEECH_AHEAD = 8  # frames that wait for the renderer
 RENDERINGS_AHEAD = 2  # batches that wait for the encoder
@@ -34,7 +37,7 @@ PUSH_LEAD = 1.0  # seconds that a push to a URL runs ahead of real time
 
 
 class Session(Closable):
-    """Makes frames, or the bytes of a stream, while the audio is read. Iterate `frames`, `stream` or `push`, once.
+    """Makes frames, or a stream's bytes, while audio is read. Iterate `frames`, `gpu_frames`, `stream` or `push`, once.
 
     `audio` is a file that FFmpeg reads, or live speech: an iterable of PCM bytes (signed 16-bit little-endian, mono,
     16 kHz), such as a ``PipeReader``; if it can wait for long, it needs an ``interrupt()`` like that one's. `fps` is
@@ -86,12 +89,22 @@ class Session(Closable):
     def frames(self) -> Iterator[Frame]:
         """The frames in order, until the audio ends or `stop` is called."""
         for batch, rendering in self._renderings:
-            for speech, nv12 in zip(batch, rendering.wait(), strict=True):
-                if self.stopping.is_set():
-                    return
-                self.frames_made += 1
+            for speech, nv12 in self._made(batch, rendering.wait()):
                 sound = self._mute.pass_on(speech.sound)
                 yield Frame(speech.index, speech.index / self.fps, self._shown(speech, nv12), sound)
+
+    def gpu_frames(self) -> Iterator[GpuFrame]:
+        """As `frames`, but left on the GPU, each until the next one is asked for; raises MachineError for the CPU's.
+
+        What the application does with a frame on the ``stream`` that it gave to ``Bundle.open`` is waited for; what it
+        does on another stream must be over when it asks for the next one.
+        """
+        for batch, rendering in self._renderings:
+            if not isinstance(rendering, OnGpu):
+                raise MachineError("frames on the GPU need a bundle for one: run build-engines on a machine with a GPU")
+            for speech, nv12 in self._made(batch, rendering.arrays()):
+                yield GpuFrame(speech.index, speech.index / self.fps, nv12, self._mute.pass_on(speech.sound))
+            rendering.release()
 
     def stream(self, container: str = "mp4", video: VideoOptions = DEFAULT_VIDEO) -> Generator[bytes, None, None]:
         """The bytes of a stream in the FFmpeg format `container`, piece by piece as they are made.
@@ -184,6 +197,14 @@ class Session(Closable):
             rendering = self._renderer.render([Shot(self.avatar, self._index(frame), frame) for frame in batch])
             self._frames_rendered += len(batch)
             yield batch, rendering
+
+    def _made(self, batch: list[SpeechFrame], pictures: list[T]) -> Iterator[tuple[SpeechFrame, T]]:
+        """Each frame of `batch` with its picture, counted, until `stop`."""
+        for speech, picture in zip(batch, pictures, strict=True):
+            if self.stopping.is_set():
+                return
+            self.frames_made += 1
+            yield speech, picture
 
     def _index(self, frame: SpeechFrame) -> int:
         return self.avatar.index_at(frame.index, self.fps)

@@ -10,8 +10,9 @@ Mark = Any  # a cuda.core.Event
 class DeviceFrame:
     """NV12 uint8 ``[H * 3 / 2, W]`` in device memory, by ``__cuda_array_interface__`` (version 3) and DLPack.
 
-    It is not finished yet: both protocols make the consumer's stream wait for it. It is valid until its rendering is
-    released (by ``release`` or ``wait``); what is made from it without a copy, only until then as well.
+    It may not be finished yet: both protocols make the consumer's stream wait for it. It is valid until the session is
+    asked for the next frame or closed; what is made from it without a copy, only until then as well. Attributes:
+    ``shape``.
     """
 
     def __init__(self, address: int, shape: tuple[int, int], finished: Mark, stream: Any) -> None:
