@@ -12,6 +12,7 @@ from distill_train_helpers import curve, options, small_checkpoint, small_shards
 from musetalk_distill.cli import main
 from musetalk_distill.shards import Shards
 from musetalk_distill.train import state as state_module
+from musetalk_distill.train.journal import Journal
 from musetalk_distill.train.processes import Processes
 from musetalk_distill.train.tasks import make_task
 from musetalk_distill.train.train import train
@@ -103,6 +104,15 @@ def config_of(run: Path) -> str:
     from musetalk_distill.train.options import config_hash
 
     return config_hash(json.loads((run / "run.json").read_text()))
+
+
+def test_a_full_disk_is_told_by_the_log(tmp_path: Path, monkeypatch) -> None:
+    full = open("/dev/full", "w")  # noqa: SIM115  the journal closes it
+    monkeypatch.setattr("musetalk_distill.train.journal._rewrite", lambda *_: full)
+    journal = Journal(tmp_path, 0, 10)
+    with pytest.raises(OutputError, match=r"/dev/full: cannot be written: No space left.*: make room.*--resume"):
+        journal.record(1, 1.0, {}, 1e-3, 4)
+    journal.close()
 
 
 def test_full_disk_keeps_the_last_checkpoint(small, tmp_path, monkeypatch) -> None:

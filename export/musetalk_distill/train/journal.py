@@ -3,11 +3,13 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.closable import Closable
+from musetalk_runtime.errors import OutputError
 
 LOG = "log.jsonl"
 
@@ -16,7 +18,7 @@ class Journal(Closable):
     """Records of the run in the folder `run`, which goes on after `done` of `steps` steps.
 
     ``log.jsonl`` has a line a record: ``step``, ``loss``, its ``terms``, ``lr``, and ``samples_per_s``. What a killed
-    run had written past `done` is dropped, here and in TensorBoard.
+    run had written past `done` is dropped, here and in TensorBoard. Recording raises OutputError on a full disk.
     """
 
     def __init__(self, run: Path, done: int, steps: int) -> None:
@@ -35,10 +37,15 @@ class Journal(Closable):
         self._mark, speed = (step, now), steps * batch / max(seconds, 1e-9)
         record = {"step": step, "loss": loss, "terms": terms, "lr": rate, "samples_per_s": round(speed, 1)}
         self.records.append(record)
-        self._file.write(json.dumps(record) + "\n")
-        self._file.flush()
-        for name, value in (("loss", loss), ("lr", rate), ("samples_per_s", speed), *terms.items()):
-            self._board.add_scalar(f"loss/{name}" if name in terms else name, value, step)
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+            for name, value in (("loss", loss), ("lr", rate), ("samples_per_s", speed), *terms.items()):
+                self._board.add_scalar(f"loss/{name}" if name in terms else name, value, step)
+        except OSError as error:
+            raise OutputError(
+                f"{self._file.name}: cannot be written: {error.strerror}: make room, then go on with --resume"
+            ) from error
         left = (self._steps - step) * seconds / max(1, steps)
         self._status.update(
             f"step {step} of {self._steps}, loss {loss:.4f}, {speed:.1f} samples/s, {_clock(left)} to go"
@@ -51,7 +58,8 @@ class Journal(Closable):
     def close(self) -> None:
         """Write out what is left. Closing twice is fine."""
         self._status.close()
-        self._file.close()
+        with suppress(OSError):  # what a full disk has not taken was told by `record`
+            self._file.close()
         self._board.close()
 
 
