@@ -107,7 +107,7 @@ def config_of(run: Path) -> str:
 
 
 def test_a_full_disk_is_told_by_the_log(tmp_path: Path, monkeypatch) -> None:
-    full = open("/dev/full", "w")  # noqa: SIM115  the journal closes it
+    full = Path("/dev/full").open("w")  # noqa: SIM115  the journal closes it
     monkeypatch.setattr("musetalk_distill.train.journal._rewrite", lambda *_: full)
     journal = Journal(tmp_path, 0, 10)
     with pytest.raises(OutputError, match=r"/dev/full: cannot be written: No space left.*: make room.*--resume"):
