@@ -2,9 +2,12 @@
 PyNvVideoCodec 2.2.4, looks at frames as its extension module was seen to, and makes real H.264 with libx264."""
 
 import ctypes
+import inspect
 import io
+import json
 import sys
 from fractions import Fraction
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -21,6 +24,7 @@ from musetalk_runtime.output.video import Picture, VideoOptions
 PICTURE = Picture(320, 240, Fraction(25))
 DELAY = 3  # frames that it holds back
 STREAM = 0x22  # the CUDA stream on which it copies
+LIBRARY = json.loads((Path(__file__).parent / "data" / "pynvvideocodec.json").read_text())
 
 
 class StandIn:
@@ -76,6 +80,16 @@ class StandIn:
         return np.array(pixels).reshape(content.shape[0], content.shape[1])
 
 
+class PicParams:
+    """Takes the attributes that the library's has, and no others."""
+
+    __slots__ = tuple(LIBRARY["NV_ENC_PIC_PARAMS"])
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+
 class DlTensor(ctypes.Structure):
     """The start of a DLManagedTensor."""
 
@@ -110,8 +124,8 @@ def nvenc(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module: Any = ModuleType("PyNvVideoCodec")
     module.__spec__ = SimpleNamespace(name="PyNvVideoCodec")
     module.CreateEncoder = StandIn
-    module.NV_ENC_PIC_PARAMS = lambda: SimpleNamespace(inputTimeStamp=0, encodePicFlags=0)
-    module.NV_ENC_PIC_FLAGS = SimpleNamespace(FORCEIDR=2)
+    module.NV_ENC_PIC_PARAMS = PicParams
+    module.NV_ENC_PIC_FLAGS = SimpleNamespace(**LIBRARY["NV_ENC_PIC_FLAGS"])
     monkeypatch.setitem(sys.modules, "PyNvVideoCodec", module)
     return module
 
@@ -127,6 +141,20 @@ def stream(options: VideoOptions, force: tuple[int, ...] = (), on_gpu: bool = Fa
             frame: Any = OnGpu(frames[k % 8]) if on_gpu else frames[k % 8]
             muxer.frame(k, frame, keyframe=k in force)
     return muxer.encoder, memory.getvalue()
+
+
+def parameters(method: Any) -> list[str]:
+    taken = list(inspect.signature(method).parameters.values())[1:]
+    return [f"**{item.name}" if item.kind is item.VAR_KEYWORD else item.name for item in taken]
+
+
+def test_the_stand_in_is_called_as_the_library_is() -> None:
+    assert parameters(StandIn.__init__)[:4] == LIBRARY["CreateEncoder"][:4]
+    assert [name[:2] for name in (parameters(StandIn.__init__)[-1], LIBRARY["CreateEncoder"][-1])] == ["**", "**"]
+    for name, taken in LIBRARY["PyNvEncoder"].items():
+        assert len(parameters(getattr(StandIn, name))) == len(taken), name
+    for options in (VideoOptions(), VideoOptions(kbps=500, constant=True)):
+        assert encoder_settings(PICTURE, options).keys() <= set(LIBRARY["options"])
 
 
 def keyframes(data: bytes) -> list[int]:
