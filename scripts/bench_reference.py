@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--seconds", default="20")
     parser.add_argument("-o", "--output", type=Path, default=Path("benchmarks"))
     args = parser.parse_args()
+    manifest = json.loads((args.bundle / "manifest.json").read_text())
     script = Path(__file__).with_name("reference_chain.py")
     reference = run([*shlex.split(args.reference_python), str(script), args.checkpoint, "--ways", args.ways])
     options = ["--seconds", args.seconds, "--size", "1280x720"]
@@ -42,7 +43,7 @@ def main() -> None:
     firsts = chain["warm_sessions"]["first_fragment_seconds"]
     result = {
         "device": reference["gpu"],
-        "built_on": json.loads((args.bundle / "manifest.json").read_text())["built_on"],
+        **{name: manifest.get(name) for name in ("built_on", "optimization_level")},
         "reference": reference,
         "chain": chain,
         "chain_over_reference": {way: round(chain["fps"] / reference[way]["fps"], 3) for way in ways},
