@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,8 @@ class Client:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         if isinstance(body, dict):
             body, headers = json.dumps(body), {"Content-Type": "application/json", **headers}
-        connection.request(method, self._root + path, body, {**self._headers, **headers})
+        with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: the answer is there
+            connection.request(method, self._root + path, body, {**self._headers, **headers})
         return connection.getresponse()
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
