@@ -14,7 +14,7 @@ import pytest
 
 from conftest import loaded_modules
 from musetalk_runtime.cli.main import main
-from musetalk_runtime.errors import InvalidFolder, MachineError
+from musetalk_runtime.errors import InvalidFolder, MachineError, PlanError
 from musetalk_runtime.gpu import engines, tensorrt_api
 from musetalk_runtime.gpu.device import GpuFacts
 from musetalk_runtime.gpu.stale import check_built_here
@@ -78,8 +78,11 @@ def test_only_names_that_this_tensorrt_has_are_used(
     made.enqueue(7)
     assert made.shape("images") == (2, 4)
     context.execute_async_v3.return_value = False
-    with pytest.raises(MachineError, match="TensorRT refuses to run: it does not say why"):
+    with pytest.raises(PlanError, match="TensorRT refuses to run: it does not say why"):
         made.enqueue(7)
+    context.set_optimization_profile_async.return_value = False
+    with pytest.raises(PlanError, match="TensorRT cannot prepare profile 0: it does not say why"):
+        opened.context(0, 7)
     made.close()
     opened.close()
 

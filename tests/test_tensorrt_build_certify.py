@@ -17,7 +17,7 @@ from musetalk_engines.trt.ladder import climb
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.source import check_precision, discard_source, write_source
 from musetalk_engines.trt.variant import AS_BUILT, FLOAT, GUARDED, UNFUSED, ladder
-from musetalk_runtime.errors import AccuracyError, InvalidArgument
+from musetalk_runtime.errors import AccuracyError, InvalidArgument, MachineError, PlanError
 from musetalk_runtime.model import GRAPHS
 
 
@@ -204,6 +204,34 @@ def test_the_ladder_refuses_what_no_variant_mends() -> None:
     with pytest.raises(AccuracyError, match="unet computes something else than the model set, in every variant"):
         climb("unet", ladder("fp16", strongly_typed=False), attempt, print)
     assert tried == [AS_BUILT, UNFUSED, GUARDED, FLOAT]
+
+
+def test_the_ladder_goes_on_from_a_plan_that_tensorrt_cannot_run() -> None:
+    tried: list[str] = []
+    said: list[str] = []
+
+    def attempt(variant: str) -> Built:
+        tried.append(variant)
+        if variant == AS_BUILT:
+            raise PlanError("TensorRT cannot prepare profile 0: Myelin")
+        return Built(8e-3)
+
+    climb("vae_encoder", ladder("fp16", strongly_typed=False), attempt, said.append)
+    assert tried == [AS_BUILT, UNFUSED]
+    assert said == ["vae_encoder: as built: TensorRT cannot prepare profile 0: Myelin"]
+
+
+@pytest.mark.parametrize("error", [PlanError("no kernel"), MachineError("the GPU is out of memory")])
+def test_the_ladder_raises_what_stopped_its_last_try(error: MachineError) -> None:
+    tried: list[str] = []
+
+    def attempt(variant: str) -> Built:
+        tried.append(variant)
+        raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        climb("unet", ladder("fp16", strongly_typed=False), attempt, print)
+    assert len(tried) == (4 if isinstance(error, PlanError) else 1)  # memory is what no variant mends
 
 
 def test_a_wrong_weight_fails_in_every_variant(half: ModelSet, tmp_path: Path) -> None:

@@ -49,6 +49,10 @@ class MachineError(MuseTalkEdgeError, RuntimeError):
     exit_status = 3
 
 
+class PlanError(MachineError):
+    """TensorRT cannot build a graph, or not run the plan it built of it; the same graph written otherwise may do."""
+
+
 class AccuracyError(MuseTalkEdgeError, ArithmeticError):
     """A graph or an engine computes something else than the model it was made from."""
 

@@ -14,7 +14,7 @@ from musetalk_engines.trt.patience import patiently
 from musetalk_engines.trt.profiles import Profile
 from musetalk_engines.trt.timing_cache import TimingCache
 from musetalk_engines.trt.wanted import Wanted
-from musetalk_runtime.errors import InvalidFolder, MachineError
+from musetalk_runtime.errors import InvalidFolder, PlanError
 from musetalk_runtime.gpu.device import open_device
 
 
@@ -30,7 +30,7 @@ def build_engine(
     """Write the plan of the ONNX file `source` for the shapes of `profiles`, in one engine, to `target`.
 
     Inputs and outputs have the precision of `options` and lie in memory row by row. Raises InvalidFolder if TensorRT
-    cannot parse the graph, MachineError if it cannot build it; then nothing is written.
+    cannot parse the graph, PlanError if it cannot build it; then nothing is written.
     """
     name, version = target.stem, dialect(trt.__version__)
     log = Log(progress, verbose=options.verbose)
@@ -52,7 +52,7 @@ def build_engine(
         lambda seconds: None if watched else progress(f"building {name}: {seconds:.0f} s"),
     )
     if plan is None:
-        raise MachineError(f"TensorRT {trt.__version__} cannot build {name} ({variant}): {log.last_error}")
+        raise PlanError(f"TensorRT {trt.__version__} cannot build {name} ({variant}): {log.last_error}")
     cache.write(memoryview(config.get_timing_cache().serialize()))
     target.write_bytes(memoryview(plan))
 

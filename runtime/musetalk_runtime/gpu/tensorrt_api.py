@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.errors import MachineError
+from musetalk_runtime.errors import MachineError, PlanError
 
 MODULES = ("tensorrt", "tensorrt_lean")
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT8": np.int8, "INT32": np.int32, "INT64": np.int64}
@@ -71,14 +71,17 @@ class Engine:
         return int(engine.device_memory_size)  # 8.6: what the largest profile needs
 
     def context(self, profile: int, stream: int) -> "Context":
-        """A context for `profile`, prepared on the CUDA stream `stream`, which must be idle; memory comes later."""
+        """A context for `profile`, prepared on the CUDA stream `stream`, which must be idle; memory comes later.
+
+        Raises PlanError if TensorRT, which built the plan, cannot run it.
+        """
         engine = self._engine
         if hasattr(self._trt, "ExecutionContextAllocationStrategy"):
             context = engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         else:
             context = engine.create_execution_context_without_device_memory()
         if context is None or not context.set_optimization_profile_async(profile, stream):
-            raise MachineError(f"TensorRT cannot prepare profile {profile}: {self.last_words}")
+            raise PlanError(f"TensorRT cannot prepare profile {profile}: {self.last_words}")
         return Context(self, context)
 
     def close(self) -> None:
@@ -121,7 +124,7 @@ class Context:
 
     def _demand(self, accepted: bool, what: str) -> None:
         if not accepted:
-            raise MachineError(f"TensorRT refuses {what}: {self._engine.last_words}")
+            raise PlanError(f"TensorRT refuses {what}: {self._engine.last_words}")
 
 
 def version() -> str | None:
