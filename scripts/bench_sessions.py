@@ -68,11 +68,11 @@ def main() -> None:
         write_voice(work / "voice.wav", args.seconds)
         runs = Runs(bundle, avatars, work / "voice.wav")
         runs.once("stream", 1, True)  # to load everything
+        sizes = [f"{avatar.width}x{avatar.height}" for avatar in avatars]
+        about = {"backend": bundle.manifest["backend"], "batch_sizes": bundle.batch_sizes}
+        about |= {"lanes": bundle.engines.lanes, "avatars": sizes}
         counts = [int(count) for count in args.sessions.split(",")]
         figures = {kind: {count: runs.compare(kind, count, args.repeat) for count in counts} for kind in KINDS}
-    sizes = [f"{avatar.width}x{avatar.height}" for avatar in avatars]
-    about = {"backend": bundle.manifest["backend"], "batch_sizes": bundle.batch_sizes}
-    about |= {"lanes": bundle.engines.lanes, "avatars": sizes}
     print(json.dumps({**about, "seconds": args.seconds, **figures, "not_measured": NOT_MEASURED}, indent=1))
 
 
