@@ -207,9 +207,9 @@ def open_sessions(api: Api, args: argparse.Namespace) -> tuple[list[str], dict[s
         wanted = json.dumps({"avatar": "one", "fps": args.fps})
         with api.open("POST", "/v1/sessions", wanted) as answer:
             content = json.loads(answer.read())
-            if answer.status != 201 and (args.sessions or not paths):
-                raise SystemExit(f"bench_service: after {len(paths)} sessions: {content['error']['message']}")
             if answer.status != 201:
+                if args.sessions or not paths:
+                    raise SystemExit(f"bench_service: after {len(paths)} sessions: {content['error']['message']}")
                 return paths, {
                     "status": answer.status,
                     "retry_after": answer.headers.get("Retry-After"),

@@ -205,6 +205,13 @@ def shown(inside: Inside, what: str, unit: str = "musetalk-edge") -> str:
     return inside("systemctl", "show", unit, "--value", "-p", what)
 
 
+def comes_back_after(inside: Inside, signal: str, seconds: float) -> None:
+    before = shown(inside, "MainPID")
+    inside("systemctl", "kill", f"--signal={signal}", "musetalk-edge")
+    until(lambda: shown(inside, "MainPID") not in (before, "0"), "another process", seconds)
+    until(lambda: shown(inside, "ActiveState") == "active", "it is ready again", 30)
+
+
 @BOOTED
 def test_it_boots_into_a_face_that_speaks(inside: Inside) -> None:
     assert shown(inside, "Result", "musetalk-edge-engines") == "success"
@@ -216,17 +223,11 @@ def test_it_boots_into_a_face_that_speaks(inside: Inside) -> None:
 
 @BOOTED
 def test_it_comes_back_when_it_is_killed(inside: Inside) -> None:
-    before = shown(inside, "MainPID")
-    inside("systemctl", "kill", "--signal=KILL", "musetalk-edge")
-    until(lambda: shown(inside, "MainPID") not in (before, "0"), "another process", 30)
-    until(lambda: shown(inside, "ActiveState") == "active", "it is ready again", 30)
+    comes_back_after(inside, "KILL", 30)
     assert int(inside("python3", "-c", ASK)) > 50_000
 
 
 @BOOTED
 def test_the_watchdog_ends_what_stands_still(inside: Inside) -> None:
-    before = shown(inside, "MainPID")
-    inside("systemctl", "kill", "--signal=STOP", "musetalk-edge")
-    until(lambda: shown(inside, "MainPID") not in (before, "0"), "another process", 90)
-    until(lambda: shown(inside, "ActiveState") == "active", "it is ready again", 30)
+    comes_back_after(inside, "STOP", 90)
     assert "Watchdog timeout" in inside("journalctl", "--no-pager", "-u", "musetalk-edge")

@@ -1,15 +1,14 @@
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
+from processes import EDGE
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-c", RUN, "bench", *arguments], capture_output=True, text=True)
+    return subprocess.run([*EDGE, "bench", *arguments], capture_output=True, text=True)
 
 
 def test_bench_prints_its_figures_as_json(bundle: Path, avatar: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from musetalk_distill.evaluate.lips import follow, opening
 from musetalk_distill.evaluate.streamed import Streamed, stream_and_watch
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.demo import AVATAR, BUNDLE, FOLDER, SPEECH
+from processes import EDGE, port_of
 from service_helpers import Client, Viewer, until
 
 TRUTH = Path(__file__).with_name("data") / "demo-speech.json"
@@ -52,20 +52,17 @@ def test_in_silence_the_mouth_is_closed(streamed: Streamed) -> None:
 
 
 def test_the_shortest_command_makes_it_speak(tmp_path: Path) -> None:
-    run = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
-    command = [sys.executable, "-c", run, "stream", "-o", str(tmp_path / "talk.mp4"), "--report", str(tmp_path / "r")]
+    command = [*EDGE, "stream", "-o", str(tmp_path / "talk.mp4"), "--report", str(tmp_path / "r")]
     subprocess.run(command, check=True)
     assert json.loads((tmp_path / "r").read_text())["frames"] > 200
     assert (tmp_path / "talk.mp4").stat().st_size > 100_000
 
 
 def test_a_service_without_options_has_the_demos_person() -> None:
-    run = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
-    command = [sys.executable, "-c", run, "serve", "--port", "0", "--sessions", "1"]
+    command = [*EDGE, "serve", "--port", "0", "--sessions", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
         try:
-            assert service.stderr
-            client = Client(int(service.stderr.readline().split("/")[2].split(":")[1]))
+            client = Client(port_of(service))
             status, session = client.ask("POST", "/v1/sessions/audio?avatar=demo", SPEECH.read_bytes())
             assert status == 201
             viewer = Viewer(client, f"/v1/sessions/{session['id']}")

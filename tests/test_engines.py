@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +18,7 @@ from musetalk_runtime.cpu.onnx_session import OnnxSession
 from musetalk_runtime.errors import AccuracyError, InvalidFolder
 from musetalk_runtime.folder import MANIFEST, new_folder
 from musetalk_runtime.model import MODELSET_KIND, MODELSET_SCHEMA
-
-RUN = "from musetalk_engines.cli import main; raise SystemExit(main())"
+from processes import BUILD
 
 
 def test_the_bundle_declares_what_was_certified_and_measured(bundle: Path) -> None:
@@ -145,7 +143,7 @@ def test_a_bundle_that_declares_nonsense(bundle: Path, tmp_path: Path, key: str,
 
 def test_the_command_prints_a_table_and_reports_progress_on_stderr(modelset: Path, tmp_path: Path) -> None:
     arguments = [str(modelset), "-o", str(tmp_path / "bundle"), "--backend", "onnxruntime", "--batch-sizes", "2,1"]
-    done = subprocess.run([sys.executable, "-c", RUN, *arguments], capture_output=True, text=True)
+    done = subprocess.run([*BUILD, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     head, *rows = done.stdout.splitlines()
     assert head.split() == ["graph", "output", "max", "error", "relative", "bound"]

@@ -24,6 +24,7 @@ from musetalk_export.preset import PRESETS, Preset, init_checkpoint
 from musetalk_runtime.errors import AccuracyError
 from musetalk_runtime.folder import read_folder
 from musetalk_runtime.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA, ModelSpec
+from processes import EXPORT
 
 WEIGHTY = {"Conv", "MatMul", "Gemm"}
 
@@ -269,14 +270,11 @@ def test_a_failed_export_leaves_the_older_model_set_alone(
     read_folder(tmp_path / "set", MODELSET_KIND, MODELSET_SCHEMA)
 
 
-RUN = "from musetalk_export.cli import main; raise SystemExit(main())"
-
-
 def test_the_command_writes_a_table_to_stdout_and_its_progress_to_stderr(musetalk_tree: Path, tmp_path: Path) -> None:
     student = shutil.copytree(musetalk_tree / "student", tmp_path / "trained")
     shutil.copytree(musetalk_tree, tmp_path / "base", ignore=shutil.ignore_patterns("student"))
     done = subprocess.run(
-        [sys.executable, "-c", RUN, "base", "--unet", str(student / "unet.pth"), "-o", "set"],
+        [*EXPORT, "base", "--unet", str(student / "unet.pth"), "-o", "set"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "1"},
         capture_output=True,

@@ -2,16 +2,13 @@
 
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from conftest import moving_picture, write_video
-
-PREPARE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
-BUILD = "from musetalk_engines.cli import main; raise SystemExit(main())"
+from processes import BUILD, EDGE
 
 
 def stop_half_way(command: list[str], folder: Path, number: signal.Signals) -> None:
@@ -32,7 +29,7 @@ def stop_half_way(command: list[str], folder: Path, number: signal.Signals) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_build_engines(modelset: Path, tmp_path: Path, number: signal.Signals) -> None:
     arguments = [str(modelset), "-o", str(tmp_path / "bundle"), "--backend", "onnxruntime"]
-    stop_half_way([sys.executable, "-c", BUILD, *arguments], tmp_path, number)
+    stop_half_way([*BUILD, *arguments], tmp_path, number)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -40,4 +37,4 @@ def test_prepare(bundle: Path, tmp_path: Path, number: signal.Signals) -> None:
     write_video(tmp_path / "source.mp4", [moving_picture(k) for k in range(100)])
     arguments = ["prepare", str(tmp_path / "source.mp4"), "-b", str(bundle), "-o", str(tmp_path / "avatar")]
     arguments += ["--face-box", "100,60,240,220"]
-    stop_half_way([sys.executable, "-c", PREPARE, *arguments], tmp_path, number)
+    stop_half_way([*EDGE, *arguments], tmp_path, number)

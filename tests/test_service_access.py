@@ -3,7 +3,6 @@
 import hashlib
 import ipaddress
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -21,9 +20,8 @@ from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.allowance import Allowance
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.tokens import Tokens, add_token
+from processes import EDGE, port_in
 from service_helpers import Client, Viewer, serving, until
-
-RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +220,7 @@ def test_without_tokens_a_foreign_page_is_refused(service: Service) -> None:
 
 def test_the_file_holds_digests_and_is_its_owner_s(tmp_path: Path) -> None:
     file = tmp_path / "tokens.txt"
-    command = [sys.executable, "-c", RUN, "token", "anna", "--tokens", str(file), "--sessions", "2"]
+    command = [*EDGE, "token", "anna", "--tokens", str(file), "--sessions", "2"]
     made = subprocess.run(command, capture_output=True, text=True, check=True)
     text = made.stdout.strip()
     assert len(text) == 43
@@ -275,11 +273,11 @@ def test_a_process_with_tokens_logs_none_of_them(
     bundle: Path, avatar: Path, texts: dict[str, str], file: Path, speech: Callable[[float], Path]
 ) -> None:
     options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", "0", "--sessions", "2", "--tokens", str(file)]
-    command = [sys.executable, "-c", RUN, "serve", *options]
+    command = [*EDGE, "serve", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         said = process.stderr.readline()
-        port = int(said.split("/")[2].split(":")[1])
+        port = port_in(said)
         anna, stranger = Client(port, texts["anna"]), Client(port)
         path = anna.begin()
         links = anna.ask("GET", path)[1]

@@ -18,6 +18,7 @@ from musetalk_runtime.service.capacity import Cost
 from musetalk_runtime.service.cast import Cast, Company
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
+from processes import port_of
 from service_helpers import Client, Viewer, serving, until
 
 FREE = Cost(1e-6, 1e-6, 0.0)
@@ -186,8 +187,7 @@ def test_a_service_whose_engines_failed_or_hang_ends_so_that_it_is_started_again
     options = ["-b", f"fast={bundle}", "-a", f"one={avatar}", "--port", "0", "--sessions", "2", "--grace", "1"]
     command = [sys.executable, "-c", FAILING.format(failing=failing), "serve", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        client = Client(int(process.stderr.readline().split("/")[2].split(":")[1]))
+        client = Client(port_of(process))
         events = client.events(client.begin())
         *_, (_, last) = events
         assert last["error"] == message

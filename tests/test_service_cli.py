@@ -3,7 +3,6 @@
 import io
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,15 +13,14 @@ import pytest
 
 from conftest import loaded_modules
 from musetalk_runtime.cli.main import main
+from processes import EDGE, port_in, port_of
 from service_helpers import Client, Viewer, until
-
-RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
 
 
 @contextmanager
-def serving(bundle: Path, avatar: Path, port: str = "0") -> Iterator["subprocess.Popen[str]"]:
-    options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", port, "--sessions", "2"]
-    command = [sys.executable, "-c", RUN, "serve", *options]
+def serving(bundle: Path, avatar: Path, port: int = 0) -> Iterator["subprocess.Popen[str]"]:
+    options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", str(port), "--sessions", "2"]
+    command = [*EDGE, "serve", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
         try:
             yield running
@@ -40,7 +38,7 @@ def test_sigterm_refuses_what_is_new_and_ends_streams_whole(process: "subprocess
     assert process.stderr
     said = process.stderr.readline()
     assert "holds 2 sessions" in said
-    client = Client(int(said.split("/")[2].split(":")[1]))
+    client = Client(port_in(said))
     path = client.begin()
     viewers = [Viewer(client, path) for _ in range(2)]
     until(lambda: client.ask("GET", path)[1]["generated"] > 1, "a second of stream")
@@ -60,12 +58,11 @@ def test_a_service_that_was_killed_is_there_again_and_says_that_its_sessions_are
     bundle: Path, avatar: Path
 ) -> None:
     """As a supervisor starts it: at once, on the same port, while viewers still hold connections to the old one."""
-    port, path = "0", ""
+    port, path = 0, ""
     for begun in range(2):
         with serving(bundle, avatar, port) as killed:
-            assert killed.stderr
-            port = killed.stderr.readline().split("/")[2].split(":")[1]
-            client = Client(int(port))
+            port = port_of(killed)
+            client = Client(port)
             assert client.ask("GET", "/readyz") == (200, {"status": "ready", "free": 2})
             if begun:
                 status, answer = client.ask("GET", path)
@@ -104,8 +101,9 @@ def test_a_service_that_cannot_be_says_so_in_one_line(
 
 
 def test_without_the_extra_it_names_it(bundle: Path, avatar: Path) -> None:
-    hidden = f"import sys; sys.modules['fastapi'] = None; {RUN}"
-    command = [sys.executable, "-c", hidden, "serve", "-b", str(bundle), "-a", f"one={avatar}"]
+    *python, program = EDGE
+    hidden = f"import sys; sys.modules['fastapi'] = None; {program}"
+    command = [*python, hidden, "serve", "-b", str(bundle), "-a", f"one={avatar}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 3
     assert "pip install 'musetalk-edge[serve]'" in done.stderr

@@ -145,7 +145,7 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
     assert page.run("problems") == []
 
 
-def test_an_interruption_is_seen(page: Page) -> None:
+def test_an_interruption_is_seen(page: Page, service: Service) -> None:
     page.run("""window.inside = () => {
         const canvas = Object.assign(document.createElement("canvas"), { width: 512, height: 512 });
         const context = canvas.getContext("2d");
@@ -165,6 +165,7 @@ def test_an_interruption_is_seen(page: Page) -> None:
     page.until(f"v.currentTime > {at} + 2.5")
     assert page.run("seen.length") > 10
     assert page.run("Math.max(...seen)") < 300
+    assert service.running[0].feeder.queued <= 0.02
     assert never_back(page)
 
 

@@ -6,7 +6,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,19 +16,18 @@ import pytest
 
 from conftest import voice
 from musetalk_runtime.folder import MANIFEST
+from processes import EDGE
 
 Speech = Callable[[float], Path]
 Command = Callable[..., list[str]]
 Start = Callable[..., "subprocess.Popen[bytes]"]
-
-RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
 
 
 @pytest.fixture
 def command(bundle: Path, avatar: Path) -> Command:
     def make(audio: Path | str, output: Path | str, *options: str) -> list[str]:
         files = ["-b", str(bundle), "-a", str(avatar), "--audio", str(audio), "-o", str(output)]
-        return [sys.executable, "-c", RUN, "stream", *files, "--fps", "25", *options]
+        return [*EDGE, "stream", *files, "--fps", "25", *options]
 
     return make
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,10 +27,10 @@ from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA
 from musetalk_runtime.errors import AccuracyError, MachineError
 from musetalk_runtime.folder import MANIFEST, new_folder, read_folder
 from musetalk_runtime.model import MODELSET_KIND, MODELSET_SCHEMA
+from processes import BUILD
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
-RUN = "from musetalk_engines.cli import main; raise SystemExit(main())"
 FILES = {*(f"{graph}.plan" for graph in BUILD_ORDER), "compose.cubin", "timing.cache"}
 
 
@@ -141,7 +140,7 @@ def test_a_damaged_timing_cache_is_begun_anew(
 
 
 def test_an_interrupted_build_goes_on_where_it_stopped(models: ModelSet, options: BuildOptions, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RUN, str(models.path), "-o", str(tmp_path / "bundle")]
+    command = [*BUILD, str(models.path), "-o", str(tmp_path / "bundle")]
     command += ["--precision", options.precision, "--optimization-level", "0", "--batch-sizes", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as build:
         assert build.stderr

@@ -3,12 +3,12 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import socket
 import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +20,11 @@ from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.versions import Versions
+from processes import BUILD, EDGE
 from service_helpers import Client, serving, until
 
 UNITS = ROOT / "scripts" / "appliance" / "systemd"
 SERVICES = ["musetalk-edge.service", "musetalk-edge-engines.service"]
-RUN = "from {} import main; raise SystemExit(main())"
 EXPOSURE = 2.5
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
@@ -60,10 +60,9 @@ def image(modelset: Path, bundle: Path, avatar: Path, tmp_path: Path) -> dict[st
     (image / "avatars").mkdir(parents=True)
     for name, source in (("student.modelset", modelset), ("cpu.bundle", bundle), ("avatars/anna", avatar)):
         (image / name).symlink_to(source)
-    programs = {"musetalk-edge": "musetalk_runtime.cli.main", "build-engines": "musetalk_engines.cli"}
-    for name, module in programs.items():
+    for name, command in {"musetalk-edge": EDGE, "build-engines": BUILD}.items():
         file = tmp_path / name
-        file.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{RUN.format(module)}" "$@"\n')
+        file.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     gpus = {"CUDA_VISIBLE_DEVICES": "", "NVIDIA_VISIBLE_DEVICES": "none"}
@@ -107,7 +106,7 @@ def test_the_service_tells_when_it_is_ready_and_ends_and_logs_json(
 ) -> None:
     options = ["-b", str(bundle), "-a", f"one={avatar}", "--port", "0", "--sessions", "2", "--log-format", "json"]
     environment = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1200000"}
-    command = [sys.executable, "-c", RUN.format("musetalk_runtime.cli.main"), "serve", *options]
+    command = [*EDGE, "serve", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr
         assert manager.recv(100) == b"READY=1"
@@ -126,7 +125,7 @@ def test_the_service_tells_when_it_is_ready_and_ends_and_logs_json(
 
 
 def test_an_error_is_json_too(bundle: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RUN.format("musetalk_runtime.cli.main"), "serve", "--log-format", "json"]
+    command = [*EDGE, "serve", "--log-format", "json"]
     done = subprocess.run([*command, "-b", str(bundle), "-a", f"one={tmp_path / 'no'}"], capture_output=True, text=True)
     said = json.loads(done.stderr)
     assert (done.returncode, said["level"], "no such avatar" in said["message"]) == (2, "critical", True)

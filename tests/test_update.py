@@ -15,8 +15,8 @@ from musetalk_runtime.cli.main import main
 from musetalk_runtime.folder import MANIFEST, sha256
 from musetalk_runtime.trial import trial
 from musetalk_runtime.versions import STARTS, Versions
+from processes import EDGE
 
-RUN = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
 DIES = "import os, sys; from pathlib import Path; from musetalk_runtime.trial import trial\n"
 DIES += "with trial([Path(sys.argv[1])]): os.kill(os.getpid(), 9)"
 
@@ -88,7 +88,7 @@ def test_a_version_that_no_service_starts_with_is_rolled_back(
     Versions(folder).add(avatar, print)
     Versions(folder).started(1)
     Versions(folder).add(other_face, print)
-    command = [sys.executable, "-c", RUN, "serve", "-b", str(bundle), "-a", f"one={folder / 'current'}", "--port", "0"]
+    command = [*EDGE, "serve", "-b", str(bundle), "-a", f"one={folder / 'current'}", "--port", "0"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert f"rolled back {folder} to version 1: start again" in done.stderr

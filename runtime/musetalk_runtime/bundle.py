@@ -24,12 +24,10 @@ class Bundle(Closable):
     (seconds of speech the audio encoder hears at once when the audio is live).
     """
 
-    def __init__(
-        self, path: Path, manifest: Manifest, cuda_graph: bool = True, stream: Any = None, download: bool = True
-    ) -> None:
+    def __init__(self, path: Path, manifest: Manifest, **gpu: Any) -> None:
         self.path = path
         self.manifest = manifest
-        self._gpu_options = cuda_graph, stream, download
+        self._gpu = gpu
         where = str(path / MANIFEST)
         self.spec = ModelSpec.from_json(manifest.get("model"), where)
         self.batch_ms = _batch_ms(manifest, where)
@@ -49,7 +47,7 @@ class Bundle(Closable):
         manifest = read_folder(path, BUNDLE_KIND, BUNDLE_SCHEMA)
         if manifest.get("backend") not in BACKENDS:
             raise InvalidFolder(f"{path}: backend {manifest.get('backend')!r} is unknown to this version")
-        return cls(path, manifest, cuda_graph, stream, download)
+        return cls(path, manifest, cuda_graph=cuda_graph, stream=stream, download=download)
 
     def close(self) -> None:
         """Release the engines. Closing twice is fine; a closed bundle loads them again when used."""
@@ -64,7 +62,7 @@ class Bundle(Closable):
             from musetalk_runtime.gpu.engines import TensorRtEngines
             from musetalk_runtime.gpu.renderer import GpuOptions
 
-            return TensorRtEngines(self.path, self.manifest, GpuOptions(*self._gpu_options))
+            return TensorRtEngines(self.path, self.manifest, GpuOptions(**self._gpu))
         from musetalk_runtime.cpu.engines import OnnxEngines
 
         return OnnxEngines(self.path, self.manifest)

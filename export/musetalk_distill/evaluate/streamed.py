@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.prepare.crop import crop_face
 
 FPS = 25
@@ -35,13 +36,14 @@ def stream_and_watch(bundle: Bundle, avatar: Avatar, audio: Path) -> Streamed:
     with av.open(io.BytesIO(data)) as container:
         shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     with av.open(io.BytesIO(data)) as container:
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=48_000)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=SOUND_RATE)
         heard = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in resampler.resample(frame)]
     faces = np.empty((len(shown), size, size, 3), np.uint8)
     for index, rgb in enumerate(shown):
         x0, y0, x1, y1 = avatar.boxes[avatar.index_at(index, session.fps)].tolist()
         faces[index] = crop_face(rgb, (x0, y0, x1, y1), size)
     sound = np.concatenate(heard).astype(np.float64)
-    parts = [sound[index * 1920 : (index + 1) * 1920] for index in range(len(shown))]
+    step = SOUND_RATE // FPS
+    parts = [sound[index * step : (index + 1) * step] for index in range(len(shown))]
     loudness = np.array([np.sqrt(np.mean(part**2)) if len(part) else 0.0 for part in parts])
     return Streamed(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255, loudness)

@@ -7,9 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from musetalk_distill.train.unwritten import unwritten
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.closable import Closable
-from musetalk_runtime.errors import OutputError
 
 LOG = "log.jsonl"
 
@@ -43,9 +43,7 @@ class Journal(Closable):
             for name, value in (("loss", loss), ("lr", rate), ("samples_per_s", speed), *terms.items()):
                 self._board.add_scalar(f"loss/{name}" if name in terms else name, value, step)
         except OSError as error:
-            raise OutputError(
-                f"{self._file.name}: cannot be written: {error.strerror}: make room, then go on with --resume"
-            ) from error
+            raise unwritten(f"{self._file.name}:", error.strerror) from error
         left = (self._steps - step) * seconds / max(1, steps)
         self._status.update(
             f"step {step} of {self._steps}, loss {loss:.4f}, {speed:.1f} samples/s, {_clock(left)} to go"

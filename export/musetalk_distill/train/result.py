@@ -8,8 +8,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from musetalk_distill.train.unwritten import unwritten
 from musetalk_export.tree import find_parts
-from musetalk_runtime.errors import OutputError
 from musetalk_runtime.folder import written_aside
 
 
@@ -38,5 +38,4 @@ def _written(folder: Path) -> Iterator[Path]:
         with written_aside(folder) as work:
             yield work
     except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f"{folder}: cannot be written: {reason}: make room, then go on with --resume") from error
+        raise unwritten(f"{folder}:", getattr(error, "strerror", None) or error) from error

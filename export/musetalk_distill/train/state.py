@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from musetalk_distill.train.unwritten import unwritten
 from musetalk_export.weights import read_weights
-from musetalk_runtime.errors import InputNotFound, InvalidFolder, OutputError
+from musetalk_runtime.errors import InputNotFound, InvalidFolder
 from musetalk_runtime.folder import new_folder, read_folder
 
 log = logging.getLogger(__name__)
@@ -53,10 +54,7 @@ def save_state(run: Path, state: State, config: str) -> None:
             torch.save(state.rest, work / "rest.pt")
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = f"{str(error).partition(chr(10))[0]} ({shutil.disk_usage(run).free / 1e6:.0f} MB free)"
-        raise OutputError(
-            f"{folder}: the checkpoint of step {state.step} cannot be written: {reason}: "
-            f"older ones are whole: make room, then go on with --resume"
-        ) from error
+        raise unwritten(f"{folder}: the checkpoint of step {state.step}", f"{reason}: older ones are whole") from error
     for old in _folders(run)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.demo import BUNDLE
+from musetalk_runtime.cli.bundle_argument import add_bundle_argument
 from musetalk_runtime.errors import InvalidArgument
 
 
@@ -18,9 +18,7 @@ def add_parser(subparsers: Any) -> None:
         "five short warm sessions, to their first fragment, and up to 10 seconds at the pace of real time, for the "
         "share of a CPU core that a stream takes, with libx264 and without.",
     )
-    parser.add_argument(
-        "-b", "--bundle", type=Path, default=BUNDLE, help="the engines, from build-engines (default: the demo's)"
-    )
+    add_bundle_argument(parser)
     parser.add_argument("-a", "--avatar", type=Path, help="an avatar; default: a drawn one, 512x512")
     parser.add_argument("--size", type=_size, metavar="WxH", help="of the drawn avatar (default: 512x512)")
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the speech, 1 to 36000 (default: 20)")

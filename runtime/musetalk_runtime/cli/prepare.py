@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musetalk_runtime.cli.bundle_argument import add_bundle_argument
 from musetalk_runtime.cli.progress import StatusLine
-from musetalk_runtime.demo import BUNDLE
 
 if TYPE_CHECKING:
     from musetalk_runtime.avatar.box import Box
@@ -33,9 +33,7 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, metavar="VIDEO|PHOTO", help="one person, the face well visible")
-    parser.add_argument(
-        "-b", "--bundle", type=Path, default=BUNDLE, help="the engines, from build-engines (default: the demo's)"
-    )
+    add_bundle_argument(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="AVATAR", help="the folder to make")
     face = parser.add_mutually_exclusive_group()
     face.add_argument("--face-model", type=Path, metavar="FILE", help="a YuNet face detector; default: the bundle's")

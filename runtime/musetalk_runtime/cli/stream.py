@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musetalk_runtime.cli.bundle_argument import add_bundle_argument
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
-from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
+from musetalk_runtime.demo import AVATAR, SPEECH
 from musetalk_runtime.output.sink import open_sink
 from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
@@ -45,9 +46,7 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "-b", "--bundle", type=Path, default=BUNDLE, help="the engines, from build-engines (default: the demo's)"
-    )
+    add_bundle_argument(parser)
     parser.add_argument(
         "-a", "--avatar", type=Path, default=AVATAR, help="the face, from musetalk-edge prepare (default: the demo's)"
     )

@@ -1,0 +1,20 @@
+"""The commands of this project as processes."""
+
+import subprocess
+import sys
+
+MAIN = "from {} import main; raise SystemExit(main())"
+EDGE, BUILD, EXPORT = (
+    [sys.executable, "-c", MAIN.format(module)]
+    for module in ("musetalk_runtime.cli.main", "musetalk_engines.cli", "musetalk_export.cli")
+)
+
+
+def port_of(service: "subprocess.Popen[str]") -> int:
+    """Where it listens, from its first line: ``musetalk-edge: http://127.0.0.1:PORT/ holds 2 sessions``."""
+    assert service.stderr
+    return port_in(service.stderr.readline())
+
+
+def port_in(line: str) -> int:
+    return int(line.split("/")[2].split(":")[1])
