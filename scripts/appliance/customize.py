@@ -111,11 +111,10 @@ def configure(root: Path) -> None:
 
 def install_units(root: Path) -> None:
     """The units, enabled, with what they run; until a maker puts his own in SHOWN, the demo is model and face."""
-    wanted = root / "etc/systemd/system/multi-user.target.wants"
-    wanted.mkdir(parents=True, exist_ok=True)
-    for unit in sorted(UNITS.glob("*.service")):
+    units = sorted(UNITS.glob("*.service"))
+    for unit in units:
         shutil.copy(unit, root / "usr/lib/systemd/system")
-        (wanted / unit.name).symlink_to(f"/usr/lib/systemd/system/{unit.name}")
+    subprocess.run(["chroot", str(root), "systemctl", "--quiet", "enable", *(unit.name for unit in units)], check=True)
     (root / "usr/lib/musetalk-edge").mkdir()
     shutil.copy(UNITS / "first-boot", root / "usr/lib/musetalk-edge")
     (root / SHOWN / "avatars").mkdir(parents=True, exist_ok=True)
