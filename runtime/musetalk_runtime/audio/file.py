@@ -14,6 +14,9 @@ FORMATS = (  # those that name other files, such as playlists, are left out
     "wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,amr,asf,wv,tta,ape,"
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts"
 )
+# By itself FFmpeg reads many small packets of a WAV ahead, to see whether its PCM is another codec's bits.
+# One larger packet does for that, and 5 s of speech are decoded in a third of the time.
+WAV_OPTIONS = {"max_size": "32768", "max_probe_packets": "1"}
 RATES = (1000, 768_000)  # samples a second: outside, a resampler takes all memory, or a few bytes stand for hours
 
 
@@ -34,8 +37,7 @@ class AudioFile:
         self.warnings: list[str] = []
         if not path.exists():
             raise InputNotFound(f"{path}: no such audio file")
-        _check_wav(path)
-        chunks = self._decode()
+        chunks = self._decode(WAV_OPTIONS if _is_wav(path) else {})
         try:
             self._first = next(chunks)
         except StopIteration:
@@ -53,9 +55,9 @@ class AudioFile:
         """Close the file; not while another thread iterates."""
         self._rest.close()
 
-    def _decode(self) -> Generator[AudioChunk, None, None]:
+    def _decode(self, options: dict[str, str]) -> Generator[AudioChunk, None, None]:
         try:
-            container = av.open(f"file:{self.path}", options={"format_whitelist": FORMATS})
+            container = av.open(f"file:{self.path}", options={"format_whitelist": FORMATS, **options})
         except (av.FFmpegError, OSError) as error:
             raise InvalidMedia(f"{self.path}: not an audio file that can be read: {_reason(error)}") from error
         with container:
@@ -95,15 +97,15 @@ class AudioFile:
             self.warnings.append(f"{self.path}: {damaged} damaged audio packets were skipped")
 
 
-def _check_wav(path: Path) -> None:
-    """Raise InvalidMedia for a RIFF WAV whose data chunk is longer than the file: FFmpeg hides that."""
+def _is_wav(path: Path) -> bool:
+    """Raises InvalidMedia for a RIFF WAV whose data chunk is longer than the file: FFmpeg hides that."""
     if not path.is_file():
-        return
+        return False
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
         if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return
+            return False
         while len(header := file.read(8)) == 8:
             name, length = struct.unpack("<4sI", header)
             start = file.tell()
@@ -112,8 +114,9 @@ def _check_wav(path: Path) -> None:
                     raise InvalidMedia(
                         f"{path}: truncated: its header promises {length} bytes of audio, {size - start} are there"
                     )
-                return
+                break
             file.seek(start + length + length % 2)
+    return True
 
 
 def _kinds(container: Any) -> str:
