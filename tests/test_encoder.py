@@ -70,12 +70,10 @@ class StandIn:
     def device_buffer(self, tensor: Any) -> np.ndarray:
         """The pixels of a DLPack tensor, read as the module reads them: it asks for strides, and checks the height."""
         assert tensor.__dlpack_device__()[0] == 2, "Only CUDA-accessible memory buffers can be wrapped"
-        pointer = ctypes.pythonapi.PyCapsule_GetPointer
-        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
         capsule = tensor.__dlpack__(STREAM)
-        content = DlTensor.from_address(pointer(capsule, b"dltensor"))
+        content = dl_tensor(capsule)
         assert content.shape[0] == self.codec.height * 1.5
-        assert content.strides[0] == self.codec.width
+        assert not content.strides or content.strides[0] == self.codec.width  # NumPy before 2.3 gives none
         pixels = (ctypes.c_uint8 * (content.shape[0] * content.shape[1])).from_address(content.data)
         return np.array(pixels).reshape(content.shape[0], content.shape[1])
 
@@ -101,6 +99,13 @@ class DlTensor(ctypes.Structure):
         ("shape", ctypes.POINTER(ctypes.c_int64)),
         ("strides", ctypes.POINTER(ctypes.c_int64)),
     ]
+
+
+def dl_tensor(capsule: Any) -> DlTensor:
+    """What is in a DLPack capsule, which must outlive it."""
+    pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return DlTensor.from_address(pointer(capsule, b"dltensor"))
 
 
 class OnGpu(DeviceFrame):

@@ -32,6 +32,7 @@ from musetalk_runtime.gpu.times import BatchTimes
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.synthetic import FACE_BOX, write_face_video
 from musetalk_runtime.timings import Timings
+from test_encoder import dl_tensor
 from test_gpu_kernels import SIZE, SOURCE, Case, cases, check, make_items
 
 pytestmark = pytest.mark.gpu
@@ -241,6 +242,16 @@ def test_an_applications_stream_and_arrays(device: Any, kernels: Kernels, librar
     frames = [DeviceFrame(output + i * step, batch[0].frame.shape, finished, stream) for i in range(4)]
     check(batch, np.stack([read(frame) for frame in frames]))
     on_gpu.close()
+
+
+def test_dlpack_says_the_strides(device: Any) -> None:
+    """PyNvVideoCodec reads them without a look whether they are there, as they need not be."""
+    memory, stream = DeviceMemory(device, 360 * 320), device.create_stream()
+    capsule = DeviceFrame(memory.address, (360, 320), stream.record(), stream).__dlpack__(stream=int(stream.handle))
+    tensor = dl_tensor(capsule)
+    assert tensor.strides
+    assert (tensor.shape[0], tensor.shape[1], tensor.strides[0], tensor.strides[1]) == (360, 320, 320, 1)
+    memory.close()
 
 
 def _torch() -> tuple[Any, Any]:

@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,26 @@ from processes import BUILD
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 
+BY_THE_LEAN_RUNTIME = """
+import sys
+sys.modules["tensorrt"] = None  # as where only the lean runtime is installed
+from pathlib import Path
+from musetalk_engines.modelset import ModelSet
+from musetalk_engines.trt.certify import certify
+from musetalk_engines.trt.machine import load_plan
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.gpu.device import gpu_facts
+
+models = ModelSet.open(Path(sys.argv[1]))
+with Bundle.open(sys.argv[2]) as bundle:
+    print(gpu_facts())
+    bundle.engines.check()
+    for graph, engine in bundle.manifest["engines"].items():
+        with load_plan(bundle.path / engine["file"]) as plan:
+            rows = certify(models, graph, plan, engine["profiles"], bundle.manifest["precision"], None)
+        print(*rows, sep="\\n")
+        assert all(row.passed for row in rows)
+"""
 FILES = {*(f"{graph}.plan" for graph in BUILD_ORDER), "compose.cubin", "timing.cache"}
 
 
@@ -170,6 +192,19 @@ def test_a_perturbed_weight_is_refused_on_every_rung(models: ModelSet, options: 
     rungs = ladder(options.precision, strongly_typed=is_strongly_typed(str(require_gpu().tensorrt)))
     assert [line.split(": ")[1] for line in refused] == list(rungs)
     assert [file.name for file in tmp_path.iterdir()] == ["perturbed"]
+
+
+def test_the_lean_runtime_computes_the_model(models: ModelSet, precision: str, tmp_path: Path) -> None:
+    if find_spec("tensorrt_lean") is None:
+        pytest.skip("TensorRT's lean runtime is not installed")
+    options = BuildOptions(precision=precision, level=0, version_compatible=True)
+    build_tensorrt_bundle(models.path, tmp_path / "bundle", options, None, print)
+    command = [sys.executable, "-c", BY_THE_LEAN_RUNTIME, str(models.path), str(tmp_path / "bundle")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr
+    assert "lean=True" in done.stdout
+    assert len(done.stdout.splitlines()) == 1 + 2 * len(BUILD_ORDER)
 
 
 def perturbed(models: ModelSet, graph: str, folder: Path) -> Path:
