@@ -1,4 +1,8 @@
-"""Model set to bundle, for the GPU."""
+"""Model set to bundle, for the GPU.
+
+TensorRT's own Python API does it. Polygraphy was looked at: it would build as well, but runs plans by a runner of its
+own, and what is certified here is a plan as the runtime loads and runs it.
+"""
 
 from pathlib import Path
 
