@@ -161,16 +161,16 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     figures = client.ask("GET", "/metrics")[1]
     assert "musetalk_engines_failed 1\n" in figures
     assert not service.dead
+    assert not bystander.cut
+    client.ask("DELETE", other)
+    bystander.join(20)
+    assert not bystander.cut
     with monkeypatch.context() as all_failed:
         all_failed.setattr(service.engines["two"], "error", "so has that of the other")
         all_failed.setattr(service.engines["foreign"], "error", "and the third")
         status, answer = client.ask("GET", "/readyz")
     assert (status, answer["error"]["code"]) == (503, "engine_failed")
     assert answer["error"]["message"].startswith("bundle one: the GPU has fallen off the bus; bundle two: so has")
-    assert not bystander.cut
-    client.ask("DELETE", other)
-    bystander.join(20)
-    assert not bystander.cut
     until(lambda: service.dead, "the service is over")
 
 
