@@ -196,7 +196,7 @@ def test_deleting_ends_a_preparation_and_its_process(
     assert list(service.avatars) == ["one"]
 
 
-@pytest.mark.parametrize("client", [Bounds(upload=4 << 20, total=6 << 20, memory=400 << 20)], indirect=True)
+@pytest.mark.parametrize("client", [Bounds(upload=4 << 20, total=6 << 20, memory=300 << 20)], indirect=True)
 def test_size_memory_and_disk_are_bounded(client: Client, folder: Path) -> None:
     status, answer = send(client, "large", bytes(5 << 20))
     assert (status, answer["error"]["code"]) == (413, "too_large")

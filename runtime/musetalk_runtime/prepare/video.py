@@ -160,7 +160,7 @@ def _decode(
     try:
         yield from container.decode(stream)
     except av.error.FFmpegError as error:
-        raise InvalidMedia(f"{path}: truncated or damaged: {error.strerror}") from None
+        raise InvalidMedia(f"{path}: truncated or damaged: {error.strerror}") from error
 
 
 def _upright(frame: av.VideoFrame, stream: av.video.VideoStream, scale: float = 1.0) -> RGB:

@@ -107,11 +107,12 @@ def _describe(error: Exception, request: Request) -> tuple[str, str]:
 
     from musetalk_runtime.errors import FaceNotFound, InvalidMedia, MuseTalkEdgeError
 
-    cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+    cause = error.__cause__ if isinstance(error.__cause__, OSError | MemoryError) else error
     if isinstance(cause, OSError) and cause.errno in NO_ROOM:
         return "no_storage", "there is no room for this avatar: delete others, or send a shorter or smaller video"
-    out_of_memory = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
-    if isinstance(error, MemoryError) or out_of_memory:
+    no_thread = isinstance(cause, OSError) and cause.errno == errno.EAGAIN  # there is no memory for its stack
+    no_picture = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
+    if isinstance(cause, MemoryError) or no_thread or no_picture:
         return "too_large", f"it takes more than {request.memory >> 20} MiB of memory: send a smaller picture or video"
     if isinstance(error, FaceNotFound):
         return "no_face", "no face was found: choose a picture with one large, frontal face, or mark the face's box"
