@@ -21,9 +21,11 @@ from musetalk_runtime.model import MODELSET_KIND, MODELSET_SCHEMA
 from processes import BUILD
 
 
-def test_the_bundle_declares_what_was_certified_and_measured(bundle: Path) -> None:
-    with Bundle.open(bundle) as opened:
+def test_the_bundle_declares_what_was_certified_and_measured(modelset: Path, tmp_path: Path) -> None:
+    report = build_bundle(modelset, tmp_path / "bundle", (1, 2, 4), None, print)
+    with Bundle.open(tmp_path / "bundle") as opened:
         assert opened.batch_sizes == [1, 2, 4]
+        assert opened.batch_ms == report.batch_ms
         assert all(ms > 0 for ms in opened.batch_ms.values())
         assert 2.0 <= opened.live_context <= 30.0
         assert opened.face_model is None

@@ -364,14 +364,14 @@ def test_a_session_gives_the_cpu_chains_frames(
     simulated.engines.check()
     simulated.engines.options = GpuOptions(cuda_graph=cuda_graph)
     with Bundle.open(bundle) as cpu, Avatar.open(avatar) as face:
-        with Session(cpu, face, speech(2.0), fps=25) as session:
+        with Session(cpu, face, speech(1.0), fps=25) as session:
             expected = [frame.nv12 for frame in session.frames()]
         for _ in range(2):  # the second time with what the first one left
-            with Session(simulated, face, speech(2.0), fps=25) as session:
+            with Session(simulated, face, speech(1.0), fps=25) as session:
                 found = [frame.nv12 for frame in session.frames()]
                 report = session.report()
                 assert GPU_STAGES | {"enqueue", "wait"} <= report["stages"].keys() & report["first_ms"].keys()
-            assert len(found) == len(expected) == 50
+            assert len(found) == len(expected) == 25
             assert max(np.abs(a.astype(int) - b).max() for a, b in zip(found, expected, strict=True)) <= 1
 
 
@@ -490,20 +490,20 @@ def test_a_session_leaves_its_frames_on_the_gpu(
 ) -> None:
     stream = Stream()
     with Avatar.open(avatar) as face, Bundle.open(simulated.path, stream=stream, download=False) as left:
-        with Session(simulated, face, speech(2.0), fps=25) as session:
+        with Session(simulated, face, speech(1.0), fps=25) as session:
             expected = [
                 (frame.index, frame.pts, frame.nv12.tobytes(), len(frame.sound[0])) for frame in session.frames()
             ]
-        with Session(left, face, speech(2.0), fps=25) as session:
+        with Session(left, face, speech(1.0), fps=25) as session:
             found = []
             for frame in session.gpu_frames():
                 described = frame.nv12.__cuda_array_interface__
                 assert described["stream"] == stream.handle
                 read = ctypes.string_at(described["data"][0], int(np.prod(frame.nv12.shape)))
                 found.append((frame.index, frame.pts, read, len(frame.sound[0])))
-            assert session.frames_made == 50
+            assert session.frames_made == 25
         assert found == expected
-        with Session(left, face, speech(2.0), fps=25) as session:  # a stream brings them to the host after all
+        with Session(left, face, speech(1.0), fps=25) as session:  # a stream brings them to the host after all
             assert len(b"".join(session.stream())) > 10_000
 
 

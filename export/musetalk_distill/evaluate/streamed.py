@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -31,8 +32,11 @@ class Streamed:
 def stream_and_watch(bundle: Bundle, avatar: Avatar, audio: Path) -> Streamed:
     """Let `avatar` say `audio` in a stream at 25 fps, and decode it; raises what a session does."""
     with Session(bundle, avatar, audio, FPS) as session:
-        data = b"".join(session.stream())
-    size = bundle.spec.image_size
+        return watch(b"".join(session.stream()), avatar, bundle.spec.image_size)
+
+
+def watch(data: bytes, avatar: Avatar, size: int) -> Streamed:
+    """Decode the stream `data` of `avatar` at 25 fps, with the faces at `size` pixels a side."""
     with av.open(io.BytesIO(data)) as container:
         shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     with av.open(io.BytesIO(data)) as container:
@@ -40,7 +44,7 @@ def stream_and_watch(bundle: Bundle, avatar: Avatar, audio: Path) -> Streamed:
         heard = [out.to_ndarray()[0] for frame in container.decode(audio=0) for out in resampler.resample(frame)]
     faces = np.empty((len(shown), size, size, 3), np.uint8)
     for index, rgb in enumerate(shown):
-        x0, y0, x1, y1 = avatar.boxes[avatar.index_at(index, session.fps)].tolist()
+        x0, y0, x1, y1 = avatar.boxes[avatar.index_at(index, Fraction(FPS))].tolist()
         faces[index] = crop_face(rgb, (x0, y0, x1, y1), size)
     sound = np.concatenate(heard).astype(np.float64)
     step = SOUND_RATE // FPS
