@@ -208,14 +208,15 @@ def test_the_lean_runtime_computes_the_model(models: ModelSet, precision: str, t
 
 
 def perturbed(models: ModelSet, graph: str, folder: Path) -> Path:
-    """A copy of `models` whose largest weight in `graph` is half as large again, with hashes that fit."""
+    """A copy of `models` whose last convolution in `graph` has weights half as large again, with hashes that fit."""
     with new_folder(folder, MODELSET_KIND, MODELSET_SCHEMA) as (work, manifest):
         for file in models.path.iterdir():
             if file.name != MANIFEST:
                 shutil.copy(file, work)
         manifest.update(json.loads((models.path / MANIFEST).read_text()))
         model = onnx.load(work / f"{graph}.onnx")
-        weight = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+        name = [node.input[1] for node in model.graph.node if node.op_type == "Conv"][-1]
+        weight = next(tensor for tensor in model.graph.initializer if tensor.name == name)
         values = numpy_helper.to_array(weight)
         weight.CopyFrom(numpy_helper.from_array(values * values.dtype.type(1.5), weight.name))
         (work / f"{graph}.onnx.data").unlink()

@@ -12,6 +12,7 @@ from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.onnx_graph import OnnxGraph
 from musetalk_engines.trt.pooled_norm import pool_norms
 from musetalk_engines.trt.quicken import quicken
+from musetalk_engines.trt.residual import part_residuals
 from musetalk_engines.trt.source import write_source
 from musetalk_engines.trt.upsampling import fold_upsampling
 from musetalk_engines.trt.variant import AS_BUILT, FLOAT, GUARDED, UNFUSED
@@ -112,6 +113,30 @@ def test_norms_of_small_pictures_stay() -> None:
     model = group_norm(8, 4, 32)
     assert pool_norms(OnnxGraph(model)) == 0
     assert len(model.graph.node) == 5
+
+
+@pytest.mark.parametrize("name", ["ones", "zeros"])
+def test_norms_whose_rows_are_scaled_or_shifted_stay(name: str) -> None:
+    model = group_norm(8, 4, 64)
+    rows = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    rows.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(rows) + np.float32(0.5), name))
+    assert pool_norms(OnnxGraph(model)) == 0
+
+
+def test_a_residual_leaves_who_shares_its_weights_alone() -> None:
+    random = np.random.default_rng(3)
+    constants = {"w": random.normal(size=(3, 3, 3, 3)).astype(np.float32), "b": np.ones(3, np.float32)}
+    kept = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["first"], **kept),
+        helper.make_node("Conv", ["first", "w", "b"], ["second"], **kept),
+        helper.make_node("Add", ["first", "second"], ["y"]),
+    ]
+    model = graph_model(nodes, constants, 3)
+    x = random.normal(size=(1, 3, 8, 8)).astype(np.float32)
+    expected = run(model, {"x": x})
+    assert part_residuals(OnnxGraph(model)) == 1
+    np.testing.assert_allclose(run(model, {"x": x}), expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -46,17 +46,25 @@ def pool_norms(graph: OnnxGraph) -> int:
 
 
 def _group_norm(graph: OnnxGraph, node: NodeProto) -> GroupNorm | None:
-    if node.op_type != "LayerNormalization":
+    if node.op_type != "LayerNormalization" or not _is_plain(graph, node):
         return None
     nodes = _around(graph, node)
     if [found.op_type for found in nodes] != ["Reshape", "LayerNormalization", "Reshape", "Mul", "Add"]:
         return None
     gamma, beta = (_constant_of(graph, found) for found in nodes[3:])
-    if not all(map(graph.is_constant, (nodes[0].input[1], node.input[1]))) or gamma is None or beta is None:
+    if not graph.is_constant(nodes[0].input[1]) or gamma is None or beta is None:
         return None
     shape, row = graph.constant(nodes[0].input[1]), graph.constant(node.input[1])
     side = int(np.sqrt(row.size * shape[1] / gamma.size) + 0.5)
     return GroupNorm(nodes, gamma, beta, int(shape[1]), side, float(attribute(node, "epsilon", 1e-5)))
+
+
+def _is_plain(graph: OnnxGraph, node: NodeProto) -> bool:
+    """Whether its rows get no scale and no shift of their own: a group norm's are by channel, in what follows."""
+    if not all(map(graph.is_constant, node.input[1:])):
+        return False
+    scale, *shift = (graph.constant(name) for name in node.input[1:])
+    return bool((scale == 1).all()) and not any(values.any() for values in shift)
 
 
 def _around(graph: OnnxGraph, node: NodeProto) -> list[NodeProto]:

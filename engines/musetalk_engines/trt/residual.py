@@ -18,8 +18,7 @@ def part_residuals(graph: OnnxGraph) -> int:
         own = [maker for name in node.input if (maker := makers.get(name)) and _is_own(maker, readers)]
         if not own:
             continue
-        for name in own[0].input[1:]:
-            graph.add_constant(name, -graph.constant(name))
+        own[0].input[1:] = [graph.add_constant(f"{name}/negated", -graph.constant(name)) for name in own[0].input[1:]]
         others = [name for name in node.input if name != own[0].output[0]]
         node.op_type = "Sub"
         node.input[:] = [*others, own[0].output[0]]
