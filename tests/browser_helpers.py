@@ -43,7 +43,7 @@ class Page:
         self.call("Page.navigate", url=url)
 
     def ready(self) -> None:
-        """Wait until the controls can be used."""
+        """Wait until the controls can be used: what was clicked on is done."""
         self.until("document.getElementById('record')?.getAttribute('aria-disabled') === 'false'")
 
     def run(self, script: str) -> Any:
