@@ -1,9 +1,11 @@
 """``musetalk-edge doctor`` on a machine like this one, most likely without a GPU."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from musetalk_runtime.cli.main import main
@@ -18,6 +20,13 @@ def test_a_good_bundle_is_healthy(bundle: Path, capsys: pytest.CaptureFixture[st
     assert report["healthy"]
     assert {"software", "memory", "providers", "gpu", "x264", "nvenc", "bundle"} <= states.keys()
     assert states["x264"] == states["bundle"] == OK
+    facts = {finding["name"]: finding["facts"] for finding in report["findings"]}
+    assert facts["software"]["packages"]["numpy"] == np.__version__
+    assert 0 < facts["memory"]["available_mb"] <= facts["memory"]["total_mb"]
+    assert facts["memory"]["cores"] == len(os.sched_getaffinity(0))
+    assert "CPUExecutionProvider" in facts["providers"]["onnxruntime"]
+    assert facts["bundle"]["backend"] == "onnxruntime"
+    assert facts["bundle"]["fps"] > 0
 
 
 def test_a_bundle_that_cannot_run_is_a_failure(
@@ -43,10 +52,13 @@ def test_a_bundle_that_cannot_run_is_a_failure(
     ],
 )
 def test_tensorrts_known_to_miscompile(tensorrt: str, compute_capability: str, state: str) -> None:
-    assert _tensorrt(tensorrt, compute_capability).state == state
+    found = _tensorrt(tensorrt, compute_capability)
+    assert found.state == state
+    assert found.facts == {"version": tensorrt, "lean": False}
 
 
 def test_drivers_known_to_hang() -> None:
-    assert _driver("NVIDIA GB10", "590.44.01").state == WARNING
+    hanging = _driver("NVIDIA GB10", "590.44.01")
+    assert (hanging.state, hanging.facts) == (WARNING, {"version": "590.44.01"})
     assert _driver("NVIDIA GB10", "580.95.05").state == OK
     assert _driver("NVIDIA H200", "590.44.01").state == OK

@@ -20,8 +20,14 @@ from musetalk_runtime.gpu.device import GpuFacts
 from musetalk_runtime.gpu.stale import check_built_here
 
 LISTINGS = sorted((Path(__file__).parent / "data" / "tensorrt_api").glob("*.txt"))
-FACTS = GpuFacts("NVIDIA GB10", "12.1", "580.95.05", 128_000, "10.14.1")
-BUILT_ON = {"gpu": "NVIDIA GB10", "compute_capability": "12.1", "driver": "580.95.05", "tensorrt": "10.14.1"}
+FACTS = GpuFacts("NVIDIA GB10", "12.1", "580.95.05", 128_000, "10.14.1", os="Linux aarch64")
+BUILT_ON = {
+    "gpu": "NVIDIA GB10",
+    "compute_capability": "12.1",
+    "driver": "580.95.05",
+    "tensorrt": "10.14.1",
+    "os": "Linux aarch64",
+}
 
 
 def with_names(listing: Path, kind: str) -> Any:
@@ -109,6 +115,7 @@ def test_a_plan_that_tensorrt_refuses_is_an_error_with_its_last_words(
         ({"gpu": "NVIDIA H200"}, "built for GPU NVIDIA H200, this machine has GPU NVIDIA GB10"),
         ({"driver": "570.1"}, "built for driver 570.1, this machine has driver 580.95.05"),
         ({"tensorrt": "8.6.0", "compute_capability": "9.0"}, "capability 12.1, TensorRT 10.14.1"),
+        ({"os": "Linux x86_64"}, "built for system Linux x86_64, this machine has system Linux aarch64"),
     ],
 )
 def test_a_bundle_from_elsewhere_says_what_differs_and_what_to_run(change: dict[str, str], says: str) -> None:
@@ -119,7 +126,7 @@ def test_a_bundle_from_elsewhere_says_what_differs_and_what_to_run(change: dict[
 
 
 def test_a_bundle_built_here_is_taken_and_one_that_does_not_say_is_not() -> None:
-    check_built_here(Path("b"), {**BUILT_ON, "os": "Linux"}, FACTS)
+    check_built_here(Path("b"), {**BUILT_ON, "more": "said"}, FACTS)
     with pytest.raises(InvalidFolder, match="built_on"):
         check_built_here(Path("b"), {"gpu": "NVIDIA GB10"}, FACTS)
     with pytest.raises(MachineError, match=r"needs TensorRT 10\.14\.1, which is not installed"):
@@ -147,9 +154,11 @@ def test_compatible_plans_are_for_later_versions_of_the_same_major(builder: str,
         check_built_here(Path("b"), built_on, facts)
 
 
-@pytest.mark.parametrize("name", ["gpu", "compute_capability", "driver"])
+@pytest.mark.parametrize("name", ["gpu", "compute_capability", "driver", "os"])
 def test_compatible_plans_are_for_one_machine_all_the_same(name: str) -> None:
-    with pytest.raises(MachineError, match=r"built for .* other, this machine has"):
+    with pytest.raises(
+        MachineError, match=r"built for .* other, this .* -o b --version-compatible' here"
+    ):
         check_built_here(Path("b"), {**BUILT_ON, name: "other", "tensorrt": "10.3.0"}, FACTS, version_compatible=True)
 
 

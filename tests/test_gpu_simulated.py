@@ -8,6 +8,7 @@ TensorRT take the calls: see test_gpu_chain.py.
 
 import ctypes
 import json
+import platform
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -26,11 +27,18 @@ from musetalk_runtime.bench import bench
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA
 from musetalk_runtime.errors import InvalidArgument, MachineError
 from musetalk_runtime.folder import new_folder
+from musetalk_runtime.gpu.avatar import GpuAvatar
 from musetalk_runtime.timings import Timings
 from test_gpu_kernels import host  # noqa: F401  a fixture
 
 GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
-BUILT_ON = {"gpu": "Simulated", "compute_capability": "9.0", "driver": "580.65.06", "tensorrt": "8.6.0"}
+BUILT_ON = {
+    "gpu": "Simulated",
+    "compute_capability": "9.0",
+    "driver": "580.65.06",
+    "tensorrt": "8.6.0",
+    "os": f"{platform.system()} {platform.machine()}",
+}
 BATCHES = (1, 3)
 MEL_FRAMES = (200, 3000)
 EXTERNAL = 1
@@ -520,6 +528,30 @@ def test_an_avatar_that_does_not_fit_is_refused(
     monkeypatch.setattr("musetalk_runtime.gpu.avatar.free_memory", lambda: (100_000_000, 1 << 34))
     with Avatar.open(avatar) as face, pytest.raises(MachineError, match=r"12 frames of 320x240 need .* MB on the GPU"):
         simulated.engines.renderer(face, Timings())
+
+
+def test_a_session_may_end_while_frames_of_another_are_made(
+    simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaves: list[bool] = []
+
+    def avatar_of(lent: GpuAvatar) -> Avatar:
+        found: Avatar = vars(lent)["avatar"]
+        if found is first and leaves:
+            leaves.clear()
+            renderer.release(first)  # as another thread does, just when this one looks
+        return found
+
+    looked_at = property(avatar_of, lambda lent, given: vars(lent).update(avatar=given))
+    monkeypatch.setattr(GpuAvatar, "avatar", looked_at, raising=False)
+    with Avatar.open(avatar) as first, Avatar.open(avatar) as second:
+        renderer = simulated.engines.renderer(first, Timings())
+        renderer.hold(second)
+        leaves.append(True)
+        found = renderer.render(shots(second, [speech_frame(simulated, 0, 0.0)])).wait()
+        assert not leaves
+        assert np.array_equal(found[0], second.frame(0))
+        renderer.close()
 
 
 def speech_frame(bundle: Bundle, index: int, weight: float = 1.0) -> SpeechFrame:

@@ -1,6 +1,7 @@
 """What an interrupted build leaves, what the next one takes over, timing caches, and waiting for native code."""
 
 import dataclasses
+import errno
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.timing_cache import TimingCache
 from musetalk_engines.trt.work import Engine, WorkFolder
 from musetalk_runtime.errors import InputNotFound, InvalidArgument
-from musetalk_runtime.folder import sha256
+from musetalk_runtime.folder import new_folder, sha256
 from musetalk_runtime.work import work_key
 
 BUILT_ON = {
@@ -90,6 +91,31 @@ def test_a_build_that_fails_leaves_what_was_certified_before_it(tmp_path: Path) 
         assert work.engine("unet", {}, unexpected)[1]
         work.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_what_was_certified_outlives_a_bundle_that_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    def refuse(_source: Path, _target: Path) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    if not linked:
+        monkeypatch.setattr("os.link", refuse)
+    output = tmp_path / "bundle"
+    with WorkFolder(output) as work:
+        engine, _ = work.engine("unet", {}, lambda: build(work))
+        with pytest.raises(KeyboardInterrupt), new_folder(output, "bundle", 1) as (folder, _):  # noqa: PT012
+            work.lend(work.plan("unet"), folder)
+            raise KeyboardInterrupt
+    assert [file.name for file in tmp_path.iterdir()] == [".bundle.work"]
+    with WorkFolder(output) as work:
+        assert work.engine("unet", {}, unexpected) == (engine, True)
+        with new_folder(output, "bundle", 1) as (folder, _):
+            work.lend(work.plan("unet"), folder)
+        work.remove()
+    assert [file.name for file in tmp_path.iterdir()] == ["bundle"]
+    assert (output / "unet.plan").read_bytes() == b"plan"
 
 
 def test_two_builds_of_one_bundle_do_not_mix(tmp_path: Path) -> None:

@@ -45,10 +45,10 @@ def build_tensorrt_bundle(
         live_context = affordable_context(audio_ms)
         with new_bundle(models, output, face_model, "tensorrt") as (folder, manifest):
             for engine in engines.values():
-                work.plan(engine.graph).rename(folder / engine.file)
+                work.lend(work.plan(engine.graph), folder)
             for file in (kernel, cache.file):
                 if file.exists():  # no cache, where every plan was kept
-                    file.rename(folder / file.name)
+                    work.lend(file, folder)
             manifest.update(
                 precision=options.precision,
                 engines={graph: engine.to_json() for graph, engine in engines.items()},

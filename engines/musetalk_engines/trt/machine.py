@@ -1,6 +1,5 @@
 """The GPU that plans are built on."""
 
-import platform
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ def describe(facts: "GpuFacts") -> dict[str, Any]:
         "compute_capability": facts.compute_capability,
         "driver": facts.driver,
         "tensorrt": facts.tensorrt,
-        "os": f"{platform.system()} {platform.machine()}",
+        "os": facts.os,
     }
 
 

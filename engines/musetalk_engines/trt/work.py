@@ -1,6 +1,7 @@
 """Where plans lie from when they are certified until their bundle is whole."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -71,6 +72,13 @@ class WorkFolder:
         engine = build()
         write_durably(self._record(graph), json.dumps({"key": key, "engine": asdict(engine)}))
         return engine, False
+
+    def lend(self, file: Path, folder: Path) -> None:
+        """Put `file` in `folder` too, as a link where the file system has them: here it stays until `remove`."""
+        try:
+            os.link(file, folder / file.name)
+        except OSError:
+            shutil.copyfile(file, folder / file.name)
 
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)

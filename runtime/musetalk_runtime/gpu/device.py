@@ -1,6 +1,7 @@
 """The GPU of this machine: opening it, what it is, and what CUDA answers."""
 
 import os
+import platform
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ class GpuFacts:
     ``lean`` says that TensorRT is its lean runtime only, which takes version-compatible plans and no others.
 
     ``driver`` is the driver's version ("580.65.06"), or the CUDA version it brings ("CUDA 13.0") where only that can
-    be read. ``memory_mb`` is all of the GPU's memory, in 1e6 bytes; the machine's where they share it.
+    be read. ``memory_mb`` is all of the GPU's memory, in 1e6 bytes; the machine's where they share it. ``os`` is the
+    system that runs here ("Linux aarch64").
     """
 
     name: str
@@ -24,6 +26,7 @@ class GpuFacts:
     memory_mb: int
     tensorrt: str | None
     lean: bool = False
+    os: str = f"{platform.system()} {platform.machine()}"
 
 
 def gpu_facts() -> GpuFacts:

@@ -110,7 +110,8 @@ class GpuRenderer:
             self._lender.take(self._held.pop())
 
     def _on_gpu(self, avatar: Avatar) -> GpuAvatar:
-        return next(held for held in self._held if held.avatar is avatar)
+        held = tuple(self._held)  # another thread may hold and release the while
+        return next(lent for lent in held if lent.avatar is avatar)
 
     def _fill(self, slot: Slot, batch: Sequence[Shot]) -> int:
         """Describe `batch` in `slot`; how many of its frames need the model."""

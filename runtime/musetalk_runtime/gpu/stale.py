@@ -8,14 +8,21 @@ from typing import Any
 from musetalk_runtime.errors import InvalidFolder, MachineError
 from musetalk_runtime.gpu.device import GpuFacts
 
-COMPARED = {"gpu": "GPU", "compute_capability": "compute capability", "driver": "driver", "tensorrt": "TensorRT"}
+COMPARED = {
+    "gpu": "GPU",
+    "compute_capability": "compute capability",
+    "driver": "driver",
+    "tensorrt": "TensorRT",
+    "os": "system",
+}
 
 
 def check_built_here(path: Path, built_on: Any, facts: GpuFacts, version_compatible: bool = False) -> None:
     """Raise MachineError unless the bundle at `path`, whose manifest says `built_on`, fits this machine.
 
-    Plans are valid for one GPU and TensorRT, and were certified with one driver. Those built `version_compatible`
-    also run on later versions of TensorRT, its lean runtime included; taken are those of the same major version.
+    Plans are valid for one GPU, TensorRT and system, and were certified with one driver. Those built
+    `version_compatible` also run on later versions of TensorRT, its lean runtime included; taken are those of the same
+    major version.
     """
     if not isinstance(built_on, dict) or not COMPARED.keys() <= built_on.keys():
         raise InvalidFolder(f"{path}: its manifest does not say in 'built_on' on which {', '.join(COMPARED.values())}")
@@ -33,8 +40,9 @@ def check_built_here(path: Path, built_on: Any, facts: GpuFacts, version_compati
     if differing:
         built = ", ".join(f"{COMPARED[name]} {built_on[name]}" for name in differing)
         found = ", ".join(f"{COMPARED[name]} {here[name]}" for name in differing)
+        option = " --version-compatible" if version_compatible else ""
         raise MachineError(
-            f"{path}: built for {built}, this machine has {found}: run 'build-engines MODELSET -o {path}' here"
+            f"{path}: built for {built}, this machine has {found}: run 'build-engines MODELSET -o {path}{option}' here"
         )
 
 
