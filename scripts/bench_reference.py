@@ -3,7 +3,7 @@
     scripts/bench_reference.py CHECKPOINT BUNDLE [--reference-python PYTHON] [-o benchmarks]
 
 CHECKPOINT is a diffusers tree, BUNDLE the engines built from it on this GPU. The reference runs first, then
-`musetalk-edge bench`, both at 1280x720 in batches of four. Prints both and the ratios, and saves them as
+`musetalk-edge bench`, both at 1280x720 and in batches of the bundle's largest size. Prints both and the ratios, and saves them as
 benchmarks/<GPU>.json. `tflops` has what UNet and decoder reach, in TFLOP/s: in the chain from the median GPU time a
 frame, one by one and together, and in the reference together; and their shares of a large matrix product's rate.
 """
@@ -36,7 +36,9 @@ def main() -> None:
     args = parser.parse_args()
     manifest = json.loads((args.bundle / "manifest.json").read_text())
     script = Path(__file__).with_name("reference_chain.py")
-    reference = run([*shlex.split(args.reference_python), str(script), args.checkpoint, "--ways", args.ways])
+    batch = str(max(map(int, manifest["batch_ms"])))
+    reference_options = [args.checkpoint, "--ways", args.ways, "--batch", batch]
+    reference = run([*shlex.split(args.reference_python), str(script), *reference_options])
     options = ["--seconds", args.seconds, "--size", "1280x720"]
     chain = run([sys.executable, "-c", CHAIN, "bench", "-b", str(args.bundle), *options])
     ways = args.ways.split(",")

@@ -156,9 +156,7 @@ def test_compatible_plans_are_for_later_versions_of_the_same_major(builder: str,
 
 @pytest.mark.parametrize("name", ["gpu", "compute_capability", "driver", "os"])
 def test_compatible_plans_are_for_one_machine_all_the_same(name: str) -> None:
-    with pytest.raises(
-        MachineError, match=r"built for .* other, this .* -o b --version-compatible' here"
-    ):
+    with pytest.raises(MachineError, match=r"built for .* other, this .* -o b --version-compatible' here"):
         check_built_here(Path("b"), {**BUILT_ON, name: "other", "tensorrt": "10.3.0"}, FACTS, version_compatible=True)
 
 
