@@ -4,8 +4,9 @@
 
 CHECKPOINT is a diffusers tree, BUNDLE the engines built from it on this GPU. The reference runs first, then
 `musetalk-edge bench`, both at 1280x720 and in batches of the bundle's largest size. Prints both and the ratios, and
-saves them as benchmarks/<GPU>.json. `tflops` has what UNet and decoder reach, in TFLOP/s: in the chain from the median GPU time a
-frame, one by one and together, and in the reference together; and their shares of a large matrix product's rate.
+saves them as benchmarks/<GPU>.json. `tflops` has what UNet and decoder reach, in TFLOP/s: in the chain from the median
+GPU time a frame, one by one and together, and in the reference together; and their shares of a large matrix product's
+rate.
 """
 
 import argparse
