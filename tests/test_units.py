@@ -86,11 +86,45 @@ def test_the_first_boot_falls_back_to_the_cpu_and_the_second_does_nothing(
     assert boot(image) == ""
 
 
-def test_a_first_boot_goes_on_with_engines_that_were_built(image: dict[str, str], bundle: Path, tmp_path: Path) -> None:
+def test_a_first_boot_takes_engines_that_were_brought(image: dict[str, str], bundle: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     shutil.copytree(bundle, state / "new.bundle")
-    assert "the engines of this device are current" in boot(image)
+    assert "the engines that were brought are current" in boot(image)
     assert sorted(path.name for path in state.iterdir()) == ["avatars", "bundles"]
+
+
+@pytest.mark.parametrize("moment", ["bundles/student/current", "avatars/anna/.1.*.partial"])
+def test_a_first_boot_that_was_cut_is_finished_by_the_next(image: dict[str, str], tmp_path: Path, moment: str) -> None:
+    state = tmp_path / "state"
+    cut = subprocess.Popen([UNITS / "first-boot"], env=image, stderr=subprocess.DEVNULL, start_new_session=True)
+    until(lambda: any(state.glob(moment)), moment, 60)
+    os.killpg(cut.pid, signal.SIGKILL)
+    cut.wait()
+    boot(image)
+    assert Versions(state / "bundles" / "student").current == 1
+    with Avatar.open(state / "avatars" / "anna" / "current"):
+        pass
+
+
+def test_a_bundle_that_no_longer_runs_here_is_replaced_at_the_next_boot(
+    image: dict[str, str], bundle: Path, tmp_path: Path
+) -> None:
+    versions = Versions(tmp_path / "state" / "bundles" / "student")
+    shutil.copytree(bundle, versions.path / "1")
+    (versions.path / "current").symlink_to("1")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    (versions.path / "1" / "manifest.json").write_text(json.dumps({**manifest, "backend": "tensorrt"}))
+    said = boot(image)
+    assert "the current bundle does not run here any more:\nfailure" in said
+    assert "taking those for the CPU" in said
+    assert versions.current == 2
+    assert boot(image) == ""
+
+
+def test_an_avatar_of_the_image_that_is_none_keeps_nobody_from_speaking(image: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "image" / "avatars" / "aaron").mkdir()
+    assert "avatar aaron is left out" in boot(image)
+    assert Versions(tmp_path / "state" / "avatars" / "anna").current == 1
 
 
 @pytest.fixture

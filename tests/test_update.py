@@ -64,6 +64,36 @@ def test_versions_come_and_go_and_the_one_before_is_kept(
     assert names(folder) == ["2", "2.json", "4", "4.json", "current", "lock"]
 
 
+def test_a_version_that_is_open_in_a_service_stays(bundle: Path, avatar: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "anna"
+    versions = Versions(folder)
+    for number in (1, 2):
+        versions.add(avatar, print)
+        versions.started(number)
+    options = ["-b", str(bundle), "-a", f"anna={folder / 'current'}", "--port", "0", "--sessions", "1"]
+    with subprocess.Popen([*EDGE, "serve", *options], stderr=subprocess.PIPE, text=True) as service:
+        assert service.stderr
+        assert "holds 1 sessions" in service.stderr.readline()
+        versions.roll_back()
+        versions.add(avatar, print)
+        assert names(folder) == ["1", "1.json", "2", "2.json", "3", "3.json", "current", "lock"]
+        service.send_signal(signal.SIGTERM)
+    versions.started(3)
+    versions.add(avatar, print)
+    assert names(folder) == ["3", "3.json", "4", "4.json", "current", "lock"]
+
+
+def test_a_damaged_version_can_be_replaced(avatar: Path, tmp_path: Path) -> None:
+    versions = Versions(tmp_path / "anna")
+    versions.add(avatar, print)
+    (tmp_path / "anna" / "1" / MANIFEST).write_bytes(b"")
+    assert versions.add(avatar, print) == versions.current == 2
+    shutil.rmtree(tmp_path / "anna" / "2")
+    assert versions.add(avatar, print) == versions.current
+    with Avatar.open(tmp_path / "anna" / "current"):
+        pass
+
+
 def test_a_bundle_is_made_to_speak_before_it_is_current(
     bundle: Path, avatar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -78,11 +78,11 @@ def put_folder(work: Path, path: Path) -> None:
     sync(path.parent)
 
 
-def hold(folder: Path) -> int:
-    """Keep `sweep` from removing `folder` while the descriptor that this gives is open."""
+def hold(folder: Path, shared: bool = False) -> int:
+    """Keep others from removing `folder` by `remove_free` while the descriptor that this gives is open."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     with suppress(OSError):  # some network file systems lock no folders: there, only age protects it
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     return descriptor
 
 
@@ -90,14 +90,18 @@ def sweep(above: Path, pattern: str) -> None:
     """Remove the folders in `above` whose makers were killed: old enough, and held by nobody."""
     for folder in above.glob(pattern):
         with suppress(OSError):
-            if folder.is_symlink() or time.time() - folder.stat().st_mtime < ABANDONED:
-                continue
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                remove(folder)
-            finally:
-                os.close(descriptor)
+            if not folder.is_symlink() and time.time() - folder.stat().st_mtime >= ABANDONED:
+                remove_free(folder)
+
+
+def remove_free(folder: Path) -> None:
+    """Remove a folder; raises OSError where somebody holds it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove(folder)
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> None:

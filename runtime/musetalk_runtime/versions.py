@@ -4,18 +4,19 @@
 
 ``current`` is a link, switched in one step, so that a power cut leaves the old or the new version, whole. The JSON
 beside a version says which one it replaced (``previous``, null for none), whether a service has started well with it
-(``proven``), and, until then, how often one has tried (``starts``). Other versions than these two are deleted.
+(``proven``), and, until then, how often one has tried (``starts``). Other versions than these two are deleted, once no
+service has them open.
 """
 
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from musetalk_runtime.durable import point, remove, write_durably
-from musetalk_runtime.errors import InvalidArgument, InvalidFolder, MuseTalkEdgeError
+from musetalk_runtime.durable import point, remove, remove_free, write_durably
+from musetalk_runtime.errors import InputNotFound, InvalidArgument, InvalidFolder, MuseTalkEdgeError
 from musetalk_runtime.examination import SCHEMAS, open_any, try_out
 from musetalk_runtime.folder import MANIFEST, kind_of, read_folder, written_aside
 from musetalk_runtime.work import lock_folder
@@ -68,7 +69,7 @@ class Versions:
         kind = kind_of(new)
         with open_any(new), self._locked():
             before = self.current
-            if before is not None and kind_of(self.path / CURRENT) != kind:
+            if before is not None and self._kind(before) not in (kind, None):
                 raise InvalidArgument(f"{new} is no version of what is in {self.path}: the one is a {kind}")
             base = self._base(before)
             number = max([0, *self._numbers()]) + 1
@@ -134,6 +135,13 @@ class Versions:
         record = self._read(number)
         return number if record.proven or record.previous is None else record.previous
 
+    def _kind(self, number: int) -> str | None:
+        """What version `number` is; None where a damaged disk has left nothing that would say so."""
+        try:
+            return kind_of(self.path / str(number))
+        except (InputNotFound, InvalidFolder):
+            return None
+
     def _roll_back(self) -> int:
         number, record = self._known()
         if record.previous is None or not (self.path / str(record.previous)).exists():
@@ -161,8 +169,9 @@ class Versions:
 
     def _prune(self, kept: set[int | None]) -> None:
         for number in {*self._numbers()} - kept:
-            remove(self.path / str(number))
-            self._record(number).unlink(missing_ok=True)
+            with suppress(OSError):  # a service that was not started again since has it still
+                remove_free(self.path / str(number))
+                self._record(number).unlink(missing_ok=True)
         for left in self.path.glob(".*.partial"):  # by a process that was killed: this one has the lock
             left.unlink() if left.is_file() else remove(left)
 

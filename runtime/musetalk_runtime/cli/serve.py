@@ -112,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
+    from musetalk_runtime.durable import hold
     from musetalk_runtime.trial import trial
 
     try:
@@ -141,6 +142,8 @@ def _serve(args: argparse.Namespace) -> int:
                 for name, path in named.items()
             }
             avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in faces.items()}
+            for opened in (*bundles.values(), *avatars.values()):
+                stack.callback(os.close, hold(opened.path, shared=True))
             service = Service(bundles, avatars, settings)
             if args.avatars:
                 service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
