@@ -69,6 +69,17 @@ def test_16_khz_mono_is_heard_bit_for_bit(tmp_path: Path) -> None:
     assert np.array_equal(read(AudioFile(tmp_path / "a.wav")).speech, samples / np.float32(32768))
 
 
+def test_a_title_in_latin_1_is_no_damage(tmp_path: Path) -> None:
+    samples = voice(0.2)
+    write_wav(tmp_path / "a.wav", samples)
+    title = "Müller".encode("latin-1")
+    info = b"INFOINAM" + len(title).to_bytes(4, "little") + title
+    data = (tmp_path / "a.wav").read_bytes() + b"LIST" + len(info).to_bytes(4, "little") + info
+    data = data[:4] + (len(data) - 8).to_bytes(4, "little") + data[8:]
+    (tmp_path / "a.wav").write_bytes(data)
+    assert np.array_equal(read(AudioFile(tmp_path / "a.wav")).speech, samples / np.float32(32768))
+
+
 def test_live_pcm_in_odd_pieces_is_heard_bit_for_bit() -> None:
     samples = voice(SECONDS)
     pcm = samples.astype("<i2").tobytes()

@@ -91,6 +91,13 @@ def test_there_is_a_result_or_an_error_of_ours(readers: Readers, name: str) -> N
     options(given(**given_to)(read))()
 
 
+def test_tags_of_an_avatars_video_may_be_in_any_encoding(readers: Readers) -> None:
+    """PyAV decodes tags, and raised UnicodeDecodeError."""
+    readers.outcomes.clear()
+    readers.avatar_file("frames.mp4", [(0.015625, "put", b"\x80")])
+    assert readers.outcomes == {"read": 1}
+
+
 def test_what_is_not_spoilt_is_read(readers: Readers) -> None:
     for read in (
         lambda: readers.manifest(0, [], []),

@@ -222,6 +222,14 @@ def test_a_truncated_video(suffix: str, tmp_path: Path) -> None:
         source_of(path)
 
 
+def test_a_tag_in_another_encoding_is_no_damage(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", [solid((50, 50, 50))] * 5)
+    data = path.read_bytes()
+    assert data.count(b"VideoHandler") == 1
+    path.write_bytes(data.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    assert len(list(source_of(path).frames())) == 5
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputNotFound, match="no such file"):
         source_of(tmp_path / "none.mp4")

@@ -13,6 +13,7 @@ from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.service.tokens import Tokens, add_token
+from musetalk_runtime.support import LOG_BYTES
 from musetalk_runtime.versions import Versions
 from service_helpers import Client, serving
 
@@ -70,6 +71,15 @@ def test_what_cannot_be_had_is_noted(tmp_path: Path) -> None:
     assert "not there" in text["help/folders/1-gone/manifest.json"]
 
 
+def test_a_log_that_is_cut_begins_with_a_whole_line(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"token=" + b"s3cret" * 10 + b" " * (LOG_BYTES - 20) + b"\nthe end\n")
+    command = ["doctor", "--service", "127.0.0.1:1", "--log", str(log), "--support", str(tmp_path / "help.tar.gz")]
+    assert main(command) == 0
+    with tarfile.open(tmp_path / "help.tar.gz") as tar:
+        assert tar.extractfile("help/log.txt").read() == b"the end\n"  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("text", "left"),
     [
@@ -78,6 +88,18 @@ def test_what_cannot_be_had_is_noted(tmp_path: Path) -> None:
         ("http://127.0.0.1:8787/ holds 2 sessions", "http://127.0.0.1:8787/*** holds 2 sessions"),
         ("password=hunter2;", "password=***;"),
         ("frame 7 of 12 took 33.1 ms", "frame 7 of 12 took 33.1 ms"),
+        ("keyframe: 7 of 25", "keyframe: 7 of 25"),
+        ("by http://user:pass@proxy now", "by http://proxy now"),
+        ("rtmp://user:p@ss@host/app/live failed", "rtmp://*** failed"),
+        ("rtmp://user:p/ss@host/app/live failed", "rtmp://*** failed"),
+        ("12:00 Cookie: a=b; c=d", "12:00 Cookie: ***"),
+        ("X-Api-Key: one two", "X-Api-Key: ***"),
+        ("Proxy-Authorization: Digest username=x, response=y", "Proxy-Authorization: ***"),
+        ("authorization=Basic eHk=", "authorization=*** ***"),
+        ("streamkey=abc&x=1", "streamkey=***&x=1"),
+        ('password="one \\"two three" next', 'password="***" next'),
+        ("passwd='one two' next", "passwd='***' next"),
+        ('{"said": "{\\"secret\\": \\"one two\\"}"}', '{"said": "{\\"secret\\": \\"***\\"\\"}"}'),
     ],
 )
 def test_redaction(text: str, left: str) -> None:

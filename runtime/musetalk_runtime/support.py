@@ -113,8 +113,8 @@ def _machine(path: str) -> str:
 def _last_of(log: Path) -> str:
     try:
         with log.open("rb") as stream:
-            stream.seek(max(0, log.stat().st_size - LOG_BYTES))
-            return stream.read(LOG_BYTES).decode("utf-8", "replace")
+            stream.seek(max(0, log.stat().st_size - LOG_BYTES - 1))
+            return _last_lines(stream.read(LOG_BYTES + 1))
     except OSError as error:
         return f"{log}: cannot be read: {error.strerror}"
 
@@ -125,7 +125,14 @@ def _journal() -> str:
         done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError) as error:
         return f"no journal: {error}"
-    return (done.stdout or done.stderr)[-LOG_BYTES:].decode("utf-8", "replace")
+    return _last_lines(done.stdout or done.stderr)
+
+
+def _last_lines(log: bytes) -> str:
+    """At most LOG_BYTES, from the beginning of a line: half a token would not be known for one."""
+    if len(log) > LOG_BYTES:
+        log = log[-LOG_BYTES - 1 :].partition(b"\n")[2]
+    return log.decode("utf-8", "replace")
 
 
 def _ask(service: tuple[str, int], path: str, token: str | None) -> str:

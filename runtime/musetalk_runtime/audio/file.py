@@ -57,7 +57,8 @@ class AudioFile:
 
     def _decode(self, options: dict[str, str]) -> Generator[AudioChunk, None, None]:
         try:
-            container = av.open(f"file:{self.path}", options={"format_whitelist": FORMATS, **options})
+            options = {"format_whitelist": FORMATS, **options}
+            container = av.open(f"file:{self.path}", options=options, metadata_errors="replace")
         except (av.FFmpegError, OSError) as error:
             raise InvalidMedia(f"{self.path}: not an audio file that can be read: {_reason(error)}") from error
         with container:

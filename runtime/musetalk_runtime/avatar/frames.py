@@ -81,7 +81,8 @@ class FrameStore(Closable):
 
 def _read_packets(path: Path) -> tuple[list[bytes], bytes]:
     try:
-        with av.open(f"file:{path}", options={"format_whitelist": "mov"}) as container:
+        options = {"format_whitelist": "mov"}
+        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
             if len(container.streams) != 1 or not container.streams.video:
                 raise InvalidFolder(f"{path}: expected one video stream, found {len(container.streams)} streams")
             stream = container.streams.video[0]

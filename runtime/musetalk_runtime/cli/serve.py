@@ -142,8 +142,8 @@ def _serve(args: argparse.Namespace) -> int:
                 for name, path in named.items()
             }
             avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in faces.items()}
-            for opened in (*bundles.values(), *avatars.values()):
-                stack.callback(os.close, hold(opened.path, shared=True))
+            for folder in [opened.path for opened in bundles.values()] + [opened.path for opened in avatars.values()]:
+                stack.callback(os.close, hold(folder, shared=True))
             service = Service(bundles, avatars, settings)
             if args.avatars:
                 service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)

@@ -103,7 +103,7 @@ def even(rgb: RGB) -> RGB:
 def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
     options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
     try:
-        container = av.open(f"file:{path}", options=options)
+        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError) as error:
         reason = "unknown format" if isinstance(error, av.error.ArgumentError) else error.strerror
         raise InvalidMedia(f"{path}: not a readable video or photo: {reason}") from None
