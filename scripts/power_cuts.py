@@ -5,10 +5,10 @@
 
 WORK is made anew and becomes a device: a bundle and an avatar in versions, and one of each that build-engines and
 musetalk-edge prepare replace. In turn `prepare`, `build-engines` (ONNX Runtime), `update` and `rollback` are killed
-by SIGKILL: half of them at a random time of their run, half before a random one of the calls by which they open files,
-change the disk or wait for it. After each every bundle and avatar on the device must be whole, the old or the new, and
-the device must start: with --serve by a real service that says it is ready, else by a session that makes frames. Writes
-JSON.
+by SIGKILL, in turn at a random time of their run, before a random one of the calls by which they open files, change
+the disk or wait for it, and before a random one of the last of these, among which is the switch from old to new. After
+each every bundle and avatar on the device must be whole, the old or the new, and the device must start: with --serve by
+a real service that says it is ready, else by a session that makes frames. Writes JSON.
 
 Not measured: what a disk loses of that which was not synced to it; tests/test_durable.py looks at the order instead.
 """
@@ -37,29 +37,32 @@ from musetalk_runtime.synthetic import write_face_video, write_voice
 from musetalk_runtime.versions import Versions
 
 OPERATIONS = ("prepare", "build-engines", "update", "rollback")
+MOMENTS = ("by time", "at a call", "at one of the last calls")
+LAST = 6  # calls, of which the last is the process' end
 FRAMES = 40  # of the video that is prepared
 NOT_MEASURED = ["what a disk loses of that which was not synced to it"]
 # Runs a command, counts its calls about files below a folder, and kills itself before a certain one.
 WATCHED = """
 import os, sys
 folder, count_file, last, program, *arguments = sys.argv[1:]
-CHANGES = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.symlink", "os.chmod", "ctypes.call_function"}
+CHANGES = {"open", "os.rename", "os.mkdir", "os.rmdir", "os.remove", "os.symlink", "os.chmod"}
 calls = 0
-def watch(event, given):
+def count():
     global calls
-    if event not in CHANGES:
-        return
+    calls += 1
+    if calls == int(last):
+        os.kill(os.getpid(), 9)
+def watch(event, given):
     inside = event in {"os.remove", "os.rmdir"} and len(given) > 1 and given[1] != -1  # of a tree that is removed
-    if event == "ctypes.call_function" or inside or folder in str(given[0]):
-        calls += 1
-        if calls == int(last):
-            os.kill(os.getpid(), 9)
+    if event in CHANGES and (inside or folder in str(given[0])):
+        count()
 if program == "build-engines":
     from musetalk_engines.cli import main
 else:
     from musetalk_runtime.cli.main import main
 sys.addaudithook(watch)
 status = main(arguments)
+count()
 open(count_file, "w").write(str(calls))
 sys.exit(status)
 """
@@ -76,7 +79,7 @@ class Device:
         self._voice, self._count = work / "voice.wav", work / "calls"
         self.bundles, self.avatars = Versions(self.root / "bundles"), Versions(self.root / "avatars")
         self.built, self.made = self.root / "built.bundle", self.root / "made.avatar"
-        self._box = ",".join(map(str, write_face_video(self._source, FRAMES)))
+        self._box, self._faces = write_face_video(self._source, FRAMES), 0
         write_voice(self._voice, 0.6)
         if bundle:
             shutil.copytree(bundle, self.built)
@@ -89,12 +92,18 @@ class Device:
         self.avatars.started(1)
 
     def commands(self) -> dict[str, list[str]]:
-        """The arguments of each operation; those of a folder of versions are for the bundles or the avatars in turn."""
+        """The arguments of each operation; those of a folder of versions are for the bundles or the avatars in turn.
+
+        Each face is a little lower than the last, so that no two avatars are the same.
+        """
+        self._faces += 1
+        left, top, right, bottom = self._box
+        box = left, top + self._faces % 40, right, bottom + self._faces % 40
         prepare = [str(self._source), "-b", str(self.bundles.path / "current"), "-o", str(self.made)]
         which = (self.bundles, self.built), (self.avatars, self.made)
         versions, new = which[(self.bundles.current or 0) > (self.avatars.current or 0)]
         return {
-            "prepare": ["prepare", *prepare, f"--face-box={self._box}"],
+            "prepare": ["prepare", *prepare, "--face-box=" + ",".join(map(str, box))],
             "build-engines": [str(self.modelset), "-o", str(self.built), "--backend", "onnxruntime"],
             "update": ["update", str(versions.path), str(new)],
             "rollback": ["rollback", str(versions.path)],
@@ -182,21 +191,25 @@ def cut(
 ) -> dict[str, Any]:
     """What became of the device in so many cuts; ends early where it does not start."""
     begun = time.monotonic()
-    lengths = {operation: measure(device, operation) for operation in operations}
+    lengths: dict[str, tuple[float, int]] = {}  # of whole runs: seconds, and calls
     outcomes: dict[str, Counter[str]] = {operation: Counter() for operation in operations}
     failures: list[str] = []
     whole = started = 0
     for number in range(cuts):
         operation = operations[number % len(operations)]
-        by_time = number // len(operations) % 2 == 0
+        what = MOMENTS[number // len(operations) % len(MOMENTS)]
         killed = False
         while not killed:  # a run that was faster than its moment is none
             arguments = device.make_ready(operation)
             before = device.state()
-            seconds, calls = lengths[operation]
-            moment = {"seconds": chance.uniform(0, seconds)} if by_time else {"last": chance.randint(1, calls)}
+            subject = operation if operation in OPERATIONS[:2] else f"{operation} of {Path(arguments[1]).name}"
+            if subject not in lengths:
+                lengths[subject] = measure(device, operation, arguments)
+                continue
+            seconds, calls = lengths[subject]
+            last = chance.randint(max(1, calls - LAST + 1) if what == MOMENTS[2] else 1, calls)
+            moment = {"seconds": chance.uniform(0, seconds)} if what == MOMENTS[0] else {"last": last}
             killed, _ = device.run(operation, arguments, **moment)  # type: ignore[arg-type]
-        what = "by time" if by_time else "at a call"
         try:
             after = device.state()
             whole += 1
@@ -214,22 +227,21 @@ def cut(
         "started_by": "musetalk-edge serve" if serve else "a session",
         "failures": failures,
         "outcomes": {operation: dict(sorted(counts.items())) for operation, counts in outcomes.items()},
-        "run": {operation: {"seconds": round(s, 2), "calls": calls} for operation, (s, calls) in lengths.items()},
+        "run": {subject: {"seconds": round(s, 2), "calls": calls} for subject, (s, calls) in lengths.items()},
         "left_over": sum(path.is_dir() for path in device.root.rglob(".*.partial")),
         "seconds": round(time.monotonic() - begun),
     }
 
 
-def measure(device: Device, operation: str) -> tuple[float, int]:
-    """How long a whole run takes, and its calls that change the disk."""
-    arguments = device.make_ready(operation)
+def measure(device: Device, operation: str, arguments: list[str]) -> tuple[float, int]:
+    """How long a whole run takes, in seconds, and its calls."""
     begun = time.monotonic()
     _, calls = device.run(operation, arguments)
     return time.monotonic() - begun, calls
 
 
 def machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
+    return f"{os.cpu_count()} cores, {platform.machine()}, Linux"
 
 
 def _quiet(_: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -39,9 +40,9 @@ ASK = (
 )
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, variant: str = "cpu") -> None:
     opencv = os.environ.get("OPENCV_WHEEL")
-    command = [SCRIPTS / "build", "-o", folder, *(["--opencv", opencv] if opencv else [])]
+    command = [SCRIPTS / "build", "-o", folder, "--variant", variant, *(["--opencv", opencv] if opencv else [])]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -53,12 +54,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def root(image: Path) -> Path:
+def unpacked(image: Path) -> Path:
     folder = image.parent / "root"
     folder.mkdir()
     subprocess.run(["tar", "-C", folder, "-xf", image / "rootfs.tar"], check=True)
     return folder
+
+
+@pytest.fixture(scope="module")
+def root(image: Path) -> Path:
+    return unpacked(image)
 
 
 @pytest.fixture
@@ -176,10 +181,9 @@ def test_build_leaves_nothing_of_a_failure(tmp_path: Path) -> None:
     assert not (tmp_path / "image").exists()
 
 
-@pytest.fixture(scope="module")
-def inside(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    """Runs a command in the booted appliance, as root; what it printed."""
-    folder = tmp_path_factory.mktemp("boot")
+@contextmanager
+def booted(root: Path, folder: Path) -> Iterator[Inside]:
+    """Gives what runs a command in the booted appliance, as root; it gives what the command printed."""
     (folder / "state").mkdir()
     boot = ["unshare", "--net", "sh", "-c", f"ip link set lo up && exec {SCRIPTS}/boot {root} {folder}/state"]
     with (
@@ -199,6 +203,12 @@ def inside(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ins
             yield run
         finally:
             container.send_signal(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def inside(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
+    with booted(root, tmp_path_factory.mktemp("boot")) as run:
+        yield run
 
 
 def shown(inside: Inside, what: str, unit: str = "musetalk-edge") -> str:
@@ -231,3 +241,19 @@ def test_it_comes_back_when_it_is_killed(inside: Inside) -> None:
 def test_the_watchdog_ends_what_stands_still(inside: Inside) -> None:
     comes_back_after(inside, "STOP", 90)
     assert "Watchdog timeout" in inside("journalctl", "--no-pager", "-u", "musetalk-edge")
+
+
+@BOOTED
+def test_its_user_may_send_the_journal_to_who_helps(inside: Inside) -> None:
+    file = f"{STATE}/help.tar.gz"
+    inside("runuser", "-u", "musetalk-edge", "--", "/opt/musetalk-edge/bin/musetalk-edge", "doctor", "--support", file)
+    assert "session begins" in inside("tar", "-xzOf", file, "help/log.txt")
+
+
+@BOOTED
+def test_an_image_for_a_gpu_speaks_where_there_is_none(tmp_path: Path) -> None:
+    build(tmp_path / "image", "gpu")
+    packages = json.loads((tmp_path / "image" / "sizes.json").read_text())["python_packages"]
+    assert {"tensorrt-lean", "cuda-core", "onnxruntime"} <= {name.lower().replace("_", "-") for name in packages}
+    with booted(unpacked(tmp_path / "image"), tmp_path) as inside:
+        assert int(inside("python3", "-c", ASK)) > 50_000

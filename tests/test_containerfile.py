@@ -1,6 +1,7 @@
 """The Containerfile, which cannot be built here: what a linter says of it, and that what it copies is there."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,16 @@ def test_the_runtime_is_made_of_what_compiles_nothing() -> None:
         assert "USER 990" in found[stage][1]
 
 
+def test_its_builder_has_the_tensorrt_whose_plans_the_runtime_takes() -> None:
+    (command,) = (line for line in stages()["builder"][1] if "tensorrt" in line)
+    found = re.search(r"\$\((sed .*?) /locks/gpu\.txt\)", command)
+    assert found
+    lock = ROOT / "scripts" / "appliance" / "gpu.txt"
+    done = subprocess.run([*shlex.split(found[1]), lock], capture_output=True, text=True)
+    (lean,) = re.findall(r"^tensorrt-lean==(\S+)", lock.read_text(), re.MULTILINE)
+    assert done.stdout == f"tensorrt=={lean}\n"
+
+
 def test_what_it_copies_is_there_and_let_through() -> None:
     through = {line[1:] for line in (ROOT / ".containerignore").read_text().splitlines() if line[0] == "!"}
     sources = [
@@ -54,7 +65,7 @@ def test_what_it_copies_is_there_and_let_through() -> None:
         if line.startswith("COPY ") and "--from" not in line
         for name in line.split()[1:-1]
     ]
-    assert len(sources) == 8
+    assert len(sources) == 9
     for name in sources:
         assert (ROOT / name).exists(), name
         assert name in through or Path(name).with_name("*.txt").as_posix() in through, name

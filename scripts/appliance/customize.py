@@ -40,7 +40,9 @@ FILES = {
     "etc/fstab": FSTAB,
     "etc/hostname": "musetalk-edge\n",
     "etc/systemd/journald.conf.d/volatile.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n",
-    "usr/lib/sysusers.d/musetalk-edge.conf": f'u musetalk-edge 990 "musetalk-edge" /{STATE}\n',
+    "usr/lib/sysusers.d/musetalk-edge.conf": (
+        f'u musetalk-edge 990 "musetalk-edge" /{STATE}\nm musetalk-edge systemd-journal\n'  # doctor --support reads it
+    ),
 }
 
 

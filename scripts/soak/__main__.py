@@ -193,7 +193,7 @@ def _life(samples: list[tuple[float, float, int, int]]) -> dict[str, Any] | None
 
 
 def machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}"
+    return f"{os.cpu_count()} cores, {platform.machine()}, Linux"
 
 
 if __name__ == "__main__":
