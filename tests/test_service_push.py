@@ -16,11 +16,13 @@ from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.service import push
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
+from processes import EDGE
 from service_helpers import Client, Viewer, serving, until
 
 LISTEN = """\
 import av, sys
-container = av.open(sys.argv[1], format=sys.argv[2], options={"listen": "1"} if sys.argv[2] == "flv" else {})
+options = {"flv": {"listen": "1"}, "rtsp": {"rtsp_flags": "listen", "listen_timeout": "60"}}.get(sys.argv[2], {})
+container = av.open(sys.argv[1], format=sys.argv[2], options=options)
 print("listening", [stream.type for stream in container.streams], flush=True)
 for frame in container.decode():
     print(type(frame).__name__[:5], frame.pts, frame.time_base, flush=True)
@@ -214,3 +216,19 @@ def test_the_relay_makes_another_container_of_the_same_packets(
     assert len(listener.times) == 50
     done = subprocess.run(command, input=b"file:///tmp/x\n" + data, capture_output=True)
     assert (done.returncode, done.stdout) == (1, b"not a URL that a stream can be sent to\n")
+
+
+def test_a_stream_goes_to_a_server_by_rtsp(bundle: Path, avatar: Path, speech: Callable[[float], Path]) -> None:
+    url = f"rtsp://127.0.0.1:{free_port()}/live"
+    listener = Listener(url, "rtsp")
+    command = [*EDGE, "stream", "-b", bundle, "-a", avatar, "--fps", "25", "--audio", speech(2.0), "-o", url]
+    try:
+        for _ in range(50):
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode == 0:
+                break
+        assert (done.returncode, done.stderr) == (0, "")
+        until(lambda: sum(line.startswith("Video") for line in listener.lines) == 50, "all has come")
+    finally:
+        listener.close()
+    assert listener.lines[0] == "listening ['video', 'audio']"
