@@ -11,11 +11,12 @@ itself, and hands the stream over: the runtime composes on it, in order with the
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime import Avatar, Bundle, Frame, Session
+from musetalk_runtime import Avatar, Bundle, Frame, MuseTalkEdgeError, Session
 
 
 class Application:
@@ -76,4 +77,8 @@ def own_stream() -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except MuseTalkEdgeError as error:
+        print(f"own_loop: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_status)

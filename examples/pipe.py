@@ -29,7 +29,11 @@ def main() -> int:
     parser.add_argument("--runtime", default="musetalk-edge", help="the command (default: musetalk-edge)")
     args = parser.parse_args()
     command = [args.runtime, "stream", "-b", str(args.bundle), "-a", str(args.avatar), "--fps", "25"]
-    runtime = subprocess.Popen([*command, "--audio", "-", "-o", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command += ["--audio", "-", "-o", "-"]
+    try:
+        runtime = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    except OSError as error:
+        parser.error(f"--runtime {args.runtime}: {error.strerror}")
     assert runtime.stdin  # noqa: S101
     assert runtime.stdout  # noqa: S101
     speaker = threading.Thread(target=speak, args=(runtime.stdin,), daemon=True)

@@ -35,6 +35,28 @@ def test_an_application_with_its_own_loop_shows_every_frame(
     assert out.stat().st_size == 25 * 320 * 240 * 3 // 2
 
 
+def test_what_an_application_cannot_open_is_told_in_a_line(avatar: Path, tmp_path: Path) -> None:
+    command = [sys.executable, EXAMPLES / "own_loop.py", tmp_path / "no", avatar, "x.wav", "-o", tmp_path / "frames"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, f"own_loop: error: {tmp_path}/no: no such bundle\n")
+
+
+def test_a_runtime_that_is_not_there_is_told_in_a_line(bundle: Path, avatar: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        EXAMPLES / "pipe.py",
+        bundle,
+        avatar,
+        "-o",
+        tmp_path / "talk.mp4",
+        "--runtime",
+        "nowhere",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: --runtime nowhere: No such file or directory\n")
+
+
 def test_a_process_speaks_to_the_runtime_through_pipes(
     bundle: Path, avatar: Path, runtime: Path, tmp_path: Path
 ) -> None:

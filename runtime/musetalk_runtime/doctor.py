@@ -27,6 +27,7 @@ PACKAGES = (
     "onnxruntime-gpu",
     "cuda-core",
     "tensorrt",
+    "tensorrt-lean",
     "PyNvVideoCodec",
 )
 PICTURE = Picture(640, 360, Fraction(25))
