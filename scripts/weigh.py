@@ -5,14 +5,13 @@
 
 The dependencies of each set of extras are resolved by uv against the index that pip and uv are set up for, as of today;
 their wheels are downloaded for the platform, whichever this machine is, and unpacked. A package that the index has no
-wheel of for the platform is named, with what installing it said. ``index`` marks sets that are resolved only, for they
+wheel of for the platform is named. ``index`` marks sets that are resolved only, for they
 bring PyTorch: the index tells the sizes of their wheels. Needs uv (extra ``dev``), Python 3.11 and up to 2 GB in the
 temporary folder. Sizes are in MB of 10^6 bytes, without bytecode and without the CUDA driver's own libraries.
 """
 
 import argparse
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -27,7 +26,6 @@ ARCHITECTURES = ("x86_64", "aarch64")
 GLIBC = "manylinux_2_35"  # Ubuntu 22.04, which JetPack 6 is; NVIDIA's aarch64 wheels are built for it
 UNPACKED = ["", "cpu", "gpu", "gpu-lean", "nvenc", "serve", "cpu,serve", "gpu-lean,nvenc,serve", "gpu,nvenc,serve"]
 RESOLVED = ["engines", "export", "distill"]
-SAID = 300  # characters of an installer's complaint
 
 
 def main() -> None:
@@ -52,8 +50,11 @@ def weigh(extras: str, architecture: str, python: str, unpack: bool) -> dict[str
     platform = ["--python-platform", f"{architecture}-{GLIBC}", "--python-version", python]
     packages = resolve(extras, platform)
     with tempfile.TemporaryDirectory() as folder:
-        for package in packages if unpack else []:
-            package["unpacked_bytes"], package["note"] = install(package, platform, Path(folder) / package["name"])
+        for package in packages:
+            hashes = package.pop("hashes")
+            if unpack:
+                found = install(package, hashes, platform, Path(folder) / package["name"])
+                package["unpacked_bytes"], package["note"] = found
     return {"extras": extras, "architecture": architecture, "python": python, "packages": packages}
 
 
@@ -77,17 +78,17 @@ def described(package: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def install(package: dict[str, Any], platform: list[str], folder: Path) -> tuple[int | None, str]:
+def install(package: dict[str, Any], hashes: list[str], platform: list[str], folder: Path) -> tuple[int | None, str]:
     """Unpack `package` into `folder`; its bytes there, or None and why the index cannot give it."""
     name, version = package["name"], package["version"]
     if version == "this checkout":
         line = f"{name} @ {ROOT.as_uri()}"
     else:
-        line = " ".join([f"{name}=={version}", *(f"--hash=sha256:{digest}" for digest in package["hashes"])])
+        line = " ".join([f"{name}=={version}", *(f"--hash=sha256:{digest}" for digest in hashes)])
     done = uv("install", "--target", str(folder), *platform, "--no-deps", "-r", "-", stdin=line)
     if done.returncode:
-        said = " ".join(re.sub(r"[^ -~]+", " ", done.stderr).split())
-        return None, f"no wheel on the index, and its source distribution does not install: {said[-SAID:]}"
+        print(done.stderr, file=sys.stderr)
+        return None, "no wheel on the index, and its source distribution does not install"
     files = [file for found in distributions(path=[str(folder)]) for file in found.files or []]
     size = sum(path.stat().st_size for file in files if (path := Path(str(file.locate()))).is_file())
     return size, "" if package["wheel_bytes"] else "built from its source distribution"
