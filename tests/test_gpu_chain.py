@@ -7,6 +7,8 @@ Figures are printed: run with -s.
 """
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import islice
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from conftest import shots, voice, write_wav
+from conftest import ROOT, shots, voice, write_wav
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
@@ -430,3 +432,18 @@ def test_closing_gives_the_memory_back(device: Any, face: Avatar, speech_file: P
 def silent_tokens(bundle: Bundle, index: int) -> SpeechFrame:
     tokens = np.zeros((bundle.spec.tokens, bundle.spec.audio_width), np.float32)
     return SpeechFrame(index, tokens, 1.0, np.zeros((1, 0), np.float32))
+
+
+def test_the_example_that_owns_the_loop_and_a_stream_gets_the_same_frames(
+    gpu_bundle: Bundle, face: Avatar, tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "voice.wav", voice(2.0))
+    out = tmp_path / "frames.nv12"
+    command = [sys.executable, ROOT / "examples" / "own_loop.py", gpu_bundle.path, face.path, tmp_path / "voice.wav"]
+    done = subprocess.run([*command, "-o", out, "--cuda", "--fast"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = np.fromfile(out, np.uint8).reshape(50, face.height * 3 // 2, face.width)
+    with Session(gpu_bundle, face, tmp_path / "voice.wav", fps=25) as session:
+        for number, frame in enumerate(session.frames()):
+            assert np.array_equal(shown[number], frame.nv12)
+    assert number == 49
