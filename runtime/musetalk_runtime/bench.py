@@ -45,7 +45,7 @@ def bench(
             write_voice(work / f"{name}.wav", length)
         _run(bundle, avatar, work / "warm-up.wav", fps, 1.0)
         report = _run(bundle, avatar, work / "voice.wav", fps, seconds)
-        report["gpu_memory_mb"] = _gpu_memory_mb(bundle)
+        report["gpu_memory_mb"] = gpu_memory_mb(bundle)
         report["warm_sessions"] = _first_fragments(bundle, avatar, work / "short.wav", fps)
         report["paced"] = run_paced(bundle, avatar, work / "paced.wav", fps)
     return {**report, "width": avatar.width, "height": avatar.height, "not_measured": NOT_MEASURED}
@@ -76,7 +76,7 @@ def _first_fragments(bundle: Bundle, avatar: Avatar, audio: Path, fps: str) -> d
     return {"audio_seconds": WARM_SECONDS, "first_fragment_seconds": seconds, "first_ms": median["first_ms"]}
 
 
-def _gpu_memory_mb(bundle: Bundle) -> float | None:
+def gpu_memory_mb(bundle: Bundle) -> float | None:
     """What is used on the bundle's GPU now, by whomever, in MB."""
     if bundle.manifest["backend"] != "tensorrt":
         return None

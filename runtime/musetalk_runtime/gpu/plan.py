@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.errors import InputNotFound, InvalidArgument
-from musetalk_runtime.gpu.memory import DeviceMemory, copy
+from musetalk_runtime.gpu.memory import DeviceMemory, PinnedMemory, copy
 from musetalk_runtime.gpu.tensorrt_api import Context, Engine, Shape
 
 Array = npt.NDArray[Any]
@@ -97,34 +97,41 @@ class Plan(Closable):
 
 
 class _Run:
-    """A profile, with device memory for its inputs and outputs."""
+    """A profile, with its inputs and outputs in device memory, and staged in pinned memory."""
 
     def __init__(self, plan: Plan, device: Any, profile: int, memory: DeviceMemory, stream: Any) -> None:
         self._stream = stream
         self._types = {name: np.dtype(plan.dtype(name)) for name in (*plan.inputs, *plan.outputs)}
         self._outputs = plan.outputs
         self._context = plan.context(profile, memory, stream)
-        self._buffers = {}
+        self._buffers: dict[str, DeviceMemory] = {}
+        self._staging: dict[str, PinnedMemory] = {}
         for name, dtype in self._types.items():
-            buffer = DeviceMemory(device, int(np.prod(self._context.shape(name))) * dtype.itemsize)
-            self._buffers[name] = buffer
-            self._context.set_address(name, buffer.address)
+            size = int(np.prod(self._context.shape(name))) * dtype.itemsize
+            self._buffers[name] = DeviceMemory(device, size)
+            self._staging[name] = PinnedMemory(device, size)
+            self._context.set_address(name, self._buffers[name].address)
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        kept = []  # what the GPU still reads
         for name, value in inputs.items():
-            array = np.ascontiguousarray(value, self._types[name])
-            self._context.set_shape(name, array.shape)
-            copy(self._buffers[name].address, array.ctypes.data, array.nbytes, self._stream)
-            kept.append(array)
+            self._context.set_shape(name, value.shape)
+            staged = self._staged(name, value.shape)
+            staged[...] = value
+            copy(self._buffers[name].address, self._staging[name].address, staged.nbytes, self._stream)
         self._context.enqueue(int(self._stream.handle))
-        results = {name: np.empty(self._context.shape(name), self._types[name]) for name in self._outputs}
+        results = {name: self._staged(name, self._context.shape(name)) for name in self._outputs}
         for name, result in results.items():
-            copy(result.ctypes.data, self._buffers[name].address, result.nbytes, self._stream)
+            copy(self._staging[name].address, self._buffers[name].address, result.nbytes, self._stream)
         self._stream.sync()
-        return results
+        return {name: result.copy() for name, result in results.items()}
 
     def close(self) -> None:
         self._context.close()
         for buffer in self._buffers.values():
             buffer.close()
+        for staging in self._staging.values():
+            staging.close()
+
+    def _staged(self, name: str, shape: Shape) -> Array:
+        count = int(np.prod(shape))
+        return np.frombuffer(self._staging[name].array, self._types[name], count).reshape(shape)
