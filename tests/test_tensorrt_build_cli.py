@@ -78,7 +78,7 @@ def test_a_dry_run_finds_the_timing_cache_of_the_bundle_to_replace(
 
 
 @pytest.mark.parametrize(
-    "option", [["--dry-run"], ["--precision", "fp32"], ["--version-compatible"], ["--optimization-level", "2"]]
+    "option", [["--dry-run"], ["--precision", "fp32"], ["--version-compatible"], ["--optimization-level", "3"]]
 )
 def test_the_cpu_has_none_of_tensorrts_options(
     modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]

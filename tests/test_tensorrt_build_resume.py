@@ -149,7 +149,7 @@ def test_the_key_changes_with_everything_a_plan_comes_from(modelset: Path, tmp_p
         *(
             key(options=dataclasses.replace(options, **{name: value}))
             for name, value in {
-                "batch_sizes": (1, 2), "precision": "fp32", "level": 2, "max_memory": 512, "version_compatible": True
+                "batch_sizes": (1, 2), "precision": "fp32", "level": 3, "max_memory": 512, "version_compatible": True
             }.items()
         ),
     ]  # fmt: skip

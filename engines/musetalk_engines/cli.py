@@ -75,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--verbose", action="store_true", help="add the traceback to an error, and pass on what TensorRT says")
     gpu = parser.add_argument_group("with TensorRT").add_argument
     gpu("--precision", choices=("fp16", "fp32"), default="fp16", help="of the arithmetic (default: %(default)s)")
-    gpu("--optimization-level", type=int, choices=range(6), default=3, metavar="0-5",
+    gpu("--optimization-level", type=int, choices=range(6), default=BuildOptions.level, metavar="0-5",
         help="how long TensorRT looks for faster kernels (default: %(default)s)")  # fmt: skip
     gpu("--max-memory", type=_mebibytes, metavar="MIB", help="workspace of a kernel (default: the GPU's memory)")
     gpu("--version-compatible", action="store_true", help="plans for later TensorRTs of the same major version too")
