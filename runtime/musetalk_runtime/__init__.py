@@ -2,12 +2,19 @@
 
 The public API is what ``__all__`` lists, and of its classes what has no underscore before its name; docs/api.md says
 how it may change. Names are resolved on first use, so importing the package costs nothing but itself.
+The import also sets the environment variables that turn the telemetry of dependencies off.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's Linux wheels describe the machine and its models to a collector, and Hugging Face's libraries count
+# downloads, unless these are set when they are imported. A value that the user has set stays. See docs/privacy.md.
+for _switch in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
+    os.environ.setdefault(_switch, "1")
 
 if TYPE_CHECKING:
     from musetalk_runtime.audio.live import PipeReader

@@ -9,6 +9,7 @@ import av
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
 from musetalk_runtime.errors import InputNotFound, InvalidMedia
+from musetalk_runtime.media import open_media
 
 FORMATS = (  # those that name other files, such as playlists, are left out
     "wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,amr,asf,wv,tta,ape,"
@@ -57,8 +58,7 @@ class AudioFile:
 
     def _decode(self, options: dict[str, str]) -> Generator[AudioChunk, None, None]:
         try:
-            options = {"format_whitelist": FORMATS, **options}
-            container = av.open(f"file:{self.path}", options=options, metadata_errors="replace")
+            container = open_media(self.path, FORMATS, **options)
         except (av.FFmpegError, OSError) as error:
             raise InvalidMedia(f"{self.path}: not an audio file that can be read: {_reason(error)}") from error
         with container:

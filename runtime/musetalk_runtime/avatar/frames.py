@@ -11,6 +11,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from musetalk_runtime.closable import Closable
 from musetalk_runtime.errors import InvalidFolder
+from musetalk_runtime.media import open_media
 
 CACHE_BYTES = 512 << 20
 
@@ -81,8 +82,7 @@ class FrameStore(Closable):
 
 def _read_packets(path: Path) -> tuple[list[bytes], bytes]:
     try:
-        options = {"format_whitelist": "mov"}
-        with av.open(f"file:{path}", options=options, metadata_errors="replace") as container:
+        with open_media(path, "mov") as container:
             if len(container.streams) != 1 or not container.streams.video:
                 raise InvalidFolder(f"{path}: expected one video stream, found {len(container.streams)} streams")
             stream = container.streams.video[0]

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.errors import InputNotFound, InvalidMedia
+from musetalk_runtime.media import open_media
 from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.photo import read_photo
 from musetalk_runtime.prepare.resample import STILL_RATE, nearest_frames, resample
@@ -101,9 +102,8 @@ def even(rgb: RGB) -> RGB:
 
 @contextmanager
 def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
-    options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
     try:
-        container = av.open(f"file:{path}", options=options, metadata_errors="replace")
+        container = open_media(path, FORMATS, max_pixels=str(MAX_PIXELS))
     except (av.error.FFmpegError, OSError) as error:
         reason = "unknown format" if isinstance(error, av.error.ArgumentError) else error.strerror
         raise InvalidMedia(f"{path}: not a readable video or photo: {reason}") from None
