@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from transformers import WhisperFeatureExtractor, WhisperModel
 
 from conftest import voice, write_wav
 from musetalk_runtime.audio.activity import Activity
@@ -19,6 +17,9 @@ from musetalk_runtime.timings import Timings
 
 def reference_tokens(checkpoint: Path, samples: np.ndarray, starts: list[int]) -> np.ndarray:
     """Segments of 30 s, all hidden states at 50 Hz, zeros around them, ten states a frame."""
+    import torch
+    from transformers import WhisperFeatureExtractor, WhisperModel
+
     whisper = WhisperModel.from_pretrained(checkpoint / "whisper").eval()
     extractor = WhisperFeatureExtractor()
     states = []

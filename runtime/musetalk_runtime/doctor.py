@@ -18,11 +18,15 @@ from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.rate import generation_rate
+from musetalk_runtime.tested_versions import untested
 
 PACKAGES = (
     "numpy",
     "av",
     "opencv-python-headless",
+    "fastapi",
+    "uvicorn",
+    "websockets",
     "onnxruntime",
     "onnxruntime-gpu",
     "cuda-core",
@@ -66,6 +70,8 @@ def _software() -> Finding:
     python, system = platform.python_version(), f"{platform.system()} {platform.machine()}"
     words = [f"musetalk-edge {__version__}", f"Python {python} on {system}", *map(" ".join, packages.items())]
     facts = {"musetalk-edge": __version__, "python": python, "os": system, "packages": packages}
+    if outside := untested({"python": python, **packages}):
+        return Finding("software", WARNING, f"{', '.join(words)}; never tested with {', '.join(outside)}", facts)
     return Finding("software", OK, ", ".join(words), facts)
 
 

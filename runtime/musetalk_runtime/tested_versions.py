@@ -1,0 +1,31 @@
+"""The versions of Python and of the libraries that the tests have run with, lowest and newest.
+
+``scripts/test_versions.py`` runs them. The lowest are the lowest that pyproject.toml allows.
+"""
+
+TESTED = {
+    "python": ("3.10", "3.13"),
+    "numpy": ("1.24", "2.5"),
+    "av": ("17.0", "19.0"),
+    "opencv-python-headless": ("4.8", "5.0"),
+    "onnxruntime": ("1.18", "1.32"),
+    "fastapi": ("0.115", "0.165"),
+    "uvicorn": ("0.35", "0.54"),
+    "websockets": ("14.0", "17.4"),
+    "cuda-core": ("1.2", "1.2"),
+    "tensorrt": ("8.6", "8.6"),
+}
+
+
+def untested(found: dict[str, str]) -> list[str]:
+    """What of `found`, names and versions, is outside, as ``name version (tested: lowest to newest)``."""
+    return [
+        f"{name} {version} (tested: {' to '.join(dict.fromkeys(TESTED[name]))})"
+        for name, version in found.items()
+        if name in TESTED and not _release(TESTED[name][0]) <= _release(version) <= _release(TESTED[name][1])
+    ]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Major and minor number, such as (2, 5) of 2.5.1rc2."""
+    return tuple(int(part) for part in version.split(".")[:2])
