@@ -6,23 +6,22 @@ It holds text alone, and no audio, frames, latents or tokens. Logs go through `r
 import http.client
 import io
 import json
-import os
 import platform
 import subprocess
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from musetalk_runtime.current import CURRENT
+from musetalk_runtime.destination import Destination
 from musetalk_runtime.doctor import Finding, to_json
-from musetalk_runtime.durable import sync
-from musetalk_runtime.errors import InvalidArgument, OutputError
+from musetalk_runtime.errors import InvalidArgument
 from musetalk_runtime.folder import MANIFEST, MANIFEST_LIMIT
+from musetalk_runtime.output_file import write_output
 from musetalk_runtime.redact import redact
-from musetalk_runtime.versions import CURRENT
 
 UNIT = "musetalk-edge"
 LOG_BYTES, ANSWER_BYTES, LINES = 2 << 20, 1 << 20, "20000"
@@ -42,9 +41,11 @@ def write_support(
     """Write `findings`, the manifests of the bundles and avatars in `folders`, the last of `log` (None: the journal of
     the unit) and the metrics of the `service` at (host, port), asked with `token`, to `file`; gives what is in it.
 
-    What cannot be had is noted in its place. Raises InvalidArgument if `file` exists, and OutputError.
+    What cannot be had is noted in its place. Raises OutputError, and InvalidArgument if `file` leads to a file that
+    exists.
     """
-    if file.exists():
+    place = Destination(file)
+    if place.plain and place.found:
         raise InvalidArgument(f"{file} exists: choose another name")
     content = {
         "README.txt": README,
@@ -56,27 +57,20 @@ def write_support(
     }
     for number, folder in enumerate(folders, 1):
         content |= _manifests(folder, f"folders/{number}-{folder.resolve().name}")
-    try:
-        _write(file, content)
-    except OSError as error:
-        raise OutputError(f"{file}: cannot be written: {error.strerror}") from None
+    write_output(file, _packed(file.name.partition(".")[0], content), 0o600)
     return sorted(content)
 
 
-def _write(file: Path, content: dict[str, str]) -> None:
-    descriptor, aside = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".partial", dir=file.absolute().parent)
-    try:
-        with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as tar:
-            for name, text in content.items():
-                data = text.encode("utf-8", "replace")
-                entry = tarfile.TarInfo(f"{file.name.partition('.')[0]}/{name}")
-                entry.size, entry.mtime = len(data), int(time.time())
-                tar.addfile(entry, io.BytesIO(data))
-        sync(Path(aside))
-        Path(aside).replace(file)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+def _packed(folder: str, content: dict[str, str]) -> bytes:
+    """A compressed archive of `content`, by name, in one `folder`."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, text in content.items():
+            data = text.encode("utf-8", "replace")
+            entry = tarfile.TarInfo(f"{folder}/{name}")
+            entry.size, entry.mtime = len(data), int(time.time())
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
 
 
 def _manifests(folder: Path, where: str) -> dict[str, str]:

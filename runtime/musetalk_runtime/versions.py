@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from musetalk_runtime.durable import point, remove, remove_free, write_durably
+from musetalk_runtime.current import CURRENT, is_current, is_version
+from musetalk_runtime.durable import point, remove, remove_free
 from musetalk_runtime.errors import InputNotFound, InvalidArgument, InvalidFolder, MuseTalkEdgeError
 from musetalk_runtime.examination import SCHEMAS, open_any, try_out
 from musetalk_runtime.folder import MANIFEST, kind_of, read_folder, written_aside
+from musetalk_runtime.output_file import write_output
 from musetalk_runtime.work import lock_folder
 
-CURRENT = "current"
 STARTS = 3  # of a version that has never started well
 
 Progress = Callable[[str], None]
@@ -45,8 +46,7 @@ class Versions:
     @classmethod
     def of(cls, path: Path) -> "Versions | None":
         """Those that `path` is the current one of, if it is."""
-        ours = path.name == CURRENT and path.is_symlink() and _is_version(str(path.readlink()))
-        return cls(path.parent) if ours else None
+        return cls(path.parent) if is_current(path) else None
 
     @property
     def current(self) -> int | None:
@@ -57,7 +57,7 @@ class Versions:
                 raise InvalidFolder(f"{link}: expected a link to a version: move it away")
             return None
         name = str(link.readlink())
-        if not _is_version(name):
+        if not is_version(name):
             raise InvalidFolder(f"{link}: leads to {name}, expected a version, which is a number: point it to one")
         return int(name)
 
@@ -81,7 +81,7 @@ class Versions:
                     shutil.copyfile(new / name, work / name)
                 progress("trying it out")
                 progress(try_out(work))
-            write_durably(self._record(number), json.dumps(asdict(Record(base, proven=False))))
+            self._write(number, Record(base, proven=False))
             point(self.path / CURRENT, str(number))
             self._prune({number, base})
             return number
@@ -106,7 +106,7 @@ class Versions:
                 tried = f"{self.path}: version {number} was tried {record.starts} times and never started"
                 return f"{tried}: rolled back to version {self._roll_back()}"
             record.starts += 1
-            write_durably(self._record(number), json.dumps(asdict(record)))
+            self._write(number, record)
             return None
 
     def started(self, number: int) -> None:
@@ -114,7 +114,7 @@ class Versions:
         with self._locked():
             record = self._read(number)
             if not record.proven:
-                write_durably(self._record(number), json.dumps(asdict(Record(record.previous))))
+                self._write(number, Record(record.previous))
 
     @property
     def on_trial(self) -> int | None:
@@ -161,11 +161,14 @@ class Versions:
         known = record.previous is None or isinstance(record.previous, int)
         return record if known and isinstance(record.starts, int) else Record()
 
+    def _write(self, number: int, record: Record) -> None:
+        write_output(self._record(number), json.dumps(asdict(record)), 0o644)
+
     def _record(self, number: int) -> Path:
         return self.path / f"{number}.json"
 
     def _numbers(self) -> list[int]:
-        return [int(path.name) for path in self.path.iterdir() if _is_version(path.name)]
+        return [int(path.name) for path in self.path.iterdir() if is_version(path.name)]
 
     def _prune(self, kept: set[int | None]) -> None:
         for number in {*self._numbers()} - kept:
@@ -179,7 +182,3 @@ class Versions:
     def _locked(self) -> Iterator[None]:
         with lock_folder(self.path, f"{self.path} is being changed"):
             yield
-
-
-def _is_version(name: str) -> bool:
-    return name.isascii() and name.isdecimal() and len(name) < 10

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_distill.train.messages import progress_shown
+from musetalk_runtime.destination import Destination
 from musetalk_runtime.errors import InvalidArgument, OutputError
+from musetalk_runtime.output_file import write_output
 
 HELP = """\
 Compare models on the clips of the split "val": PSNR and SSIM of the mouth (the lower half of the face) against the true
@@ -33,13 +35,14 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, write the report and print the table."""
     if args.clips < 0:
         raise InvalidArgument(f"--clips {args.clips}, expected at least 0")
-    if not args.output.parent.is_dir():
-        raise OutputError(f"{args.output.parent}: no such folder for the report")
+    folder = Destination(args.output).path.parent
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: no such folder for the report")
     from musetalk_distill.evaluate.evaluate import evaluate  # torch takes seconds to import
     from musetalk_distill.evaluate.table import table
 
     with progress_shown():
         report = evaluate(args.checkpoints, args.shards, args.teacher, args.decoder, args.clips)
-    args.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    write_output(args.output, json.dumps(report, indent=1) + "\n")
     print(table(report))
     return 0

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.errors import MachineError
+from musetalk_runtime.errors import InvalidArgument, MachineError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,8 +47,11 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings on stdout."""
+    from musetalk_runtime.destination import Destination
     from musetalk_runtime.doctor import examine, to_json
 
+    if args.support and Destination(args.support).descriptor == 1:
+        raise InvalidArgument(f"--support {args.support}: is stdout, where the findings go: name a file")
     findings = examine(args.bundle)
     report = to_json(findings)
     if args.json:

@@ -17,7 +17,6 @@ from musetalk_runtime.cli.bundle_argument import add_bundle_argument
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.demo import AVATAR, SPEECH
-from musetalk_runtime.output.sink import open_sink
 from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
 from musetalk_runtime.rate import RATES, generation_rate
@@ -35,7 +34,8 @@ examples:
   arecord -t raw -f S16_LE -r 16000 -c 1 | musetalk-edge stream -b BUNDLE -a AVATAR --audio - -o rtmp://host/live/key
 
 The output is fragmented MP4 (MPEG-TS where its name ends in .ts): a viewer can start while it is made. A file
-appears under its name when it is whole. SIGINT and SIGTERM end the stream early, with a playable file."""
+appears under its name when it is whole; links are followed, and /dev/stdout, FIFOs and devices are written as they
+stand, so that an error leaves them half written. SIGINT and SIGTERM end the stream early, with a playable file."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -61,7 +61,7 @@ def add_parser(subparsers: Any) -> None:
         "--output",
         required=True,
         metavar="-|FILE|URL",
-        help="stdout, a file or FIFO, or rtmp, rtsp, udp, tcp, http, or srt where PyAV has it",
+        help="stdout, a file, FIFO or /dev/fd/N, or rtmp, rtsp, udp, tcp, http, or srt where PyAV has it",
     )
     rates = ", ".join(map(str, RATES))
     parser.add_argument(
@@ -82,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
+    from musetalk_runtime.output_file import write_output
     from musetalk_runtime.session import Session
 
     container = _container(args.output)
@@ -99,13 +100,15 @@ def run(args: argparse.Namespace) -> int:
     for warning in report["warnings"]:
         print(f"musetalk-edge: warning: {warning}", file=sys.stderr)
     if args.report:
-        args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        write_output(args.report, json.dumps(report, indent=1) + "\n")
     if signals:
         die_by(signals[0])
     return 0
 
 
 def _send(session: Session, output: str, container: str, video: VideoOptions) -> None:
+    from musetalk_runtime.output.sink import open_sink
+
     with StatusLine(terminal_only=True) as status:
         if "://" in output:
             for _ in session.push(output, container, video):

@@ -1,7 +1,6 @@
 """Where the bytes of a stream go. Every sink writes all it is given."""
 
 import os
-import secrets
 import select
 import stat
 import threading
@@ -9,46 +8,13 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from musetalk_runtime.destination import Destination
 from musetalk_runtime.errors import OutputError
+from musetalk_runtime.output_file import OutputFile
 
 PIPE_WRITE = 4096  # bytes a pipe that polls as writable takes without blocking (PIPE_BUF)
 LOOK = 0.1  # seconds between looks at the stop signal
 GRACE = 2.0  # seconds a stalled reader is waited for once the stream is to stop
-
-
-class FileSink:
-    """A regular file, written aside and renamed into place when the ``with`` block ends without an error.
-
-    Raises OutputError when it cannot be written. After an error nothing is left.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        try:
-            self._file = self._partial.open("xb", buffering=0)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
-
-    def __enter__(self) -> "FileSink":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._file.close()
-        if kind is not None:
-            self._partial.unlink(missing_ok=True)
-        else:
-            self._partial.replace(self.path)
-
-    def write(self, data: bytes) -> None:
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._file.write(view) or 0 :]
-        except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written: {error.strerror}") from None
 
 
 class PipeSink:
@@ -88,16 +54,19 @@ class PipeSink:
         return False
 
 
-def open_sink(target: str, stopping: threading.Event) -> FileSink | PipeSink:
-    """The sink that `target` names: ``-`` for stdout, a FIFO or device that exists, else a regular file."""
+def open_sink(target: str, stopping: threading.Event) -> OutputFile | PipeSink:
+    """The sink that `target` names: ``-`` for stdout, a FIFO, device or open file, else a regular file."""
     if target == "-":
         return PipeSink(1, stopping)
     path = Path(target)
     if path.is_dir():
         raise OutputError(f"{path}: is a folder: name a file in it")
-    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
-        return PipeSink(_open_for_writing(path, stopping), stopping)
-    return FileSink(path)
+    place = Destination(path)
+    if place.found is None or stat.S_ISREG(place.found.st_mode):
+        return OutputFile(path)
+    if place.descriptor is not None:
+        return PipeSink(place.duplicate(), stopping)
+    return PipeSink(_open_for_writing(path, stopping), stopping)
 
 
 def _open_for_writing(path: Path, stopping: threading.Event) -> int:

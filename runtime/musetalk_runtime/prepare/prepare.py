@@ -12,6 +12,7 @@ import numpy.typing as npt
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMA
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.destination import Destination
 from musetalk_runtime.errors import InvalidArgument, MuseTalkEdgeError, OutputError
 from musetalk_runtime.folder import check_destination, new_folder
 from musetalk_runtime.prepare.avatar_writer import write_avatar
@@ -46,8 +47,10 @@ class PrepareOptions:
             raise InvalidArgument(f"--mask-extent {self.mask_extent} is out of range [{MIN_EXTENT}, {MAX_EXTENT}]")
         if not 0 < self.max_seconds < float("inf"):
             raise InvalidArgument(f"--max-seconds {self.max_seconds} must be a positive number of seconds")
-        if self.preview is not None and (self.preview.suffix.lower() != ".png" or not self.preview.parent.is_dir()):
-            raise InvalidArgument(f"--preview {self.preview}: expected a .png file in a folder that exists")
+        if self.preview is not None:
+            place = Destination(self.preview)
+            if place.plain and (self.preview.suffix.lower() != ".png" or not place.path.parent.is_dir()):
+                raise InvalidArgument(f"--preview {self.preview}: expected a .png file in a folder that exists")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.errors import OutputError
+from musetalk_runtime.output_file import write_output
 from musetalk_runtime.prepare.placement import Placement
 
 RGB = npt.NDArray[np.uint8]
@@ -38,10 +38,7 @@ class Preview:
         tiles = self._tiles + [blank] * (-len(self._tiles) % columns)
         rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
         png = cv2.imencode(".png", cv2.cvtColor(np.vstack(rows), cv2.COLOR_RGB2BGR))[1]
-        try:
-            path.write_bytes(png.tobytes())
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        write_output(path, png.tobytes())
 
 
 def _draw(rgb: RGB, placement: Placement) -> RGB:

@@ -7,8 +7,9 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from musetalk_runtime.durable import write_durably
+from musetalk_runtime.destination import Destination
 from musetalk_runtime.errors import InputNotFound, InvalidArgument, OutputError
+from musetalk_runtime.output_file import write_output
 from musetalk_runtime.service.allowance import Allowance
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -55,15 +56,17 @@ def add_token(path: Path, name: str, sessions: int | None, uploads: int | None) 
     """
     if not NAME.fullmatch(name):
         raise InvalidArgument(f"token name {name!r}: expected letters, digits, ., - and _, 64 at most")
+    if Destination(path).descriptor is not None:
+        raise InvalidArgument(f"{path}: is an open file, and tokens are read from their file too: name the file itself")
     if path.exists() and name in [token.name for token in _read(path)]:
         raise InvalidArgument(f"{path}: there is a token {name!r} already: delete its line to make it anew")
     text = secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(text.encode()).hexdigest()} {_limit(sessions)} {_limit(uploads)}\n"
     try:
         before = path.read_text(encoding="utf-8") if path.exists() else HEAD
-        write_durably(path, before + "\n" * (not before.endswith("\n")) + line, 0o600)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from None
+        raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
+    write_output(path, before + "\n" * (not before.endswith("\n")) + line, 0o600)
     return text
 
 
