@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from musetalk_runtime import durable
-from musetalk_runtime.durable import ABANDONED, point, put_folder, sweep, write_durably
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.durable import ABANDONED, point, put_folder, sweep
 from musetalk_runtime.folder import new_folder, read_folder
 
 WRITER = """
@@ -94,25 +93,15 @@ def test_only_what_nobody_holds_and_is_old_is_swept(tmp_path: Path) -> None:
     assert sorted(left.name for left in tmp_path.iterdir()) == ["held.partial", "young.partial"]
 
 
-def test_a_link_and_a_file_are_switched_in_one_step(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
+def test_a_link_is_switched_in_one_step_and_never_replaced_by_a_folder(tmp_path: Path) -> None:
+    make(tmp_path / "one")
+    make(tmp_path / "two")
     for target in ("one", "two", "one"):
         point(tmp_path / "current", target)
         assert (tmp_path / "current").readlink() == Path(target)
-    for text in ("first", "second"):
-        write_durably(tmp_path / "file", text, 0o600)
-        assert (tmp_path / "file").read_text() == text
-    assert oct((tmp_path / "file").stat().st_mode)[-3:] == "600"
-    with pytest.raises(OSError, match="directory"):
-        write_durably(tmp_path / "one", "text")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["current", "file", "one", "two"]
-
-
-def test_a_link_is_never_replaced_by_a_folder(tmp_path: Path) -> None:
-    make(tmp_path / "1")
-    point(tmp_path / "current", "1")
-    with pytest.raises(InvalidArgument, match="is a link, to 1"):
-        make(tmp_path / "current")
-    put_folder(tmp_path / "1", tmp_path / "2")
+    make(tmp_path / "current", b"new")
     assert (tmp_path / "current").is_symlink()
+    assert (tmp_path / "one" / "data.bin").read_bytes() == b"new"
+    put_folder(tmp_path / "one", tmp_path / "three")
+    assert (tmp_path / "current").is_symlink()
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["current", "three", "two"]

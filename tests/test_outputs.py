@@ -16,10 +16,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import cv2
 import pytest
 
+from conftest import moving_picture
+from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.destination import Destination
-from musetalk_runtime.errors import OutputError
+from musetalk_runtime.durable import point
+from musetalk_runtime.errors import InvalidArgument, OutputError
+from musetalk_runtime.folder import new_folder, read_folder, written_aside
 from musetalk_runtime.output_file import OutputFile, write_output
 from processes import EDGE
 
@@ -154,6 +159,7 @@ def test_links_in_a_loop_are_one_line(stream: Stream, tmp_path: Path) -> None:
     (tmp_path / "two").symlink_to("one")
     for command in (
         stream(tmp_path / "one"),
+        [*EDGE, "prepare", __file__, "-o", str(tmp_path / "one")],
         [*EDGE, "token", "anna", "--tokens", str(tmp_path / "one")],
         [*EDGE, "doctor", "--support", str(tmp_path / "one")],
     ):
@@ -163,6 +169,56 @@ def test_links_in_a_loop_are_one_line(stream: Stream, tmp_path: Path) -> None:
             f"musetalk-edge: error: {tmp_path / 'one'}: cannot be written: Too many levels of symbolic links\n"
         )
     assert names(tmp_path) == ["one", "two"]
+
+
+def test_an_avatar_and_its_preview_go_where_links_lead(stdout: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "face.png"), moving_picture(0))
+    (tmp_path / "avatars").mkdir()
+    (tmp_path / "look.png").symlink_to("avatars/look.png")
+    for name in ("new", "empty", "older"):
+        (tmp_path / name).symlink_to(f"avatars/{name}")
+    (tmp_path / "avatars" / "empty").mkdir()
+    command = [*EDGE, "prepare", str(tmp_path / "face.png"), "--face-box", "200,60,300,200"]
+    for name in ("older", "new", "empty", "older"):
+        preview = ["--preview", str(tmp_path / "look.png")] if name == "new" else []
+        assert subprocess.run([*command, "-o", str(tmp_path / name), *preview]).returncode == 0
+        assert (tmp_path / name).readlink() == Path("avatars", name)
+        with Avatar.open(tmp_path / "avatars" / name) as avatar:
+            assert len(avatar) == 1
+    assert names(tmp_path / "avatars") == ["empty", "look.png", "new", "older"]
+    done = subprocess.run([*command, "-o", str(tmp_path / "new"), "--preview", str(stdout)], capture_output=True)
+    assert done.returncode == 0
+    assert done.stdout == (tmp_path / "avatars" / "look.png").read_bytes()
+    done = subprocess.run([*command, "-o", str(stdout)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "leads into /dev or /proc" in done.stderr
+    assert names(stdout.parent) == ["stdout"]
+
+
+def test_a_current_version_is_no_place_for_a_folder(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "1", "thing", 1):
+        pass
+    point(tmp_path / "current", "1")
+    point(tmp_path / "mine", "current")
+    for name in ("current", "mine"):
+        with (
+            pytest.raises(InvalidArgument, match="'musetalk-edge update' alone changes"),
+            new_folder(tmp_path / name, "thing", 1),
+        ):
+            pass
+    (tmp_path / "diary").mkdir()
+    (tmp_path / "diary" / "monday.txt").touch()
+    point(tmp_path / "mine", "diary")
+    with pytest.raises(InvalidArgument, match="exists and is no thing"), new_folder(tmp_path / "mine", "thing", 1):
+        pass
+    assert (names(tmp_path), names(tmp_path / "diary")) == (["1", "current", "diary", "mine"], ["monday.txt"])
+    read_folder(tmp_path / "current", "thing", 1)
+
+
+def test_no_folder_takes_the_place_of_an_open_file(stdout: Path) -> None:
+    with pytest.raises(OutputError, match="leads into /dev or /proc"), written_aside(stdout):
+        pass
+    assert stdout.is_symlink()
 
 
 def test_a_support_file_goes_where_a_link_leads(stdout: Path, tmp_path: Path) -> None:

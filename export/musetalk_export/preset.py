@@ -28,7 +28,7 @@ from musetalk_export.sizes import (
     WHISPER_TINY,
 )
 from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.folder import written_aside
+from musetalk_runtime.folder import real_folder, written_aside
 
 TREES = ("musetalk", "diffusers")
 
@@ -64,7 +64,8 @@ def init_checkpoint(preset: str | Preset, path: Path, *, tree: str = "musetalk",
         preset = PRESETS[preset]
     if tree not in TREES:
         raise InvalidArgument(f"{tree!r} is no tree: expected {', '.join(TREES)}")
-    if path.is_symlink() or path.is_file() or (path.is_dir() and any(path.iterdir())):
+    real_folder(path)
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InvalidArgument(f"{path} exists: choose a new folder")
     with written_aside(path) as work:
         _write(preset, work, tree, seed)

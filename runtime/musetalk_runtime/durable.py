@@ -4,7 +4,6 @@ import ctypes
 import fcntl
 import os
 import shutil
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -28,22 +27,6 @@ def sync_tree(folder: Path) -> None:
         for name in files:
             sync(Path(above, name))
         sync(Path(above))
-
-
-def write_durably(file: Path, text: str, mode: int = 0o644) -> None:
-    """Replace the content of `file`: the old or the new, whole, at any moment; raises OSError, and leaves the old."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{file.name}.", suffix=".partial", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as aside:
-            aside.write(text)
-            aside.flush()
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        Path(name).replace(file)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync(file.parent)
 
 
 def point(link: Path, target: str) -> None:

@@ -1,7 +1,8 @@
 """A folder with a ``manifest.json``: the one format of model sets, bundles and avatars.
 
 The manifest is a JSON object with ``kind``, ``schema`` (raised when the meaning changes), ``created_by``, and
-``files``: name to ``{"bytes": int, "sha256": hex}``. A folder is written aside and renamed into place whole.
+``files``: name to ``{"bytes": int, "sha256": hex}``. A folder is written aside and renamed into place whole; where its
+place is a link, the folder that this leads to is replaced, and the link stays.
 """
 
 import glob
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_runtime import __version__
+from musetalk_runtime.current import is_current
+from musetalk_runtime.destination import Destination, followed
 from musetalk_runtime.durable import hold, put_folder, remove, sweep, sync
-from musetalk_runtime.errors import InputNotFound, InvalidArgument, InvalidFolder
+from musetalk_runtime.errors import InputNotFound, InvalidArgument, InvalidFolder, OutputError
 
 Manifest = dict[str, Any]
 
@@ -83,10 +86,11 @@ def new_folder(path: Path, kind: str, schema: int) -> Iterator[tuple[Path, Manif
 def written_aside(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path`, or in the nearest folder above that exists; on leaving, rename it to `path`.
 
-    What is at `path` is replaced; a power cut leaves the one or the other, whole. When the block raises, nothing is
-    left behind; what a process that was killed left behind is removed here.
+    Links are followed. What is at `path` is replaced; a power cut leaves the one or the other, whole. When the block
+    raises, nothing is left behind; what a process that was killed left behind is removed here.
     """
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+    path = real_folder(path)
+    above = next(folder for folder in path.parents if folder.exists())
     sweep(above, f".{glob.escape(path.name)}.*.partial")
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=above))
     held = hold(work)
@@ -95,13 +99,21 @@ def written_aside(path: Path) -> Iterator[Path]:
         work.chmod(0o755)
         path.parent.mkdir(parents=True, exist_ok=True)
         put_folder(work, path)
-        for folder in path.absolute().parents:  # those made just now, up to one that names the first of them
+        for folder in path.parents:  # those made just now, up to one that names the first of them
             sync(folder)
             if folder == above:
                 break
     finally:
         os.close(held)
         remove(work)
+
+
+def real_folder(path: Path) -> Path:
+    """The folder that `path` leads to, links followed, whether there is one yet or not; raises OutputError."""
+    place = Destination(path)
+    if not place.replaceable:
+        raise OutputError(f"{path}: leads into /dev or /proc, where no folder can be made: choose another output")
+    return place.path.absolute()
 
 
 def sha256(file: Path) -> str:
@@ -114,11 +126,16 @@ def sha256(file: Path) -> str:
 
 
 def check_destination(path: Path, kind: str) -> None:
-    """Raise InvalidArgument unless `path` is free or holds an older folder of this kind."""
+    """Raise InvalidArgument, or OutputError, unless `path` is free or leads to an older folder of this kind."""
     if not path.name:
         raise InvalidArgument(f"{path}: give the new {kind} a folder of its own")
-    if path.is_symlink():
-        raise InvalidArgument(f"{path} is a link, to {path.readlink()}: give the new {kind} a folder of its own")
+    real_folder(path)
+    for step in followed(path):
+        if is_current(step):
+            raise InvalidArgument(
+                f"{path} is the current version of {step.parent}, which 'musetalk-edge update' alone changes: give the "
+                f"new {kind} a folder of its own"
+            )
     if path.is_dir() and not any(path.iterdir()):
         return
     if path.exists():

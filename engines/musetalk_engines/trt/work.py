@@ -11,8 +11,8 @@ from typing import Any
 
 from musetalk_engines.trt.certify import Certified
 from musetalk_engines.trt.profiles import Profile
-from musetalk_runtime.durable import write_durably
-from musetalk_runtime.folder import sha256
+from musetalk_runtime.folder import real_folder, sha256
+from musetalk_runtime.output_file import write_output
 from musetalk_runtime.work import lock_folder, work_key
 
 
@@ -39,11 +39,13 @@ class WorkFolder:
     """Plans and their records, ``<graph>.plan`` and ``<graph>.json``, in a hidden folder beside the bundle to be.
 
     A record holds the key of its plan: a hash of everything that the plan comes from. What has another key is deleted.
+    Where the bundle's place is a link, the folder lies beside what it leads to.
     """
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.path = output.absolute().parent / f".{output.name}.work"
+        place = real_folder(output)
+        self.path = place.with_name(f".{place.name}.work")
 
     def __enter__(self) -> "WorkFolder":
         """Make the folder if need be and lock it; raises InvalidArgument while another build is at work in it."""
@@ -70,7 +72,7 @@ class WorkFolder:
         self.plan(graph).unlink(missing_ok=True)
         self._record(graph).unlink(missing_ok=True)
         engine = build()
-        write_durably(self._record(graph), json.dumps({"key": key, "engine": asdict(engine)}))
+        write_output(self._record(graph), json.dumps({"key": key, "engine": asdict(engine)}))
         return engine, False
 
     def lend(self, file: Path, folder: Path) -> None:

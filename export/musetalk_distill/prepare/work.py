@@ -14,7 +14,7 @@ from musetalk_distill.clip import ClipTensors
 from musetalk_distill.prepare.prepared import Prepared
 from musetalk_distill.shard_file import named_tensors, read_tensors
 from musetalk_runtime.errors import OutputError
-from musetalk_runtime.folder import sha256
+from musetalk_runtime.folder import real_folder, sha256
 from musetalk_runtime.work import lock_folder
 
 STEM = 24  # digits of a video's hash in the names of its files
@@ -24,12 +24,14 @@ class WorkFolder:
     """Clips and a record of each finished video, in a hidden folder beside the shards to be.
 
     ``<video>.json`` holds the key of what the video's clips, ``<video>-<n>.safetensors``, come from; it is written
-    last. What has another key is made again.
+    last. What has another key is made again. Where the shards' place is a link, the folder lies beside what that leads
+    to.
     """
 
     def __init__(self, output: Path) -> None:
         self.output = output
-        self.path = output.absolute().parent / f".{output.name}.work"
+        self._place = real_folder(output)
+        self.path = self._place.with_name(f".{self._place.name}.work")
 
     def __enter__(self) -> "WorkFolder":
         """Make the folder if need be and lock it; raises InvalidArgument while another process is at work in it."""
@@ -37,7 +39,7 @@ class WorkFolder:
             self._lock = lock_folder(self.path, f"{self.output} is being prepared")
         except OSError as error:
             raise self._failed(error) from error
-        for killed in self.path.parent.glob(f".{escape(self.output.name)}.*.partial"):
+        for killed in self.path.parent.glob(f".{escape(self._place.name)}.*.partial"):
             shutil.rmtree(killed, ignore_errors=True)  # half-written shards; the lock says that nobody writes them
         return self
 
