@@ -6,6 +6,8 @@ import pytest
 
 from processes import EDGE
 
+pytestmark = pytest.mark.slow
+
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([*EDGE, "bench", *arguments], capture_output=True, text=True)

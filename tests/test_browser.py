@@ -14,7 +14,10 @@ import pytest
 from musetalk_runtime import Avatar, Bundle, Session
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.slow,
+]
 
 PAGE = """<!doctype html><video id=v muted autoplay src=/talk.mp4></video><script>
 const seen = [];

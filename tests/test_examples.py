@@ -11,6 +11,8 @@ import pytest
 
 from conftest import ROOT, voice
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = ROOT / "examples"
 
 

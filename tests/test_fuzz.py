@@ -16,6 +16,8 @@ from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.errors import InvalidFolder, MachineError
 from musetalk_runtime.folder import MANIFEST
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = {"manifest": 12, "avatar": 10, "bundle": 6, "wav": 60, "wav-bytes": 30, "pcm": 20, "opus": 60}
 
 

@@ -43,6 +43,7 @@ def test_the_image_holds_what_the_extras_ask_for_by_hash_and_nothing_of_the_work
 
 @pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
 def test_the_gpus_install_resolves_to_nothing_of_the_workstation(architecture: str, tmp_path: Path) -> None:
+    pytest.importorskip("uv")
     wanted = f"musetalk-edge[gpu,nvenc,serve] @ {ROOT.as_uri()}"
     platform = ["--python-platform", f"{architecture}-manylinux_2_35", "--python-version", "3.12"]
     command = [

@@ -132,6 +132,7 @@ def test_a_look_up_by_a_native_program_is_seen() -> None:
     assert "collector.example.org" in report["looked_up"]
 
 
+@pytest.mark.slow
 def test_a_stream_asks_nobody(home: Path, tmp_path: Path) -> None:
     """The demo's own speech, 13 s: long enough for what is sent a few seconds after the start."""
     report = isolated(COMMAND, *hooked(EDGE), "stream", "-o", tmp_path / "talk.mp4", home=home)

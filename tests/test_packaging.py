@@ -13,6 +13,8 @@ import pytest
 import musetalk_runtime
 from conftest import ROOT, loaded_modules
 
+pytestmark = pytest.mark.slow
+
 HEAVY = ["torch", "diffusers", "transformers", "onnx", "polygraphy", "tensorrt", "cuda", "onnxruntime", "cv2", "av"]
 
 

@@ -43,6 +43,7 @@ def face_frame() -> np.ndarray:
     return cv2.resize(frame, (352, 608), interpolation=cv2.INTER_AREA)
 
 
+@pytest.mark.slow
 def test_every_frame_of_a_real_video_has_the_face(bundle: Bundle, tmp_path: Path) -> None:
     stages: dict[str, int] = {}
     report = prepare_avatar(

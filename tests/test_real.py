@@ -12,6 +12,8 @@ from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.demo import BUNDLE
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 
+pytestmark = pytest.mark.slow
+
 DETECTOR = "face_detection_yunet_2026may.onnx"
 
 

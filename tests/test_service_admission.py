@@ -174,6 +174,7 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     until(lambda: service.dead, "the service is over")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failing", "message"),
     [

@@ -54,6 +54,7 @@ def test_sigterm_refuses_what_is_new_and_ends_streams_whole(process: "subprocess
     assert process.stderr.read() == ""
 
 
+@pytest.mark.slow
 def test_a_service_that_was_killed_is_there_again_and_says_that_its_sessions_are_not(
     bundle: Path, avatar: Path
 ) -> None:

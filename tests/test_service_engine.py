@@ -140,6 +140,7 @@ def test_renderers_take_turns_and_hold_an_avatar_all_or_none(faces: list[Avatar]
     assert [lane.closed for lane in few] == [1, 1]
 
 
+@pytest.mark.slow
 def test_sessions_side_by_side_have_the_frames_of_a_lone_one(
     bundle: Path, faces: list[Avatar], speech: Callable[[float], Path]
 ) -> None:
@@ -249,6 +250,7 @@ def test_closing_drops_what_waits(bundle: Path, faces: list[Avatar]) -> None:
             pending.wait()
 
 
+@pytest.mark.slow
 def test_frames_under_way_are_dropped_and_times_go_on(bundle: Path, avatar: Path) -> None:
     """The mouth is closed and the sound silenced from the next frame on, whatever has been read and made already."""
     closed = [1 << 30]

@@ -44,6 +44,7 @@ class Player(threading.Thread):
                     self.samples.append((time, frame.samples))
 
 
+@pytest.mark.slow
 def test_ffmpeg_plays_the_live_playlist_to_its_end(
     client: Client, service: Service, speech: Callable[[float], Path]
 ) -> None:

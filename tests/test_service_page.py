@@ -24,7 +24,10 @@ from service_helpers import serving, until
 from tcp_proxy import TcpProxy
 from test_browser import BROWSER
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium"),
+    pytest.mark.slow,
+]
 
 AXE = Path(sys.prefix) / "node_modules" / "axe-core" / "axe.min.js"
 TONE = 440  # Hz

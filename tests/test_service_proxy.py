@@ -22,6 +22,8 @@ from musetalk_runtime.service.tokens import Tokens, add_token
 from service_helpers import Client, Viewer, serving, until
 from test_browser import BROWSER
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "/face"
 NGINX = """\
 daemon off; pid nginx.pid; error_log error.log; worker_processes 1;

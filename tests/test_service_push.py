@@ -108,6 +108,7 @@ def states(client: Client, path: str) -> tuple[list[dict[str, Any]], threading.T
     return heard, thread
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_server_gets_the_frames_and_gets_them_again_after_a_restart(
     client: Client, service: Service, ports: dict[str, int], speech: Callable[[float], Path]
@@ -195,6 +196,7 @@ def test_where_to_send_is_the_operator_s_choice(client: Client, service: Service
             Settings(targets=targets)
 
 
+@pytest.mark.slow
 def test_the_relay_makes_another_container_of_the_same_packets(
     bundle: Path, avatar: Path, speech: Callable[[float], Path]
 ) -> None:
@@ -218,6 +220,7 @@ def test_the_relay_makes_another_container_of_the_same_packets(
     assert (done.returncode, done.stdout) == (1, b"not a URL that a stream can be sent to\n")
 
 
+@pytest.mark.slow
 def test_a_stream_goes_to_a_server_by_rtsp(bundle: Path, avatar: Path, speech: Callable[[float], Path]) -> None:
     url = f"rtsp://127.0.0.1:{free_port()}/live"
     listener = Listener(url, "rtsp")

@@ -51,6 +51,7 @@ def test_frames_have_exact_times_and_the_avatars_pixels_outside_the_mask(
     assert frames[0].rgb().shape == (avatar.height, avatar.width, 3)
 
 
+@pytest.mark.slow
 def test_live_and_file_give_the_same_frames_where_the_context_is_the_same(
     opened: tuple[Bundle, Avatar], speech: Speech
 ) -> None:
@@ -169,6 +170,7 @@ def test_an_avatar_of_another_encoder_is_refused(opened: tuple[Bundle, Avatar], 
         Session(bundle, other, speech(2.0))
 
 
+@pytest.mark.slow
 def test_a_program_may_end_with_a_session_open(bundle: Path, avatar: Path, speech: Callable[[float], Path]) -> None:
     program = (
         "import sys; from musetalk_runtime import Avatar, Bundle, Session\n"

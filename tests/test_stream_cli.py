@@ -69,6 +69,7 @@ def test_a_file_appears_whole_with_its_report(command: Command, speech: Speech, 
     assert figures["stages"]["generate"].keys() == {"p50_ms", "p99_ms"}
 
 
+@pytest.mark.slow
 def test_live_speech_starts_before_it_ends(command: Command, start: Start, tmp_path: Path) -> None:
     pcm = voice(4.0).astype("<i2").tobytes()
     process = start(command("-", "-"), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -97,6 +98,7 @@ def test_a_reader_that_has_enough_ends_it_as_a_pipe_does(command: Command, start
     assert (len(head), errors) == (100_000, b"")
 
 
+@pytest.mark.slow
 def test_a_stalled_reader_loses_nothing_and_costs_no_memory(
     command: Command, start: Start, speech: Speech, tmp_path: Path
 ) -> None:
@@ -156,6 +158,7 @@ def test_no_child_process_is_started(command: Command, start: Start, speech: Spe
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_fifo_waits_for_its_reader(command: Command, start: Start, speech: Speech, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     process = start(command(speech(2.0), tmp_path / "fifo"))
@@ -166,6 +169,7 @@ def test_a_fifo_waits_for_its_reader(command: Command, start: Start, speech: Spe
     assert frames_in(tmp_path / "talk.mp4") == 50
 
 
+@pytest.mark.slow
 def test_a_url_gets_the_stream_at_the_pace_of_real_time(
     command: Command, start: Start, speech: Speech, tmp_path: Path
 ) -> None:

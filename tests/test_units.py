@@ -23,6 +23,8 @@ from musetalk_runtime.versions import Versions
 from processes import BUILD, EDGE
 from service_helpers import Client, serving, until
 
+pytestmark = pytest.mark.slow
+
 UNITS = ROOT / "scripts" / "appliance" / "systemd"
 SERVICES = ["musetalk-edge.service", "musetalk-edge-engines.service"]
 EXPOSURE = 2.5

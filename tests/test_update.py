@@ -17,6 +17,8 @@ from musetalk_runtime.trial import trial
 from musetalk_runtime.versions import STARTS, Versions
 from processes import EDGE
 
+pytestmark = pytest.mark.slow
+
 DIES = "import os, sys; from pathlib import Path; from musetalk_runtime.trial import trial\n"
 DIES += "with trial([Path(sys.argv[1])]): os.kill(os.getpid(), 9)"
 
