@@ -6,9 +6,10 @@ import resource
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from musetalk_distill.prepare.clip_maker import ClipMaker
 from musetalk_distill.prepare.encoders import Encoders
 from musetalk_distill.prepare.options import PrepareOptions as ShardOptions
 from musetalk_distill.prepare.prepare import prepare_shards
+from musetalk_distill.prepare.progress import Progress
+from musetalk_distill.prepare.threads import in_threads
 from musetalk_distill.prepare.work import WorkFolder
 from musetalk_distill.shards import Clip, ClipTensors, Shards, window_start
 from musetalk_runtime.audio.file import AudioFile
@@ -336,21 +339,45 @@ def test_videos_at_the_same_time_give_the_same(shards: Shards, videos: Path, che
 def test_an_interrupt_ends_the_work_on_every_video(
     videos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, seen = ClipMaker.add, list[int]()
+    add, stop, stopped, seen, numbers = ClipMaker.add, Progress.stop, threading.Event(), set[int](), count(1)
 
     def counted(self: ClipMaker, crop: np.ndarray) -> None:
-        seen.append(1)
-        if len(seen) == 5:
+        number = next(numbers)
+        seen.add(number)
+        if number == 5:
             os.kill(os.getpid(), signal.SIGINT)
-        elif len(seen) > 5:
-            time.sleep(0.1)  # or all is done before the main thread has its turn
+        elif number > 5:
+            assert stopped.wait(60), "the interrupt does not stop the work"
         add(self, crop)
 
+    def stop_all(self: Progress) -> None:
+        stop(self)
+        stopped.set()
+
     monkeypatch.setattr(ClipMaker, "add", counted)
+    monkeypatch.setattr(Progress, "stop", stop_all)
     with pytest.raises(KeyboardInterrupt):  # the program itself would end by the signal
         prepare_shards(videos, tmp_path / "out", checkpoint, ShardOptions(boxes_from_json=True))
-    assert len(seen) < 30 + 30 + 27
+    assert len(seen) <= 5 + 3  # what each of the three had in hand
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupt_while_videos_are_handed_out_ends_the_work_too() -> None:
+    begun, stopped = threading.Event(), threading.Event()
+
+    class Interrupted(list[int]):
+        def __iter__(self) -> Iterator[int]:
+            yield 1
+            assert begun.wait(60)
+            raise KeyboardInterrupt
+
+    def work(_: int) -> bool:
+        begun.set()
+        return stopped.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        in_threads(work, Interrupted(), 2, stopped.set)
+    assert stopped.is_set()
 
 
 def test_two_runs_do_not_mix(tmp_path: Path) -> None:

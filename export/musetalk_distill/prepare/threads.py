@@ -1,6 +1,6 @@
 """Several videos at a time: decoding and cropping let other threads run."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,9 +13,8 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int, stop: C
     if threads == 1:
         return list(map(work, items))
     with ThreadPoolExecutor(threads) as pool:
-        made: Iterable[R] = pool.map(work, items)
-        try:
-            return list(made)
+        try:  # an interrupt may come while the first are at work and the others are still handed out
+            return list(pool.map(work, items))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stop()
