@@ -28,7 +28,7 @@ def run(test: Callable[[Window], Awaitable[None]], filled: int = 0, seconds: flo
             window.begin(INIT)
             for number in range(1, filled + 1):
                 window.append(fragment(number))
-        await asyncio.wait_for(test(window), 20)
+        await asyncio.wait_for(test(window), 60)
 
     asyncio.run(main())
 
@@ -62,6 +62,21 @@ def test_a_reader_joins_at_the_newest_keyframe() -> None:
         assert await numbers(reader) == [51, 52, 53, 54, 55, 56]
 
     run(test, 55)
+
+
+def test_a_reader_of_the_first_fragment_waits_for_its_place_in_the_stream() -> None:
+    async def test(window: Window) -> None:
+        reader = Reader(window)
+        seeking = asyncio.ensure_future(reader.seek(1))
+        await asyncio.sleep(0)
+        window.begin(INIT)
+        await seeking
+        assert reader.offset == len(INIT)
+        window.append(fragment(1))
+        window.end()
+        assert await numbers(reader) == [1]
+
+    run(test)
 
 
 def test_readers_get_all_that_a_thread_writes_and_its_end() -> None:

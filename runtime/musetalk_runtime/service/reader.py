@@ -45,7 +45,12 @@ class Reader:
         return True
 
     async def seek(self, number: int) -> None:
-        """Go on with fragment `number`, held or the next to come; raises FellBehind."""
+        """Go on with fragment `number`, held or the next to come; raises FellBehind.
+
+        The first one's place in the stream is not known before the init segment, which it waits for.
+        """
+        while number == 1 and self._window.init is None and not self._window.ended:
+            await self._window.changed()
         held = self._window.held()
         first, end = (held[0].number, held[-1].number + 1) if held else (1, 1)
         if not first <= number <= end:

@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Coroutine
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
@@ -14,6 +14,8 @@ from musetalk_runtime.service.errors import FellBehind, ServiceError
 from musetalk_runtime.service.feed import Feed
 from musetalk_runtime.service.reader import Reader, Slow
 from musetalk_runtime.service.service import RETRY, Service
+
+T = TypeVar("T")
 
 RANGE = re.compile(r"bytes=(\d{1,15})-")
 UNKNOWN_END = (1 << 53) - 1  # the last byte of what is still being made, as RFC 8673 has it
@@ -70,18 +72,18 @@ async def _place(reader: Reader, session: Broadcast, number: int | None, wanted:
     """Put the reader where the request wants it; the status to answer with."""
     ranged = RANGE.fullmatch(wanted or "")
     if number is not None:
-        await reader.seek(number)
+        await _in_time(reader.seek(number))
     elif ranged and int(ranged[1]):
         await reader.seek_byte(int(ranged[1]))
         return 206
-    elif not await _join(reader):
+    elif not await _in_time(reader.join()):
         raise ServiceError(410, "ended", session.error or "the session has ended before its first frame")
     return 200
 
 
-async def _join(reader: Reader) -> bool:
+async def _in_time(placing: Coroutine[Any, Any, T]) -> T:
     try:
-        return await asyncio.wait_for(reader.join(), FIRST_FRAME)
+        return await asyncio.wait_for(placing, FIRST_FRAME)
     except asyncio.TimeoutError:
         raise ServiceError(503, "starting", f"no frame within {FIRST_FRAME:g} s", RETRY) from None
 
