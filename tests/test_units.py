@@ -9,8 +9,10 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,17 @@ pytestmark = pytest.mark.slow
 UNITS = ROOT / "scripts" / "appliance" / "systemd"
 SERVICES = ["musetalk-edge.service", "musetalk-edge-engines.service"]
 EXPOSURE = 2.5
+HELD = """
+import fnmatch, sys, time
+held, moment, *arguments = sys.argv[1:]
+def hold(event, given):
+    if event in ("open", "os.mkdir") and fnmatch.fnmatch(str(given[0]), moment):
+        open(held, "w").close()
+        time.sleep(600)
+sys.addaudithook(hold)
+from musetalk_runtime.cli.main import main
+raise SystemExit(main(arguments))
+"""  # the command, which comes as far as the moment at which it makes a certain file or folder
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 
@@ -95,13 +108,27 @@ def test_a_first_boot_takes_engines_that_were_brought(image: dict[str, str], bun
     assert sorted(path.name for path in state.iterdir()) == ["avatars", "bundles"]
 
 
-@pytest.mark.parametrize("moment", ["bundles/student/current", "avatars/anna/.1.*.partial"])
-def test_a_first_boot_that_was_cut_is_finished_by_the_next(image: dict[str, str], tmp_path: Path, moment: str) -> None:
+@pytest.mark.parametrize(
+    ("moment", "left"),
+    [
+        ("*/state/avatars/anna", "bundles/student/current"),
+        ("*/state/avatars/anna/.1.*.partial/frames.mp4", "avatars/anna/.1.*.partial"),
+    ],
+)
+def test_a_first_boot_that_was_cut_is_finished_by_the_next(
+    image: dict[str, str], tmp_path: Path, moment: str, left: str
+) -> None:
     state = tmp_path / "state"
+    runtime = tmp_path / "musetalk-edge"
+    whole = runtime.read_text()
+    held = [sys.executable, "-c", HELD, str(tmp_path / "held"), moment]
+    runtime.write_text(f'#!/bin/sh\nexec {shlex.join(held)} "$@"\n')
     cut = subprocess.Popen([UNITS / "first-boot"], env=image, stderr=subprocess.DEVNULL, start_new_session=True)
-    until(lambda: any(state.glob(moment)), moment, 60)
+    until((tmp_path / "held").exists, "it has come so far")
     os.killpg(cut.pid, signal.SIGKILL)
     cut.wait()
+    assert any(state.glob(left))
+    runtime.write_text(whole)
     boot(image)
     assert Versions(state / "bundles" / "student").current == 1
     with Avatar.open(state / "avatars" / "anna" / "current"):
@@ -133,7 +160,7 @@ def test_an_avatar_of_the_image_that_is_none_keeps_nobody_from_speaking(image: d
 def manager(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(30)
+        manager.settimeout(60)
         yield manager
 
 
@@ -156,6 +183,7 @@ def test_the_service_tells_when_it_is_ready_and_ends_and_logs_json(
         while (told := manager.recv(100)) != b"STOPPING=1":
             assert told == b"WATCHDOG=1"
         logs = [json.loads(line) for line in process.stderr]
+    logs = [line for line in logs if not line["logger"].endswith(".watchdog")]  # which tells of a slow machine
     assert [line["message"] for line in logs] == ["session begins", "session ended"]
     assert {"time", "level", "logger", "session", "avatar", "frames"} <= logs[1].keys()
 
@@ -196,7 +224,7 @@ def test_engines_that_hang_do_not_feed_the_watchdog(
                     until(lambda: Client(server.port).ask("GET", path)[1]["generated"] > 0.5, "frames")
                 assert manager.recv(100) == b"WATCHDOG=1"
                 armed.set()
-                assert hanging.wait(30)
+                assert hanging.wait(60)
                 with pytest.raises(TimeoutError):
                     drain(manager)
             finally:
@@ -206,9 +234,12 @@ def test_engines_that_hang_do_not_feed_the_watchdog(
 
 def drain(manager: socket.socket) -> None:
     """Take what was told before; raises TimeoutError once nothing comes for two times the watchdog's wait."""
+    with suppress(BlockingIOError):
+        while manager.recv(100, socket.MSG_DONTWAIT):
+            pass
     manager.settimeout(1.2)
     try:
         for _ in range(4):
             manager.recv(100)
     finally:
-        manager.settimeout(30)
+        manager.settimeout(60)
