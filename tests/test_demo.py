@@ -65,4 +65,4 @@ def test_a_service_without_options_has_the_demos_person() -> None:
             until(lambda: len(viewer.data) > 100_000, "she speaks")
         finally:
             service.kill()
-    viewer.join(20)
+    viewer.join(60)

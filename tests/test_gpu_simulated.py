@@ -417,7 +417,7 @@ def test_the_ring_bounds_what_is_on_its_way(simulated: Bundle, avatar: Path) -> 
         thread.join(0.2)
         assert thread.is_alive()
         first = renderings[0].wait()
-        thread.join(10)
+        thread.join(60)
         assert len(later) == 1
         assert np.array_equal(renderings[0].wait()[0], first[0])  # its own copy
         renderings[1].release()
