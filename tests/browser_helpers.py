@@ -64,7 +64,7 @@ class Page:
         found: str = self.run(f"document.getElementById('{name}').innerText")
         return found if self.run(f"document.getElementById('{name}').checkVisibility()") else ""
 
-    def until(self, script: str, seconds: float = 20.0) -> None:
+    def until(self, script: str, seconds: float = 60.0) -> None:
         try:
             until(lambda: self.run(f"Boolean({script})"), script, seconds)
         except AssertionError:
@@ -91,7 +91,7 @@ class Page:
         if (session := getattr(self, "_session", None)) and not method.startswith("Browser."):
             message["sessionId"] = session
         self._socket.send(json.dumps(message))
-        while (answer := json.loads(self._socket.recv(timeout=30))).get("id") != self._number:
+        while (answer := json.loads(self._socket.recv(timeout=60))).get("id") != self._number:
             pass
         assert "result" in answer, answer
         result: dict[str, Any] = answer["result"]
@@ -105,7 +105,7 @@ def browsing(url: str, profile: Path, *options: str, ready: bool = True) -> Iter
     command = [BROWSER, *OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
         try:
-            until(lambda: len(_devtools(profile)) == 2, "Chromium starts", 60)
+            until(lambda: len(_devtools(profile)) == 2, "Chromium starts")
             port, path = _devtools(profile)
             with connect(f"ws://127.0.0.1:{port}{path}", max_size=None) as socket:
                 page = Page(socket, url)

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
 from musetalk_runtime.service.access import Access
+from musetalk_runtime.service.clock import PlaybackClock
 from musetalk_runtime.service.server import Server, listen
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.tokens import Tokens, add_token
@@ -26,7 +28,7 @@ class Client:
         self._headers = {"Connection": "close", **({"Authorization": self.authorization} if token else {})}
 
     def request(self, method: str, path: str, body: Any = None, **headers: str) -> http.client.HTTPResponse:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         if isinstance(body, dict):
             body, headers = json.dumps(body), {"Content-Type": "application/json", **headers}
         with suppress(BrokenPipeError, ConnectionResetError):  # refused before all was sent: the answer is there
@@ -56,16 +58,32 @@ class Client:
 
 
 class Viewer(threading.Thread):
-    """Watches until the end, or `limit` bytes: ``init``, ``offset`` in the stream, ``data`` from there on."""
+    """Watches until the end, or `limit` bytes: ``init``, ``offset`` in the stream, ``data`` from there on.
 
-    def __init__(self, client: Client, path: str, query: str = "", limit: int = 1 << 40, **headers: str) -> None:
+    A viewer joins at the newest keyframe; one of the `whole` stream has it from its first frame, however late it comes.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        path: str,
+        query: str = "",
+        limit: int = 1 << 40,
+        whole: bool = False,
+        **headers: str,
+    ) -> None:
         super().__init__()
+        query = "?from=1" if whole else query
         self.answer = client.request("GET", f"{path}/stream.mp4{query}", **headers)
         self.status = self.answer.status
         self.offset = int(self.answer.headers.get("Stream-Offset", 0))
         self._init = 0 if headers or "from" in query else int(self.answer.headers.get("Stream-Init", 0))
         self._limit = limit
         self._body = b""
+        self._head = b""
+        if whole:
+            with client.request("GET", f"{path}/hls/init.mp4") as answer:
+                self._head = answer.read()
         self.cut = False
         self.start()
 
@@ -79,7 +97,7 @@ class Viewer(threading.Thread):
 
     @property
     def init(self) -> bytes:
-        return self._body[: self._init]
+        return self._head or self._body[: self._init]
 
     @property
     def data(self) -> bytes:
@@ -88,6 +106,37 @@ class Viewer(threading.Thread):
     @property
     def end(self) -> int:
         return self.offset + len(self.data)
+
+
+class HeldClock(PlaybackClock):
+    """Playback that goes no further than ``limit`` seconds, until a test sets that higher."""
+
+    limit = inf
+
+    def now(self) -> float:
+        now = super().now()
+        if now > self.limit and self._zero is not None:
+            self._zero += now - self.limit
+        return min(now, self.limit)
+
+
+class HeldPort:
+    """A TCP ``port`` of this machine that nobody is given by chance, for a server that is to come, go and come back.
+
+    Until then, connections are refused. The server has to set SO_REUSEADDR, as most do.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+
+    def __enter__(self) -> "HeldPort":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
 
 
 @contextmanager
@@ -114,7 +163,7 @@ def asking_by_token(service: Service, folder: Path) -> Iterator[Client]:
         yield Client(running.port, text)
 
 
-def until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> None:
+def until(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"

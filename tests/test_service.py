@@ -3,9 +3,9 @@
 import io
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from conftest import voice
 from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.service.broadcast import Broadcast
 from musetalk_runtime.service.fragments import Fragment, split
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
-from service_helpers import Client, Viewer, serving, until
+from service_helpers import Client, HeldClock, Viewer, serving, until
 
 SESSIONS = 4
 OTHER = "a" * 24
@@ -50,7 +51,7 @@ def client(server: Any, service: Service) -> Iterator[Client]:
 def end(client: Client, path: str, *viewers: Viewer) -> None:
     assert client.ask("DELETE", path) == (204, "")
     for viewer in viewers:
-        viewer.join(20)
+        viewer.join(60)
         assert not viewer.is_alive()
 
 
@@ -59,8 +60,11 @@ def generated(client: Client, path: str) -> float:
 
 
 def counter(client: Client, name: str) -> float:
-    lines = client.ask("GET", "/metrics")[1].splitlines()
-    return next(float(line.split()[1]) for line in lines if line.startswith(f"musetalk_{name} "))
+    return counter_in(client.ask("GET", "/metrics")[1], name)
+
+
+def counter_in(figures: str, name: str) -> float:
+    return next(float(line.split()[1]) for line in figures.splitlines() if line.startswith(f"musetalk_{name} "))
 
 
 def decode(data: bytes) -> list[Any]:
@@ -68,14 +72,23 @@ def decode(data: bytes) -> list[Any]:
         return list(container.decode(video=0))
 
 
-def test_viewers_get_the_same_fragments_and_each_frame_is_made_once(client: Client, speech: Callable) -> None:
+def keyframe_after(session: Broadcast, offset: int) -> bool:
+    """Whether who joins now begins after this byte of the stream."""
+    keyframe = session.window.newest_keyframe()
+    return keyframe is not None and keyframe.offset > offset
+
+
+def test_viewers_get_the_same_fragments_and_each_frame_is_made_once(
+    client: Client, service: Service, speech: Callable
+) -> None:
     before = counter(client, "frames_total")
     path = client.begin()
-    viewers = [Viewer(client, path)]
+    session = service.get(path.rpartition("/")[2])
+    viewers = [Viewer(client, path, whole=True)]
     assert client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())[1]["seconds"] == pytest.approx(2, abs=0.01)
-    until(lambda: generated(client, path) > 1.2, "a second of stream")
+    until(lambda: keyframe_after(session, viewers[0].offset), "a second of stream")
     viewers.append(Viewer(client, path))
-    until(lambda: generated(client, path) > 2.5, "two seconds of stream")
+    until(lambda: keyframe_after(session, viewers[1].offset), "another second of stream")
     viewers.append(Viewer(client, path, "?slow=end"))
     until(lambda: len(viewers[2].data) > 1000, "the third viewer gets something")
     end(client, path, *viewers)
@@ -93,7 +106,7 @@ def test_viewers_get_the_same_fragments_and_each_frame_is_made_once(client: Clie
 
 def test_a_viewer_that_was_cut_off_goes_on_to_the_byte(client: Client) -> None:
     path = client.begin()
-    whole = Viewer(client, path)
+    whole = Viewer(client, path, whole=True)
     dropped = Viewer(client, path, limit=9000)  # in the middle of a fragment
     dropped.join()
     until(lambda: generated(client, path) > 2, "more of the stream")
@@ -126,12 +139,16 @@ def test_a_stalled_viewer_is_moved_or_ended_and_holds_up_nobody(
 ) -> None:
     path = client.begin(fps=60)
     session = service.get(path.rpartition("/")[2])
-    monkeypatch.setattr(session.window, "_seconds", 0.5)
     before = counter(client, "skips_total"), counter(client, "dropped_viewers_total")
     stalled = [stall(client, path, policy) for policy in ("skip", "end")]
     watching = Viewer(client, path)
     start = generated(client, path)
     until(lambda: generated(client, path) > start + 4, "the stream goes on")
+    made = session.window.end_offset()
+    until(lambda: watching.end >= made, "who watches has it")
+    monkeypatch.setattr(session.window, "_seconds", 0.5)  # from here on, the stalled ones have lost their place
+    newest = session.frames
+    until(lambda: session.frames > newest + 10, "the window is shorter")
     threads = [drain(viewer) for viewer in stalled]
     until(lambda: counter(client, "dropped_viewers_total") == before[1] + 1, "one viewer is ended")
     until(lambda: counter(client, "skips_total") > before[0], "the other is moved")
@@ -139,7 +156,7 @@ def test_a_stalled_viewer_is_moved_or_ended_and_holds_up_nobody(
     assert not watching.cut
     assert len(decode(watching.init + watching.data)) > 200
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
         assert not thread.is_alive()
 
 
@@ -148,7 +165,7 @@ def stall(client: Client, path: str, policy: str) -> socket.socket:
     viewer = socket.socket()
     viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     viewer.connect(("127.0.0.1", client.port))
-    viewer.settimeout(30)
+    viewer.settimeout(60)
     viewer.sendall(
         f"GET {path}/stream.mp4?slow={policy} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
     )
@@ -179,14 +196,17 @@ def test_a_viewer_that_closes_in_mid_fragment_harms_nobody(client: Client, servi
 
 
 def test_an_interruption_stops_the_mouth_within_200_ms_of_the_stream(
-    client: Client, service: Service, avatar: Path, speech: Callable
+    client: Client, service: Service, avatar: Path, speech: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("musetalk_runtime.service.broadcast.PlaybackClock", HeldClock)
+    monkeypatch.setattr(HeldClock, "limit", 2.0)
     path = client.begin(lead=1.0)
     session = service.get(path.rpartition("/")[2])
     viewer = Viewer(client, path)
     client.ask("POST", f"{path}/audio", speech(20.0).read_bytes())
-    until(lambda: session.frames > 60, "it speaks")
+    until(lambda: session.frames > 60 and session.clock.now() == 2.0, "it speaks")
     assert session.ahead <= 1.0
+    monkeypatch.setattr(HeldClock, "limit", inf)
     status, cut = client.ask("POST", f"{path}/interrupt")
     assert status == 200
     assert cut["at"] <= generated(client, path) + 0.2  # whatever was handed out before
@@ -217,7 +237,7 @@ def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service
     events = client.events(path)
     next(events)
     with connect(url) as audio:
-        audio.send(voice(4.0).astype("<i2").tobytes())  # more than the lead, so that some waits
+        audio.send(voice(8.0).astype("<i2").tobytes())  # more than the lead, so that some waits
         until(lambda: session.state == "speaking", "it speaks")
         assert closing_code(url) == 1008
     for garbage in ("text", b"odd", b""):
@@ -239,7 +259,7 @@ def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client,
     with connect(url) as audio:
         for _ in range(20):
             audio.send(second)
-        time.sleep(0.3)
+        until(lambda: session.feeder.queued > 9, "as much waits as may")
         assert session.feeder.queued <= 10
         assert session.spoken_to
         client.ask("DELETE", path)
@@ -264,7 +284,7 @@ def closing_code(url: str, *messages: bytes | str) -> int:
 
 def closed_with(audio: ClientConnection) -> int:
     with pytest.raises(ConnectionClosed) as closed:
-        audio.recv(timeout=10)
+        audio.recv(timeout=60)
     assert closed.value.rcvd
     return closed.value.rcvd.code
 
@@ -371,7 +391,7 @@ def test_an_error_in_generation_ends_that_session_alone(
         raise ZeroDivisionError("/secret/path")
 
     monkeypatch.setattr(session, "_publish", fail)
-    viewer.join(10)
+    viewer.join(60)
     assert viewer.cut
     *_, (name, last) = events
     assert (name, last["state"], last["error"]) == ("state", "failed", "the session failed: ZeroDivisionError")
@@ -385,11 +405,13 @@ def test_an_error_in_generation_ends_that_session_alone(
 def test_it_answers_while_it_generates_and_tells_figures(client: Client, speech: Callable) -> None:
     path = client.begin()
     client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())
+    until(lambda: counter(client, "batches_total") > 0, "it speaks")
     until(lambda: generated(client, path) > 1, "a second of stream")
     assert client.ask("GET", "/healthz") == (200, {"status": "ok"})
     assert counter(client, "sessions") == 1
     assert counter(client, "first_fragment_seconds_count") > 0
-    assert counter(client, "faces_total") >= counter(client, "batches_total") > 0
+    figures = client.ask("GET", "/metrics")[1]
+    assert counter_in(figures, "faces_total") >= counter_in(figures, "batches_total") > 0
     for stage in ("audio_encoder", "generate", "compose", "encode", "encode_sound", "mux"):
         assert counter(client, f'stage_seconds_total{{stage="{stage}"}}') > 0
         assert counter(client, f'stage_frames_total{{stage="{stage}"}}') > 0

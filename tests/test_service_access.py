@@ -93,7 +93,7 @@ def test_a_signed_link_opens_its_one_path_until_it_expires(
     with stranger.request("GET", session["events"]) as answer:
         assert answer.status == 200
     with connect(f"ws://127.0.0.1:{stranger.port}{session['audio']}") as audio:
-        audio.send(voice(0.5).astype("<i2").tobytes())
+        audio.send(voice(8.0).astype("<i2").tobytes())  # more than the lead: for a while, some waits
         until(lambda: service.running[0].state == "speaking", "it speaks")
     flipped = query[:-1] + ("0" if query[-1] != "0" else "1")
     later = query.replace("expires=", "expires=9")
@@ -141,7 +141,7 @@ def test_a_token_s_limits_hold(clients: dict[str, Client], speech: Callable[[flo
             for _ in range(8):
                 audio.send(bytes(200_000))
         with pytest.raises(ConnectionClosed) as closed:
-            audio.recv(timeout=10)
+            audio.recv(timeout=60)
     assert closed.value.rcvd
     assert closed.value.rcvd.code == 1008
     assert clients["anna"].ask("GET", "/v1/avatars")[0] == 200
@@ -289,5 +289,5 @@ def test_a_process_with_tokens_logs_none_of_them(
         assert stranger.ask("GET", f"{path}?token={texts['anna']}")[0] == 401
         anna.ask("DELETE", path)
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         assert process.stderr.read() == ""

@@ -34,7 +34,6 @@ def begin(self, jobs):
         {failing}
     return made(self, jobs)
 engine_worker.EngineWorker._begin = begin
-engine_worker.STUCK = service.CLOSING = 0.5
 from musetalk_runtime.cli.main import main
 raise SystemExit(main())
 """
@@ -141,6 +140,7 @@ def test_beyond_what_was_measured_is_503(client: Client, service: Service) -> No
 def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(service, "settings", Settings(grace=600))  # it is to answer until all has been asked
     path, other = (client.begin(avatar="anna", bundle=name) for name in ("one", "two"))
     viewer, bystander = Viewer(client, path), Viewer(client, other)
     events = client.events(path)
@@ -150,7 +150,7 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
         raise MachineError("the GPU has fallen off the bus")
 
     monkeypatch.setattr(service.engines["one"], "_begin", fail)
-    viewer.join(20)
+    viewer.join(60)
     assert viewer.cut
     *_, (name, last) = events
     assert (name, last["state"], last["error"]) == ("state", "failed", "the GPU has fallen off the bus")
@@ -163,7 +163,7 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     assert not service.dead
     assert not bystander.cut
     client.ask("DELETE", other)
-    bystander.join(20)
+    bystander.join(60)
     assert not bystander.cut
     with monkeypatch.context() as all_failed:
         all_failed.setattr(service.engines["two"], "error", "so has that of the other")
@@ -171,6 +171,7 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
         status, answer = client.ask("GET", "/readyz")
     assert (status, answer["error"]["code"]) == (503, "engine_failed")
     assert answer["error"]["message"].startswith("bundle one: the GPU has fallen off the bus; bundle two: so has")
+    monkeypatch.setattr(service, "settings", Settings(grace=0.5))
     until(lambda: service.dead, "the service is over")
 
 
@@ -179,7 +180,10 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     ("failing", "message"),
     [
         ("fail()", "the GPU has fallen off the bus"),
-        ("threading.Event().wait()", "the engines have made nothing for 0.5 s"),
+        (
+            "engine_worker.STUCK = service.CLOSING = 0.5; threading.Event().wait()",
+            "the engines have made nothing for 0.5 s",
+        ),
     ],
 )
 def test_a_service_whose_engines_failed_or_hang_ends_so_that_it_is_started_again(
@@ -193,5 +197,5 @@ def test_a_service_whose_engines_failed_or_hang_ends_so_that_it_is_started_again
         *_, (_, last) = events
         assert last["error"] == message
         said = process.stderr.read()
-        assert process.wait(20) == 3
+        assert process.wait(60) == 3
     assert said.splitlines()[-1].endswith(f"have failed ({message}): start the service again")

@@ -1,5 +1,6 @@
 """Avatars made over HTTP, from uploads, in a process beside the service."""
 
+import asyncio
 import errno
 import http.client
 import json
@@ -19,6 +20,7 @@ from avatar_helpers import YUNET, data_file
 from conftest import moving_picture, write_video
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.service import avatar_store, preparation
 from musetalk_runtime.service.avatar_store import AvatarStore
 from musetalk_runtime.service.bounds import Bounds
 from musetalk_runtime.service.service import Service
@@ -26,6 +28,21 @@ from musetalk_runtime.service.settings import Settings
 from service_helpers import Client, Viewer, serving, until
 
 BOX = "200,60,320,220"
+HELD = """
+import threading
+import musetalk_runtime.prepare.worker as worker
+from musetalk_runtime.prepare import prepare
+prepare_avatar = prepare.prepare_avatar
+def held(path, bundle, output, options, progress):
+    def tell(stage, done, total):
+        progress(stage, done, total)
+        if done == 10:
+            progress(stage, total, total)
+            threading.Event().wait(600)
+    return prepare_avatar(path, bundle, output, options, tell)
+prepare.prepare_avatar = held
+worker.main()
+"""  # musetalk_runtime.prepare.worker, which comes to its tenth frame
 
 
 @pytest.fixture
@@ -86,8 +103,17 @@ def left(folder: Path) -> set[str]:
 
 
 def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
-    client: Client, service: Service, opened: Bundle, folder: Path, photo: bytes
+    client: Client, service: Service, opened: Bundle, folder: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert service.store
+    store, prepare = service.store, avatar_store.prepare
+
+    async def prepare_when_watched(*given: Any) -> None:
+        while not store.new["new"].notices._listeners:
+            await asyncio.sleep(0.01)
+        await prepare(*given)
+
+    monkeypatch.setattr(avatar_store, "prepare", prepare_when_watched)
     status, answer = send(client, "new", photo, "1000,300,1600,1100")
     assert (status, answer["state"]) == (202, "waiting")
     events = list(client.events("/v1/avatars/new"))
@@ -177,14 +203,13 @@ def test_a_service_without_a_folder_takes_none(service: Service, photo: bytes) -
 
 
 def test_deleting_ends_a_preparation_and_its_process(
-    client: Client, service: Service, folder: Path, video: bytes
+    client: Client, service: Service, folder: Path, video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(preparation, "WORKER", (sys.executable, "-c", HELD))
     for name in ("first", "second"):
         assert send(client, name, video)[0] == 202
-    for kind, content in client.events("/v1/avatars/first"):
-        if kind == "progress":
-            assert content["total"] == 250
-            break
+    until(lambda: client.ask("GET", "/v1/avatars/first")[1].get("progress"), "the first is at work")
+    assert client.ask("GET", "/v1/avatars/first")[1]["progress"]["total"] == 250
     children = processes()
     assert len(children) == 1
     assert os.getpriority(os.PRIO_PROCESS, children[0]) > os.getpriority(os.PRIO_PROCESS, 0)
@@ -245,7 +270,7 @@ def test_an_avatar_larger_than_the_room_is_refused(client: Client, folder: Path,
 
 def test_an_upload_that_stops_leaves_nothing(client: Client, service: Service, folder: Path) -> None:
     for way in ("gone", "deleted"):
-        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
         connection.putrequest("POST", f"/v1/avatars?name=slow&face_box={BOX}")
         connection.putheader("Transfer-Encoding", "chunked")
         connection.endheaders(b"5\r\nhello\r\n")
@@ -297,7 +322,7 @@ def test_the_worker_ends_with_the_service(bundle: Path, tmp_path: Path, video: b
         "face_model": None, "face_box": [200, 60, 320, 220], "max_seconds": 30, "max_side": 1280,
         "memory": 4 << 30, "seconds": 100, "file_bytes": 1 << 30,
     }  # fmt: skip
-    command = [sys.executable, "-m", "musetalk_runtime.prepare.worker"]
+    command = [sys.executable, "-c", HELD]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as worker:
         assert worker.stdin
         assert worker.stdout
@@ -305,4 +330,4 @@ def test_the_worker_ends_with_the_service(bundle: Path, tmp_path: Path, video: b
         worker.stdin.flush()
         assert "progress" in worker.stdout.readline()
         worker.stdin.close()
-        assert worker.wait(30) == 1
+        assert worker.wait(60) == 1

@@ -7,6 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -49,6 +50,8 @@ def test_a_clock_that_is_set_changes_no_pace_and_no_link(
     session = service.running[0]
     until(lambda: session.frames > 10, "frames")
     link = client.ask("GET", path)[1]["stream"]
+    waits, wait = list[float](), session.clock.wait
+    monkeypatch.setattr(session.clock, "wait", lambda seconds: (waits.append(wait(seconds)), waits[-1])[1])
     frames, right = session.frames, time.time
     monkeypatch.setattr(time, "time", lambda: right() + jump)
     until(lambda: session.frames > frames + 25, "it goes on")
@@ -57,15 +60,16 @@ def test_a_clock_that_is_set_changes_no_pace_and_no_link(
     linked.join()
     assert linked.status == 200
     client.ask("DELETE", path)
-    viewer.join(20)
+    viewer.join(60)
     assert not viewer.cut
-    assert service.metrics.count("late_total") == 0
+    assert sum(waits) < DAY / 2  # a slow machine's, but not the clock's
+    assert session.clock.now() < DAY / 2
 
 
 def test_a_full_disk_refuses_a_clip_and_harms_no_session(client: Client, service: Service, speech: Callable) -> None:
     path = client.begin()
     viewer = Viewer(client, path)
-    clip = speech(2.0).read_bytes()
+    clip = speech(8.0).read_bytes()  # more than the lead: for a while, some waits
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -77,12 +81,12 @@ def test_a_full_disk_refuses_a_clip_and_harms_no_session(client: Client, service
     assert client.ask("POST", f"{path}/audio", clip)[0] == 202
     until(lambda: service.running[0].state == "speaking", "it speaks")
     client.ask("DELETE", path)
-    viewer.join(20)
+    viewer.join(60)
     assert not viewer.cut
 
 
 def connected(client: Client, sent: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", client.port), timeout=20)
+    connection = socket.create_connection(("127.0.0.1", client.port), timeout=60)
     connection.sendall(sent)
     return connection
 
@@ -96,19 +100,23 @@ def everything(connection: socket.socket) -> bytes:
 def test_a_request_that_does_not_come_is_not_waited_for(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(protocol, "HEAD", 0.5)
-    monkeypatch.setattr(guard, "PATIENCE", 0.5)
     head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: {client.authorization}\r\n".encode()
     answered = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    late = [connected(client, sent) for sent in (b"", b"GET / HT", head, answered + b"G")]
-    silent, half, dripping, again = map(everything, late)
+    again = connected(client, answered)
+    assert again.recv(4096).startswith(b"HTTP/1.1 200")  # in time
+    monkeypatch.setattr(protocol, "HEAD", 0.5)
+    again.sendall(answered + b"G")
+    silent, half, dripping = [everything(connected(client, sent)) for sent in (b"", b"GET / HT", head)]
     assert silent == half == dripping == b""
-    assert again.startswith(b"HTTP/1.1 200")
-    assert again.endswith(b'{"status":"ok"}')
+    assert everything(again).endswith(b'{"status":"ok"}')
+    monkeypatch.undo()
+    monkeypatch.setattr(guard, "PATIENCE", 0.5)
     body = b"Content-Type: application/json\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{"
     assert everything(connected(client, head + body)).startswith(b"HTTP/1.1 400")
-    viewer = Viewer(client, client.begin())
-    until(lambda: service.running[0].frames > 40, "it is watched for longer than that")
+    path = client.begin()
+    monkeypatch.setattr(protocol, "HEAD", 2.0)
+    viewer = Viewer(client, path)
+    until(lambda: service.running[0].frames > 80, "it is watched for longer than that")
     assert not viewer.cut
     assert service.viewers == 1
 
@@ -126,8 +134,14 @@ def test_a_bug_in_one_thing_does_not_let_sessions_live_for_ever(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = client.begin()
-    monkeypatch.setattr(service.running[0], "figures", {}.popitem)
-    until(lambda: service.running[0].frames > 30, "a second, in which it was looked after once")
+    asked = threading.Event()
+
+    def figures() -> None:
+        asked.set()
+        raise KeyError
+
+    monkeypatch.setattr(service.running[0], "figures", figures)
+    until(asked.is_set, "it was looked after once")
     monkeypatch.undo()
     monkeypatch.setattr(service, "settings", Settings(idle=0.1))
     until(lambda: client.ask("GET", path)[0] == 404, "it ends")

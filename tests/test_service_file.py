@@ -35,8 +35,8 @@ def test_it_says_the_file_and_ends_with_a_whole_stream(
     status, session = client.ask("POST", BEGIN, file.read_bytes())
     assert status == 201
     path = f"/v1/sessions/{session['id']}"
-    whole = Viewer(client, path)
-    whole.join(30)
+    whole = Viewer(client, path, whole=True)
+    whole.join(60)
     assert not whole.is_alive()
     assert not whole.cut
     assert client.ask("GET", path)[1]["state"] == "ended"

@@ -11,6 +11,7 @@ from typing import Any
 import av
 import pytest
 
+from musetalk_runtime.service import hls
 from musetalk_runtime.service.fragments import Fragment
 from musetalk_runtime.service.playlist import LISTED, Playlist
 from musetalk_runtime.service.segments import cut
@@ -31,7 +32,7 @@ class Player(threading.Thread):
         super().__init__()
         self.frames: list[Fraction] = []
         self.samples: list[tuple[Fraction, int]] = []
-        self._container: Any = av.open(url, options={"live_start_index": "0"}, timeout=20)
+        self._container: Any = av.open(url, options={"live_start_index": "0"}, timeout=60)
         self.start()
 
     def run(self) -> None:
@@ -50,14 +51,14 @@ def test_ffmpeg_plays_the_live_playlist_to_its_end(
 ) -> None:
     path = client.begin()
     session = client.ask("GET", path)[1]
-    whole = Viewer(client, path)
+    whole = Viewer(client, path, whole=True)
     assert client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())[0] == 202
     player = Player(f"http://127.0.0.1:{client.port}{session['hls']}")
     until(lambda: len(player.frames) >= 75, "three seconds are played while they are made")
     assert service.running[0].running
     assert client.ask("DELETE", path) == (204, "")
-    player.join(20)
-    whole.join(20)
+    player.join(60)
+    whole.join(60)
     assert not player.is_alive()
     with av.open(io.BytesIO(whole.init + whole.data)) as container:
         expected = [Fraction(frame.pts) * frame.time_base for frame in container.decode(video=0)]
@@ -75,7 +76,7 @@ def test_segments_are_the_stream_and_as_bounded(
 ) -> None:
     path = client.begin(fps=60)
     session = service.get(path.rpartition("/")[2])
-    whole = Viewer(client, path)
+    whole = Viewer(client, path, whole=True)
     with client.request("GET", f"{path}/hls/stream.m3u8") as answer:
         text = answer.read().decode()
         assert answer.headers["Content-Type"].startswith("application/vnd.apple.mpegurl")
@@ -92,7 +93,7 @@ def test_segments_are_the_stream_and_as_bounded(
     monkeypatch.setattr(session.window, "_seconds", 1.5)
     until(lambda: status(client, f"{path}/hls/1.m4s") == 404, "the first is dropped")
     client.ask("DELETE", path)
-    whole.join(20)
+    whole.join(60)
 
 
 def status(client: Client, path: str) -> int:
@@ -100,9 +101,15 @@ def status(client: Client, path: str) -> int:
         return answer.status
 
 
-def test_a_signature_opens_the_folder_of_one_session_alone(client: Client) -> None:
+def test_a_signature_opens_the_folder_of_one_session_alone(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stranger = Client(client.port)
+    monkeypatch.setattr(hls, "BLOCKED", 60.0)
     paths = [client.begin() for _ in range(2)]
+    monkeypatch.setattr(
+        service.get(paths[0].rpartition("/")[2]).window, "_seconds", 600.0
+    )  # all stays until it is asked for
     url = client.ask("GET", paths[0])[1]["hls"]
     code, text = stranger.ask("GET", url)
     assert code == 200, text

@@ -159,9 +159,13 @@ def test_an_interruption_is_seen(page: Page, service: Service) -> None:
         for (let n = 0; n < data.length; n += 4) dark += data[n] + data[n + 1] + data[n + 2] < 240;
         return dark;
     }; undefined""")
+    page.run("""window.widest = 0; v.requestVideoFrameCallback(function look() {
+        widest = Math.max(widest, inside());
+        v.requestVideoFrameCallback(look);
+    }); undefined""")
     page.choose("#clip", SPEECH)
     page.click("play")
-    page.until("v.currentTime > 1 && inside() > 450")  # pixels of a wide open mouth; a closed one has 180
+    page.until("v.currentTime > 1 && widest > 450")  # pixels of a wide open mouth; a closed one has 180
     page.click("interrupt")
     page.ready()
     at = page.run("v.currentTime")
@@ -261,9 +265,9 @@ def test_the_microphone_is_heard_live_and_recorded(
         until(lambda: not session.spoken_to, "the socket is closed")
         assert page.text("error") == ""
         page.click("record")
-        page.until("document.getElementById('recorded').innerText === '0:01'")
+        page.until("document.getElementById('recorded').innerText >= '0:01'")
         page.click("record")
-        page.until("document.getElementById('clip-name').innerText.startsWith('Recording 0:0')")
+        page.until("document.getElementById('clip-name').innerText.startsWith('Recording 0:')")
         heard.clear()
         page.click("play")
         until(lambda: len(heard) > 30_000, "the recording is said")

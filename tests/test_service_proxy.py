@@ -19,7 +19,7 @@ from conftest import ROOT, voice
 from musetalk_runtime.service.access import Access
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.tokens import Tokens, add_token
-from service_helpers import Client, Viewer, serving, until
+from service_helpers import Client, HeldPort, Viewer, serving, until
 from test_browser import BROWSER
 
 pytestmark = pytest.mark.slow
@@ -36,10 +36,10 @@ http {{
 
 
 class Proxy:
-    """A proxy as a process, on one free port for as long as it lives."""
+    """A proxy as a process, on one `port` for as long as it lives."""
 
-    def __init__(self, command: Callable[[int], list[str]], folder: Path) -> None:
-        self.port = free_port()
+    def __init__(self, port: int, command: Callable[[int], list[str]], folder: Path) -> None:
+        self.port = port
         self._command = command(self.port)
         self._folder = folder
         self.start()
@@ -50,14 +50,7 @@ class Proxy:
 
     def stop(self) -> None:
         self._process.terminate()
-        self._process.wait(10)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+        self._process.wait(60)
 
 
 def accepts(port: int) -> bool:
@@ -103,9 +96,10 @@ def server(service: Service, token: tuple[str, Path]) -> Iterator[Any]:
 
 @pytest.fixture
 def proxy(request: pytest.FixtureRequest, server: Any, service: Service, tmp_path: Path) -> Iterator[Proxy]:
-    running = Proxy(lambda port: request.param(tmp_path, server.port, port), tmp_path)
-    yield running
-    running.stop()
+    with HeldPort() as held:
+        running = Proxy(held.port, lambda port: request.param(tmp_path, server.port, port), tmp_path)
+        yield running
+        running.stop()
     for session in service.running:
         session.stop()
     until(lambda: not service.running, "the sessions end")
@@ -123,7 +117,7 @@ def test_a_viewer_goes_on_without_a_gap_when_the_proxy_restarts(
     until(lambda: len(viewer.data) > 3000, "fragments come through while they are made")
     assert service.running[0].running
     proxy.stop()
-    viewer.join(10)
+    viewer.join(60)
     assert viewer.cut
     proxy.start()
     again = Viewer(client, path, Range=f"bytes={viewer.end}-")
@@ -131,7 +125,7 @@ def test_a_viewer_goes_on_without_a_gap_when_the_proxy_restarts(
     until(lambda: len(again.data) > 3000, "it goes on")
     assert client.ask("DELETE", path) == (204, "")
     for watching in (whole, again):
-        watching.join(20)
+        watching.join(60)
     assert viewer.data + again.data == whole.data[viewer.offset - whole.offset :]
     assert not again.cut
 
@@ -150,7 +144,7 @@ def test_sockets_events_and_refusals_come_through(
     assert session["audio"].startswith(f"{PREFIX}{path}/audio?")
     base = f"ws://127.0.0.1:{proxy.port}"
     with connect(base + session["audio"], origin=f"http://127.0.0.1:{proxy.port}") as audio:
-        audio.send(voice(1.0).astype("<i2").tobytes())
+        audio.send(voice(8.0).astype("<i2").tobytes())  # more than the lead: for a while, some waits
         until(lambda: service.running[0].state == "speaking", "it speaks")
     with pytest.raises(InvalidStatus) as refused, connect(f"{base}{PREFIX}{path}/audio"):
         pass
