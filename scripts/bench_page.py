@@ -17,12 +17,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from browser_helpers import Page, browsing
+from helpers.browser import Page, browsing
+from helpers.service_client import serving, until
 from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.diagnostics.synthetic import write_voice
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
-from musetalk_runtime.synthetic import write_voice
-from service_helpers import serving, until
 
 LISTEN = """
 const context = new AudioContext();

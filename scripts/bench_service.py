@@ -26,8 +26,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.service.boxes import children, read_runs, read_tracks
-from musetalk_runtime.synthetic import write_voice
+from musetalk_runtime.diagnostics.synthetic import write_voice
+from musetalk_runtime.service.delivery.mp4_boxes import children, read_runs, read_tracks
 
 VOICE_SECONDS = 5.0
 SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"

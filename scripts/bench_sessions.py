@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_runtime import Avatar, Bundle, Session
-from musetalk_runtime.bench import gpu_memory_mb
-from musetalk_runtime.direction import Direction
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.diagnostics.bench import gpu_memory_mb
+from musetalk_runtime.diagnostics.synthetic import write_face_video, write_voice
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
-from musetalk_runtime.service.engine_worker import EngineWorker
-from musetalk_runtime.synthetic import write_face_video, write_voice
-from musetalk_runtime.timings import Timings
+from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
+from musetalk_runtime.session_hooks import Direction
 
 FPS = 25
 NOT_MEASURED = [

@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.synthetic import write_voice
+from musetalk_runtime.diagnostics.synthetic import write_voice
 
 COMMAND = [sys.executable, "-c", "from musetalk_runtime.cli.main import main; raise SystemExit(main())"]
 LIBRARIES = ("numpy", "av", "cv2", "onnxruntime", "tensorrt", "tensorrt_lean", "cuda", "PyNvVideoCodec", "fastapi")

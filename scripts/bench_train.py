@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 
-from musetalk_distill.train.batch import Batch
+from musetalk_distill.train.data.batch import Batch
 from musetalk_distill.train.options import TrainOptions
 from musetalk_distill.train.processes import Processes
-from musetalk_distill.train.student import make_student, student_config
+from musetalk_distill.train.tasks.student import make_student, student_config
+from musetalk_distill.train.tasks.unet_task import StudentTask
 from musetalk_distill.train.trainer import LOSS, Trainer
-from musetalk_distill.train.unet_task import StudentTask
-from musetalk_export.preset import PRESETS, random_unet, random_vae
+from musetalk_export.checkpoint.preset import PRESETS, random_unet, random_vae
 
 BATCHES = 4  # in the fixed set
 RECORD = 50  # steps

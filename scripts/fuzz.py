@@ -6,7 +6,7 @@
 Each reader gets its share of the time in a process of its own, of bounded memory, so that a crash in a library is seen
 and does no harm: what it was given last is in the report then, as are the smallest examples that hypothesis finds for
 whatever is neither a result nor an error of ours. A reader that takes longer than 60 s for one thing is killed and
-reported. tests/test_fuzz.py is a moment of it. Writes JSON; exit status 1 if anything was found.
+reported. tests/system/test_fuzz.py is a moment of it. Writes JSON; exit status 1 if anything was found.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, seed, settings
+from test_fuzz import EXAMPLES, ogg_opus
 
 from conftest import voice, write_wav
-from fuzz_readers import Readers, targets
-from test_fuzz import EXAMPLES, ogg_opus
+from helpers.fuzz_readers import Readers, targets
 
 ROUND = 100  # examples between looks at the clock
 MEMORY, PATIENCE = 6 << 30, 60  # bytes; seconds for one example

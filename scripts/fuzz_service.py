@@ -33,7 +33,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode
 
-from musetalk_runtime.synthetic import write_voice
+from musetalk_runtime.diagnostics.synthetic import write_voice
 
 PATIENCE = 20.0  # seconds for an answer
 GOES_ON = re.compile(r"/(stream\.mp4|events)$")  # an answer without end

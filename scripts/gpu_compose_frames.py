@@ -18,8 +18,8 @@ import numpy as np
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrames
-from musetalk_runtime.engines import Shot
-from musetalk_runtime.timings import Timings
+from musetalk_runtime.backends.interface import Shot
+from musetalk_runtime.core.timings import Timings
 
 FPS = Fraction(25)
 BOUND = 40  # dB

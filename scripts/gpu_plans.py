@@ -24,16 +24,16 @@ import tensorrt as trt
 from onnx import shape_inference
 
 from musetalk_engines.modelset import ModelSet
-from musetalk_engines.trt.dialect import is_strongly_typed
 from musetalk_engines.trt.engine import build_engine
+from musetalk_engines.trt.families.family import is_strongly_typed
 from musetalk_engines.trt.machine import describe, load_plan, require_gpu
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.profiles import Profile, engine_profiles
 from musetalk_engines.trt.source import check_precision, write_source
 from musetalk_engines.trt.timing_cache import TIMING_CACHE, TimingCache
 from musetalk_engines.trt.variant import AS_BUILT
-from musetalk_runtime.gpu.device import free_memory, open_device
-from musetalk_runtime.gpu.memory import DeviceMemory, copy
+from musetalk_runtime.backends.cuda.device import free_memory, open_device
+from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
 
 RUNS, WARM_UP = 40, 5
 KINDS = {"Reformatting": "layout", "ForeignNode": "fused by Myelin", "PWN": "pointwise", "Conv": "convolution"}

@@ -12,7 +12,7 @@ trap 'rm -f "$log"' EXIT
 
 for tool in memcheck racecheck initcheck synccheck; do
     compute-sanitizer --tool "$tool" --error-exitcode 9 ${PYTHON:-python3} -m pytest -q -rs -p no:cacheprovider \
-        tests/test_gpu_chain.py -k 'within_a_level or gather' >"$log" 2>&1 || { status=$?; cat "$log"; exit "$status"; }
+        tests/gpu/test_chain.py -k 'within_a_level or gather' >"$log" 2>&1 || { status=$?; cat "$log"; exit "$status"; }
     grep -q ' passed' "$log" || { cat "$log"; exit 1; } # skipped: no GPU, or nothing to compile with
     echo "$tool: $(grep -E ' passed' "$log" | head -n 1); $(grep 'ERROR SUMMARY\|RACECHECK SUMMARY' "$log")"
 done

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 
 from musetalk_runtime import Avatar, Bundle, Session
-from musetalk_runtime.gpu.renderer import GpuOptions
-from musetalk_runtime.gpu.times import BatchTimes
+from musetalk_runtime.backends.cuda.times import BatchTimes
+from musetalk_runtime.backends.trt.renderer import GpuOptions
 
 Span = tuple[float, float]  # milliseconds
 

@@ -10,7 +10,8 @@ the disk or wait for it, and before a random one of the last of these, among whi
 each every bundle and avatar on the device must be whole, the old or the new, and the device must start: with --serve by
 a real service that says it is ready, else by a session that makes frames. Writes JSON.
 
-Not measured: what a disk loses of that which was not synced to it; tests/test_durable.py looks at the order instead.
+Not measured: what a disk loses of that which was not synced to it. tests/runtime/test_durable.py looks at the order
+instead.
 """
 
 import argparse
@@ -29,12 +30,12 @@ from typing import Any
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.errors import MuseTalkEdgeError
-from musetalk_runtime.examination import open_any
-from musetalk_runtime.folder import MANIFEST, sha256
+from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.diagnostics.self_test import open_any
+from musetalk_runtime.diagnostics.synthetic import write_face_video, write_voice
 from musetalk_runtime.session import Session
-from musetalk_runtime.synthetic import write_face_video, write_voice
-from musetalk_runtime.versions import Versions
+from musetalk_runtime.storage.folder import MANIFEST, sha256
+from musetalk_runtime.update.versions import Versions
 
 OPERATIONS = ("prepare", "build-engines", "update", "rollback")
 MOMENTS = ("by time", "at a call", "at one of the last calls")

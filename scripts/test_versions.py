@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from musetalk_runtime.tested_versions import untested
+from musetalk_runtime.diagnostics.tested_versions import untested
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
@@ -107,7 +107,7 @@ def demo(environment: Environment, folder: Path) -> list[str]:
     kind = "lowest" if environment.lowest else "newest"
     packages = found["packages"]
     if news := untested(packages):
-        print(f"not in musetalk_runtime/tested_versions.py yet: {', '.join(news)}", flush=True)
+        print(f"not in musetalk_runtime/diagnostics/tested_versions.py yet: {', '.join(news)}", flush=True)
     names = ("numpy", "av", "opencv-python-headless", "onnxruntime", "fastapi", "uvicorn", "websockets")
     libraries = ", ".join(f"{name} {packages[name]}" for name in names)
     return [f"{kind}: {libraries}", f"{found['frames']} frames, {' '.join(found['sound'])}"]

@@ -7,26 +7,26 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from fractions import Fraction
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 import pytest
 
-if TYPE_CHECKING:
-    from musetalk_runtime.service.service import Service
-    from service_helpers import Client
+from helpers.media import moving_picture, voice, write_video, write_wav
+from helpers.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
-NEEDS_TORCH = ["test_demo.py", "test_distill_*.py", "test_drawn.py", "test_export*.py", "test_reference.py"]
+if TYPE_CHECKING:
+    from helpers.service_client import Client
+    from musetalk_runtime.service.service import Service
+
+pytest_plugins = ["helpers.kernels", "helpers.cuda_simulator"]
+
+NEEDS_TORCH = ["distill", "export", "system/test_demo.py"]
 HAS_TORCH = find_spec("torch") is not None
-collect_ignore_glob = [] if HAS_TORCH else NEEDS_TORCH
+collect_ignore = [] if HAS_TORCH else NEEDS_TORCH
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it, and so would their own
 
@@ -47,7 +47,7 @@ def data() -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch", reason="needs PyTorch to make a checkpoint")
-    from musetalk_export.preset import init_checkpoint
+    from musetalk_export.checkpoint.preset import init_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     init_checkpoint("tiny", folder, tree="diffusers", seed=0)
@@ -66,7 +66,7 @@ def modelset(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from musetalk_runtime.demo import BUNDLE
-    from musetalk_runtime.folder import MANIFEST
+    from musetalk_runtime.storage.folder import MANIFEST
 
     folder = tmp_path_factory.mktemp("bundle") / "tiny"
     if HAS_TORCH:
@@ -109,7 +109,7 @@ def service(bundle: Path, avatar: Path) -> "Iterator[Service]":
 @pytest.fixture(scope="module")
 def client(service: "Service") -> "Iterator[Client]":
     """Who may ask `service` without a token."""
-    from service_helpers import Client, serving
+    from helpers.service_client import Client, serving
 
     with serving(service) as running:
         yield Client(running.port)
@@ -141,53 +141,3 @@ def bad_audio(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "mute.mp4", [moving_picture(0)])
     (folder / "list.m3u8").write_text("#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:1/a.ts\n#EXT-X-ENDLIST\n")
     return folder
-
-
-def shots(avatar: Any, frames: Iterable[Any], fps: int = 25) -> list[Any]:
-    """What is to be rendered for speech `frames` of a stream of `avatar`."""
-    from musetalk_runtime.engines import Shot
-
-    return [Shot(avatar, avatar.index_at(frame.index, Fraction(fps)), frame) for frame in frames]
-
-
-def loaded_modules(imports: str, names: Iterable[str]) -> list[str]:
-    """Those of `names` that a new Python has loaded after the statements `imports`."""
-    code = f"import sys; {imports}; print(*(name for name in {list(names)} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.split()
-
-
-def moving_picture(k: int) -> np.ndarray:
-    """Frame `k` of a smooth moving pattern, RGB [240, 320, 3]."""
-    y, x = np.mgrid[0:240, 0:320]
-    planes = [np.sin((x + shift * k) / 23) + np.cos((y - 2 * k) / 31 + shift) for shift in (2, 3, 5)]
-    return (np.stack(planes, axis=-1) * 50 + 128).astype(np.uint8)
-
-
-def write_video(file: Path, frames: list[np.ndarray], fps: int = 25) -> None:
-    with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "10"})
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode(None))
-
-
-def voice(seconds: float, rate: int = 16_000) -> np.ndarray:
-    """Bursts of a buzz with moving formants, a pause every second: int16 [n]."""
-    t = np.arange(round(seconds * rate)) / rate
-    pitch = 2 * np.pi * (120 * t - 20 * np.cos(2 * np.pi * 0.7 * t) / (2 * np.pi * 0.7))
-    buzz = sum(np.sin(n * pitch) / n for n in range(1, 20))
-    syllables = np.clip(np.sin(2 * np.pi * 4 * t), 0, 1) * ((t % 1.0) < 0.7)
-    return (buzz * syllables * 6000).astype(np.int16)
-
-
-def write_wav(file: Path, samples: np.ndarray, rate: int = 16_000) -> None:
-    import wave
-
-    with wave.open(str(file), "wb") as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(rate)
-        wav.writeframes(samples.astype("<i2").tobytes())

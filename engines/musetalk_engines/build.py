@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_engines.bundle import BuildReport, Progress, new_bundle, open_models
-from musetalk_engines.cpu import ENGINES, certify, check_precision, choose_provider, write_engine
 from musetalk_engines.measure import generator_ms, live_context
 from musetalk_engines.modelset import ModelSet
-from musetalk_runtime.accuracy import Difference, require
-from musetalk_runtime.cpu.provider import CPU, import_onnxruntime
-from musetalk_runtime.errors import MachineError
-from musetalk_runtime.gpu.device import open_device
+from musetalk_engines.ort import ENGINES, certify, check_precision, choose_provider, write_engine
+from musetalk_runtime.backends.cuda.device import open_device
+from musetalk_runtime.backends.ort.provider import CPU, import_onnxruntime
+from musetalk_runtime.core.accuracy import Difference, require
+from musetalk_runtime.core.errors import MachineError
 
 
 def build_bundle(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musetalk_engines.modelset import ModelSet
-from musetalk_runtime.accuracy import Difference
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA, FACE_MODEL
-from musetalk_runtime.errors import InputNotFound
-from musetalk_runtime.folder import Manifest, check_destination, new_folder
+from musetalk_runtime.core.accuracy import Difference
+from musetalk_runtime.core.errors import InputNotFound
+from musetalk_runtime.storage.folder import Manifest, check_destination, new_folder
 
 Progress = Callable[[str], None]
 

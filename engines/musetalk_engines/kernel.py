@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import musetalk_runtime
-from musetalk_runtime.errors import MachineError
+from musetalk_runtime.core.errors import MachineError
 
-COMPOSE_SOURCE = Path(musetalk_runtime.__file__).parent / "gpu" / "compose.cu"
+COMPOSE_SOURCE = Path(musetalk_runtime.__file__).parent / "backends" / "cuda" / "compose.cu"
 COMPOSE_KERNEL = "compose.cubin"  # in a bundle
 
 

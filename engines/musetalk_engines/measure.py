@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from musetalk_engines.modelset import ModelSet
-from musetalk_runtime.cpu.onnx_session import OnnxSession
-from musetalk_runtime.model import HOP, SAMPLE_RATE
+from musetalk_runtime.backends.ort.onnx_session import OnnxSession
+from musetalk_runtime.core.model import HOP, SAMPLE_RATE
 
 SECONDS = 1.0  # spent on each figure, at least three runs
 LIVE_CONTEXTS = (30.0, 10.0, 5.0, 2.0)  # seconds

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.errors import InvalidFolder
-from musetalk_runtime.folder import MANIFEST, Manifest, read_folder
-from musetalk_runtime.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA, ModelSpec
+from musetalk_runtime.core.errors import InvalidFolder
+from musetalk_runtime.core.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA, ModelSpec
+from musetalk_runtime.storage.folder import MANIFEST, Manifest, read_folder
 
 GOLDEN = "golden.npz"
 GOLDEN_LIMIT = 4 << 30  # bytes, unpacked

@@ -18,7 +18,7 @@ Teach a small student what MuseTalk's UNet does.
 What it learns from comes from videos of people, or from drawn ones. 'export-student' takes what comes out."""
 
 COMMANDS = ("draw", "prepare", "train", "evaluate")
-MODULES = {"draw": "musetalk_distill.drawn.cli"}  # where a command's module is not named as it is
+MODULES = {"draw": "musetalk_drawn.cli"}  # where a command's module is not named as it is
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

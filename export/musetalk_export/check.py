@@ -8,8 +8,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from musetalk_export.golden import Golden
-from musetalk_runtime.accuracy import Difference, difference, require
-from musetalk_runtime.model import GRAPHS
+from musetalk_runtime.core.accuracy import Difference, difference, require
+from musetalk_runtime.core.model import GRAPHS
 
 # Largest ||found - expected|| / ||expected||. FP32 graphs differ from PyTorch by the order of their sums alone (some
 # 1e-6 in practice, more through deep attention); a wrong graph is off by 1e-2 or far more. FP16 rounds each activation

@@ -75,7 +75,7 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    from musetalk_export.preset import init_checkpoint
+    from musetalk_export.checkpoint.preset import init_checkpoint
 
     init_checkpoint(options.preset, options.dir, tree=options.tree, seed=options.seed)
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from musetalk_export.check import check_graphs
-from musetalk_export.checkpoint import Checkpoint, count, read_checkpoint
+from musetalk_export.checkpoint.checkpoint import Checkpoint, count, read_checkpoint
 from musetalk_export.golden import Golden, make_golden
-from musetalk_export.graph import write_graph
-from musetalk_export.unet import UNetGraph
-from musetalk_export.vae import EncoderGraph, decoder_graph
-from musetalk_export.whisper import AudioGraph
-from musetalk_runtime.accuracy import Difference, table
-from musetalk_runtime.folder import check_destination, new_folder
-from musetalk_runtime.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA
+from musetalk_export.graphs.onnx_file import write_graph
+from musetalk_export.graphs.unet import UNetGraph
+from musetalk_export.graphs.vae import EncoderGraph, decoder_graph
+from musetalk_export.graphs.whisper import AudioGraph
+from musetalk_runtime.core.accuracy import Difference, table
+from musetalk_runtime.core.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA
+from musetalk_runtime.storage.folder import check_destination, new_folder
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from musetalk_export.checkpoint import Checkpoint
-from musetalk_export.unet import position_code
-from musetalk_runtime.errors import InvalidCheckpoint
-from musetalk_runtime.model import HOP, SAMPLE_RATE, ModelSpec
+from musetalk_export.checkpoint.checkpoint import Checkpoint
+from musetalk_export.graphs.unet import position_code
+from musetalk_runtime.core.errors import InvalidCheckpoint
+from musetalk_runtime.core.model import HOP, SAMPLE_RATE, ModelSpec
 
 GOLDEN_FRAMES = 8
 SEED = 20_240_401

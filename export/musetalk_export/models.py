@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from musetalk_export.settings import (
+from musetalk_export.checkpoint.config_checks import (
     DECODER_SETTINGS,
     UNET_BLOCKS,
     UNET_SETTINGS,
@@ -20,9 +20,9 @@ from musetalk_export.settings import (
     check_blocks,
     check_settings,
 )
-from musetalk_export.tree import Part
-from musetalk_export.weights import Weights, fill, read_config, read_weights
-from musetalk_runtime.errors import InvalidCheckpoint
+from musetalk_export.checkpoint.tree import Part
+from musetalk_export.checkpoint.weights import Weights, fill, read_config, read_weights
+from musetalk_runtime.core.errors import InvalidCheckpoint
 
 # diffusers renamed the VAE's attention weights; sd-vae-ft-mse still has the old names.
 OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}

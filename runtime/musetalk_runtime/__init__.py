@@ -19,8 +19,9 @@ for _switch in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
 if TYPE_CHECKING:
     from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
+    from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
     from musetalk_runtime.bundle import Bundle
-    from musetalk_runtime.errors import (
+    from musetalk_runtime.core.errors import (
         AvatarMismatch,
         FaceNotFound,
         InputNotFound,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
         OutputError,
     )
     from musetalk_runtime.frame import Frame, GpuFrame
-    from musetalk_runtime.gpu.device_frame import DeviceFrame
     from musetalk_runtime.output.video import VideoOptions
     from musetalk_runtime.session import Session
 
@@ -59,19 +59,19 @@ __all__ = [
 
 _HOMES = {
     "Avatar": "avatar.pack",
-    "AvatarMismatch": "errors",
+    "AvatarMismatch": "core.errors",
     "Bundle": "bundle",
-    "DeviceFrame": "gpu.device_frame",
-    "FaceNotFound": "errors",
+    "DeviceFrame": "backends.cuda.device_frame",
+    "FaceNotFound": "core.errors",
     "Frame": "frame",
     "GpuFrame": "frame",
-    "InputNotFound": "errors",
-    "InvalidArgument": "errors",
-    "InvalidFolder": "errors",
-    "InvalidMedia": "errors",
-    "MachineError": "errors",
-    "MuseTalkEdgeError": "errors",
-    "OutputError": "errors",
+    "InputNotFound": "core.errors",
+    "InvalidArgument": "core.errors",
+    "InvalidFolder": "core.errors",
+    "InvalidMedia": "core.errors",
+    "MachineError": "core.errors",
+    "MuseTalkEdgeError": "core.errors",
+    "OutputError": "core.errors",
     "PipeReader": "audio.live",
     "Session": "session",
     "VideoOptions": "output.video",

@@ -4,11 +4,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.closable import Closable
-from musetalk_runtime.engines import Engines
-from musetalk_runtime.errors import InvalidFolder
-from musetalk_runtime.folder import MANIFEST, Manifest, read_folder, settled
-from musetalk_runtime.model import ModelSpec
+from musetalk_runtime.backends.interface import Engines
+from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.errors import InvalidFolder
+from musetalk_runtime.core.model import ModelSpec
+from musetalk_runtime.storage.folder import MANIFEST, Manifest, read_folder, settled
 
 BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
 FACE_MODEL = "face_detector.onnx"
@@ -59,11 +59,11 @@ class Bundle(Closable):
     def engines(self) -> Engines:
         """What runs the models: ONNX Runtime, or TensorRT, which is looked for when the engines are first used."""
         if self.manifest["backend"] == "tensorrt":
-            from musetalk_runtime.gpu.engines import TensorRtEngines
-            from musetalk_runtime.gpu.renderer import GpuOptions
+            from musetalk_runtime.backends.trt.engines import TensorRtEngines
+            from musetalk_runtime.backends.trt.renderer import GpuOptions
 
             return TensorRtEngines(self.path, self.manifest, GpuOptions(**self._gpu))
-        from musetalk_runtime.cpu.engines import OnnxEngines
+        from musetalk_runtime.backends.ort.engines import OnnxEngines
 
         return OnnxEngines(self.path, self.manifest)
 

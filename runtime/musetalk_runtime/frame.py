@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from musetalk_runtime.gpu.device_frame import DeviceFrame
+    from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 
 NV12 = npt.NDArray[np.uint8]
 

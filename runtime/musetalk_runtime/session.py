@@ -15,18 +15,18 @@ from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.mute import Mute
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.interface import OnGpu, Rendering, Shot
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.closable import Closable
-from musetalk_runtime.direction import Direction
-from musetalk_runtime.engines import OnGpu, Rendering, Shot
-from musetalk_runtime.errors import MachineError
+from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.core.stage import Stage
+from musetalk_runtime.core.timings import peak_memory_mb
 from musetalk_runtime.frame import NV12, Frame, GpuFrame, mixed
+from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
-from musetalk_runtime.rate import parse_rate
-from musetalk_runtime.stage import Stage
-from musetalk_runtime.timings import peak_memory_mb
+from musetalk_runtime.session_hooks import Direction
 
 T = TypeVar("T")
 

@@ -35,7 +35,7 @@ from plot import draw
 from server import Server
 from watcher import Watcher
 
-from musetalk_runtime.synthetic import write_face_video, write_voice
+from musetalk_runtime.diagnostics.synthetic import write_face_video, write_voice
 
 PAUSE = (4.0, 10.0)  # seconds from the end of one fault to the next
 SETTLED = 2.0  # seconds after a fault in which it may still be felt

@@ -8,8 +8,8 @@ from typing import Any
 
 from server import Server
 
-from musetalk_runtime.errors import InvalidMedia
-from musetalk_runtime.service.boxes import children, read_runs, read_tracks
+from musetalk_runtime.core.errors import InvalidMedia
+from musetalk_runtime.service.delivery.mp4_boxes import children, read_runs, read_tracks
 
 FPS = 10
 LATE = 1.0  # seconds after its time that a fragment has come too late

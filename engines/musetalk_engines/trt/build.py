@@ -9,16 +9,16 @@ from pathlib import Path
 from musetalk_engines.bundle import BuildReport, Progress, new_bundle, open_models
 from musetalk_engines.kernel import COMPOSE_KERNEL, COMPOSE_SOURCE, compile_kernel
 from musetalk_engines.measure import affordable_context
-from musetalk_engines.trt.dialect import is_strongly_typed
-from musetalk_engines.trt.job import BUILD_ORDER, Job
+from musetalk_engines.trt.families.family import is_strongly_typed
 from musetalk_engines.trt.machine import describe, require_gpu
 from musetalk_engines.trt.options import BuildOptions
+from musetalk_engines.trt.plan_builder import BUILD_ORDER, Job
 from musetalk_engines.trt.profiles import contexts
 from musetalk_engines.trt.source import check_precision
 from musetalk_engines.trt.timing_cache import TIMING_CACHE, TimingCache
 from musetalk_engines.trt.work import Engine, WorkFolder
-from musetalk_runtime.errors import InputNotFound
-from musetalk_runtime.model import ModelSpec
+from musetalk_runtime.core.errors import InputNotFound
+from musetalk_runtime.core.model import ModelSpec
 
 
 def build_tensorrt_bundle(

@@ -10,9 +10,9 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from musetalk_engines.modelset import ModelSet
-from musetalk_engines.trt.graph import to_float
+from musetalk_engines.trt.graph.graph import to_float
 from musetalk_engines.trt.profiles import Profile
-from musetalk_runtime.accuracy import Difference, difference
+from musetalk_runtime.core.accuracy import Difference, difference
 
 Array = npt.NDArray[Any]
 
@@ -27,7 +27,7 @@ OUTPUTS = {"unet": "prediction", "vae_decoder": "images", "vae_encoder": "latent
 
 
 class RunsPlan(Protocol):
-    """A plan that is loaded: ``musetalk_runtime.gpu.plan.Plan``."""
+    """A plan that is loaded: ``musetalk_runtime.backends.trt.plan.Plan``."""
 
     def run(self, profile: int, inputs: Mapping[str, Array], /) -> dict[str, Array]:
         """The outputs by name, once they are there."""

@@ -6,16 +6,16 @@ from musetalk_engines.bundle import open_models
 from musetalk_engines.kernel import COMPOSE_KERNEL
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.build import cache_seeds
-from musetalk_engines.trt.dialect import is_strongly_typed
-from musetalk_engines.trt.job import BUILD_ORDER
+from musetalk_engines.trt.families.family import is_strongly_typed
 from musetalk_engines.trt.machine import require_gpu
 from musetalk_engines.trt.options import BuildOptions
+from musetalk_engines.trt.plan_builder import BUILD_ORDER
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.source import check_precision
 from musetalk_engines.trt.timing_cache import TIMING_CACHE
 from musetalk_engines.trt.variant import ladder
-from musetalk_runtime.errors import MachineError
-from musetalk_runtime.folder import MANIFEST
+from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.storage.folder import MANIFEST
 
 
 def dry_run(modelset: Path, output: Path, options: BuildOptions, face_model: Path | None) -> str:

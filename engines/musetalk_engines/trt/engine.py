@@ -7,15 +7,15 @@ from typing import Any
 
 import tensorrt as trt
 
-from musetalk_engines.trt.dialect import dialect
+from musetalk_engines.trt.families.family import dialect
+from musetalk_engines.trt.interruptible import patiently
 from musetalk_engines.trt.log import Log
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_engines.trt.patience import patiently
+from musetalk_engines.trt.plan_spec import Wanted
 from musetalk_engines.trt.profiles import Profile
 from musetalk_engines.trt.timing_cache import TimingCache
-from musetalk_engines.trt.wanted import Wanted
-from musetalk_runtime.errors import InvalidFolder, PlanError
-from musetalk_runtime.gpu.device import open_device
+from musetalk_runtime.backends.cuda.device import open_device
+from musetalk_runtime.core.errors import InvalidFolder, PlanError
 
 
 def build_engine(

@@ -4,11 +4,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musetalk_runtime.errors import MachineError
+from musetalk_runtime.core.errors import MachineError
 
 if TYPE_CHECKING:
-    from musetalk_runtime.gpu.device import GpuFacts
-    from musetalk_runtime.gpu.plan import Plan
+    from musetalk_runtime.backends.cuda.device import GpuFacts
+    from musetalk_runtime.backends.trt.plan import Plan
 
 
 def require_gpu() -> "GpuFacts":
@@ -18,7 +18,7 @@ def require_gpu() -> "GpuFacts":
         "'musetalk-edge[gpu]'); --backend onnxruntime does without"
     )
     try:
-        from musetalk_runtime.gpu.device import gpu_facts
+        from musetalk_runtime.backends.cuda.device import gpu_facts
 
         facts = gpu_facts()
     except (MachineError, ImportError) as error:
@@ -41,7 +41,7 @@ def describe(facts: "GpuFacts") -> dict[str, Any]:
 
 def load_plan(file: Path) -> "Plan":
     """`file`, ready to run on the first GPU."""
-    from musetalk_runtime.gpu.device import open_device
-    from musetalk_runtime.gpu.plan import Plan
+    from musetalk_runtime.backends.cuda.device import open_device
+    from musetalk_runtime.backends.trt.plan import Plan
 
     return Plan.load(file, open_device())

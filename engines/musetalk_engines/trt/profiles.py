@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from musetalk_runtime.model import HOP, SAMPLE_RATE, ModelSpec
+from musetalk_runtime.core.model import HOP, SAMPLE_RATE, ModelSpec
 
 Profile = dict[str, tuple[int, ...]]  # shape by input
 

@@ -6,10 +6,10 @@ import onnx
 
 from musetalk_engines.graph_file import save_graph
 from musetalk_engines.modelset import ModelSet
-from musetalk_engines.trt.graph import attention_to_float, to_float
-from musetalk_engines.trt.quicken import quicken
+from musetalk_engines.trt.graph.graph import attention_to_float, to_float
+from musetalk_engines.trt.graph.optimize import quicken
 from musetalk_engines.trt.variant import AS_BUILT, FLOAT, GUARDED
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 QUICKENED = "vae_decoder"  # 85% of a frame's work; the UNet gains a fortieth, and takes minutes longer to build
 

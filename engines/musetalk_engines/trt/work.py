@@ -11,9 +11,9 @@ from typing import Any
 
 from musetalk_engines.trt.certify import Certified
 from musetalk_engines.trt.profiles import Profile
-from musetalk_runtime.folder import real_folder, sha256
-from musetalk_runtime.output_file import write_output
-from musetalk_runtime.work import lock_folder, work_key
+from musetalk_runtime.storage.folder import real_folder, sha256
+from musetalk_runtime.storage.lock import lock_folder, work_key
+from musetalk_runtime.storage.output_file import write_output
 
 
 @dataclass(frozen=True)

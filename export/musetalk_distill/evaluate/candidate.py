@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from musetalk_distill.train.batch import Batch
-from musetalk_distill.train.decode import Decode
-from musetalk_distill.train.one_step import OneStep
-from musetalk_distill.train.tasks import check_spec
-from musetalk_export.checkpoint import count, read_checkpoint
-from musetalk_runtime.model import ModelSpec
+from musetalk_distill.train.data.batch import Batch
+from musetalk_distill.train.tasks.decode import Decode
+from musetalk_distill.train.tasks.one_step import OneStep
+from musetalk_distill.train.tasks.tasks import check_spec
+from musetalk_export.checkpoint.checkpoint import count, read_checkpoint
+from musetalk_runtime.core.model import ModelSpec
 
 RUNS, SECONDS = 20, 5.0  # a model is timed so often, but not much longer than this, and three times at least
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_distill.train.messages import progress_shown
-from musetalk_runtime.destination import Destination
-from musetalk_runtime.errors import InvalidArgument, OutputError
-from musetalk_runtime.output_file import write_output
+from musetalk_runtime.core.errors import InvalidArgument, OutputError
+from musetalk_runtime.storage.destination import Destination
+from musetalk_runtime.storage.output_file import write_output
 
 HELP = """\
 Compare models on the clips of the split "val": PSNR and SSIM of the mouth (the lower half of the face) against the true

@@ -12,8 +12,8 @@ from torch import Tensor
 from musetalk_distill.evaluate.candidate import Candidate
 from musetalk_distill.evaluate.lips import opening
 from musetalk_distill.evaluate.scores import Scores, to_pictures
-from musetalk_distill.shards import ClipTensors, Shards
-from musetalk_distill.train.footage import Footage
+from musetalk_distill.shards.shards import ClipTensors, Shards
+from musetalk_distill.train.data.footage import Footage
 
 log = logging.getLogger(__name__)
 

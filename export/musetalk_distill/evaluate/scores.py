@@ -8,7 +8,7 @@ from torch import Tensor
 
 from musetalk_distill.evaluate.lips import Floats, follow
 from musetalk_distill.evaluate.quality import psnr, ssim
-from musetalk_distill.train.decode import mouth
+from musetalk_distill.train.tasks.decode import mouth
 
 
 class Likeness:

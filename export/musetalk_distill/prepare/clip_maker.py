@@ -3,9 +3,9 @@
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_distill.clip import ClipTensors
 from musetalk_distill.prepare.encoders import Encoders
-from musetalk_runtime.errors import InvalidMedia
+from musetalk_distill.shards.clip import ClipTensors
+from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.prepare.latents import face_latents
 
 IMAGES = 16  # true faces kept of a clip

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from musetalk_export.checkpoint import read_checkpoint, weights_id
-from musetalk_export.vae import EncoderGraph
-from musetalk_export.whisper import AudioGraph
+from musetalk_export.checkpoint.checkpoint import read_checkpoint, weights_id
+from musetalk_export.graphs.vae import EncoderGraph
+from musetalk_export.graphs.whisper import AudioGraph
 
 Floats = npt.NDArray[np.float32]
 

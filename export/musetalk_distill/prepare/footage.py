@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from musetalk_distill.prepare.notes import Notes, notes_file, read_notes
-from musetalk_runtime.errors import InputNotFound, InvalidArgument, InvalidMedia
-from musetalk_runtime.folder import sha256
+from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidMedia
+from musetalk_runtime.storage.folder import sha256
 
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv"}
 NUMBERS = re.compile(r"(?<=.)([ ._-]+\d+)+$")

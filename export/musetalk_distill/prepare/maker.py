@@ -12,10 +12,10 @@ from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.video import VideoClips
 from musetalk_distill.prepare.work import WorkFolder
 from musetalk_runtime import __version__
-from musetalk_runtime.errors import FaceNotFound, InputNotFound, InvalidMedia
-from musetalk_runtime.folder import sha256
+from musetalk_runtime.core.errors import FaceNotFound, InputNotFound, InvalidMedia
 from musetalk_runtime.prepare.face import FaceDetector
-from musetalk_runtime.work import work_key
+from musetalk_runtime.storage.folder import sha256
+from musetalk_runtime.storage.lock import work_key
 
 BROKEN = (InvalidMedia, FaceNotFound, InputNotFound, av.error.FFmpegError)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box
-from musetalk_runtime.errors import InvalidMedia
+from musetalk_runtime.core.errors import InvalidMedia
 
 NOTES_LIMIT = 64 << 20
 FAR = 1 << 20  # pixels; no box reaches further

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 MIN_FPS, MAX_FPS = 10, 50
 

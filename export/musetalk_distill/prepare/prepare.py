@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from musetalk_distill.clip import ClipEntry, ClipTensors
 from musetalk_distill.prepare.encoders import Encoders
 from musetalk_distill.prepare.footage import Footage, find_footage
 from musetalk_distill.prepare.maker import Maker
@@ -14,10 +13,11 @@ from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.split import chosen_for_val
 from musetalk_distill.prepare.threads import in_threads
 from musetalk_distill.prepare.work import WorkFolder
-from musetalk_distill.shards import SHARDS_KIND, write_shards
-from musetalk_runtime.errors import InvalidArgument, InvalidMedia
-from musetalk_runtime.folder import check_destination
+from musetalk_distill.shards.clip import ClipEntry, ClipTensors
+from musetalk_distill.shards.shards import SHARDS_KIND, write_shards
+from musetalk_runtime.core.errors import InvalidArgument, InvalidMedia
 from musetalk_runtime.prepare.face import FaceDetector
+from musetalk_runtime.storage.folder import check_destination
 
 PROGRAM = "distill-student"
 

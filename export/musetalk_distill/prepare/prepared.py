@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from musetalk_distill.clip import Clip
+from musetalk_distill.shards.clip import Clip
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from threading import Lock
 
 from musetalk_distill.prepare.footage import Footage
 from musetalk_runtime.cli.progress import StatusLine
-from musetalk_runtime.closable import Closable
+from musetalk_runtime.core.closable import Closable
 
 
 class Progress(Closable):

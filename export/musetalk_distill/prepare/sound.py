@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.states import RATE, Encode, SegmentStates
-from musetalk_runtime.errors import InvalidMedia, MuseTalkEdgeError
-from musetalk_runtime.model import SAMPLE_RATE, STEP, ModelSpec
+from musetalk_runtime.core.errors import InvalidMedia, MuseTalkEdgeError
+from musetalk_runtime.core.model import SAMPLE_RATE, STEP, ModelSpec
 
 Floats = npt.NDArray[np.float32]
 

@@ -6,7 +6,6 @@ from contextlib import closing
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_distill.clip import ClipTensors, states_count
 from musetalk_distill.prepare.clip_maker import ClipMaker
 from musetalk_distill.prepare.cuts import MIN_SECONDS, cut_clips
 from musetalk_distill.prepare.encoders import Encoders
@@ -14,10 +13,11 @@ from musetalk_distill.prepare.footage import Footage
 from musetalk_distill.prepare.notes import Notes
 from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.sound import hear
+from musetalk_distill.shards.clip import ClipTensors, states_count
 from musetalk_runtime.audio.states import RATE
 from musetalk_runtime.avatar.box import Box, box_problem
-from musetalk_runtime.errors import FaceNotFound, InvalidMedia
-from musetalk_runtime.model import SAMPLE_RATE
+from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia
+from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.placement import find_faces, usable_box

@@ -10,12 +10,12 @@ from types import TracebackType
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from musetalk_distill.clip import ClipTensors
 from musetalk_distill.prepare.prepared import Prepared
-from musetalk_distill.shard_file import named_tensors, read_tensors
-from musetalk_runtime.errors import OutputError
-from musetalk_runtime.folder import real_folder, sha256
-from musetalk_runtime.work import lock_folder
+from musetalk_distill.shards.clip import ClipTensors
+from musetalk_distill.shards.file import named_tensors, read_tensors
+from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.storage.folder import real_folder, sha256
+from musetalk_runtime.storage.lock import lock_folder
 
 STEM = 24  # digits of a video's hash in the names of its files
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from musetalk_distill.train.messages import progress_shown
 from musetalk_distill.train.options import LEARNING_RATES, LOSSES, PRECISIONS, WHAT, TrainOptions
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 HELP = """\
 Train on the shards of `distill-student prepare`, and leave a model for `export-student`:

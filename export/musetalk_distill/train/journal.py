@@ -9,7 +9,7 @@ from typing import Any
 
 from musetalk_distill.train.unwritten import unwritten
 from musetalk_runtime.cli.progress import StatusLine
-from musetalk_runtime.closable import Closable
+from musetalk_runtime.core.closable import Closable
 
 LOG = "log.jsonl"
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 WHAT = ("student", "teacher", "decoder")
 PRECISIONS = ("bf16", "fp16", "fp32")

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 
 class Processes:

@@ -9,8 +9,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from musetalk_distill.train.unwritten import unwritten
-from musetalk_export.tree import find_parts
-from musetalk_runtime.folder import written_aside
+from musetalk_export.checkpoint.tree import find_parts
+from musetalk_runtime.storage.folder import written_aside
 
 
 def save_checkpoint(unet: Any, source: Path, folder: Path) -> Path:

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musetalk_distill.train.batch import Batch
-from musetalk_distill.train.footage import Footage
-from musetalk_runtime.errors import OutputError
+from musetalk_distill.train.data.batch import Batch
+from musetalk_distill.train.data.footage import Footage
+from musetalk_runtime.core.errors import OutputError
 
 COLUMNS = 6
 LABEL = 24  # pixels of the line above a row that names it

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from musetalk_distill.train.unwritten import unwritten
-from musetalk_export.weights import read_weights
-from musetalk_runtime.errors import InputNotFound, InvalidFolder
-from musetalk_runtime.folder import new_folder, read_folder
+from musetalk_export.checkpoint.weights import read_weights
+from musetalk_runtime.core.errors import InputNotFound, InvalidFolder
+from musetalk_runtime.storage.folder import new_folder, read_folder
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from types import FrameType
 from typing import Any
 
 from musetalk_runtime.cli.command import Terminated
-from musetalk_runtime.closable import Closable
+from musetalk_runtime.core.closable import Closable
 
 
 class StopSignals(Closable):

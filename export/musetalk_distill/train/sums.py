@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from musetalk_distill.train.processes import Processes
-from musetalk_runtime.errors import AccuracyError
+from musetalk_runtime.core.errors import AccuracyError
 
 
 class Sums:

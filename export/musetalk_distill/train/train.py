@@ -7,20 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from musetalk_distill.shards import Shards
-from musetalk_distill.train.feed import Feed, open_feed
-from musetalk_distill.train.footage import Footage
+from musetalk_distill.shards.shards import Shards
+from musetalk_distill.train.data.batch_loader import Feed, open_feed
+from musetalk_distill.train.data.footage import Footage
 from musetalk_distill.train.journal import Journal
 from musetalk_distill.train.options import TrainOptions, config_hash
 from musetalk_distill.train.processes import Processes
 from musetalk_distill.train.sheet import sheet_batch, write_sheet
 from musetalk_distill.train.state import FOLDER, newest_state, save_state
 from musetalk_distill.train.stop import StopSignals
-from musetalk_distill.train.tasks import make_task
+from musetalk_distill.train.tasks.tasks import make_task
 from musetalk_distill.train.trainer import LOSS, Trainer
-from musetalk_export.checkpoint import count
-from musetalk_runtime.errors import InvalidArgument, OutputError
-from musetalk_runtime.folder import MANIFEST, sha256
+from musetalk_export.checkpoint.checkpoint import count
+from musetalk_runtime.core.errors import InvalidArgument, OutputError
+from musetalk_runtime.storage.folder import MANIFEST, sha256
 
 log = logging.getLogger(__name__)
 

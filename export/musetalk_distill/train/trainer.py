@@ -7,15 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from musetalk_distill.train.batch import Batch
+from musetalk_distill.train.data.batch import Batch
 from musetalk_distill.train.ema import Average
 from musetalk_distill.train.options import TrainOptions
 from musetalk_distill.train.processes import Processes
 from musetalk_distill.train.schedule import ema_decay, learning_rate
 from musetalk_distill.train.state import State
 from musetalk_distill.train.sums import Sums
-from musetalk_distill.train.task import Task
-from musetalk_runtime.errors import MachineError
+from musetalk_distill.train.tasks.task import Task
+from musetalk_runtime.core.errors import MachineError
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BETAS, WEIGHT_DECAY = (0.9, 0.999), 0.01

@@ -1,6 +1,6 @@
 """What a run says when a file of it cannot be written."""
 
-from musetalk_runtime.errors import OutputError
+from musetalk_runtime.core.errors import OutputError
 
 
 def unwritten(what: str, reason: object) -> OutputError:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.fifo import SampleFifo
-from musetalk_runtime.model import STEP
+from musetalk_runtime.core.model import STEP
 
 THRESHOLD = 10 ** (-50 / 10)  # mean square of full scale: -50 dBFS
 FADE_IN = 0.12  # seconds: what is heard ahead of a frame, so the fade is over when the speech begins

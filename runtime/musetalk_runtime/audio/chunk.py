@@ -6,8 +6,8 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.errors import InvalidMedia
-from musetalk_runtime.model import SAMPLE_RATE
+from musetalk_runtime.core.errors import InvalidMedia
+from musetalk_runtime.core.model import SAMPLE_RATE
 
 Floats = npt.NDArray[np.float32]
 

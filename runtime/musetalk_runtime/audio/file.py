@@ -8,8 +8,8 @@ from typing import Any
 import av
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
-from musetalk_runtime.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.media import open_media
+from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
+from musetalk_runtime.core.media import open_media
 
 FORMATS = (  # those that name other files, such as playlists, are left out
     "wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,amr,asf,wv,tta,ape,"

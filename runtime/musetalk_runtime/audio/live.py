@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
-from musetalk_runtime.model import SAMPLE_RATE
+from musetalk_runtime.core.model import SAMPLE_RATE
 
 READ = 1 << 16  # bytes at once, at most
 LOOK = 0.1  # seconds between looks for an interruption

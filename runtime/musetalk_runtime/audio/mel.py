@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.model import HOP, SAMPLE_RATE
+from musetalk_runtime.core.model import HOP, SAMPLE_RATE
 
 Floats = npt.NDArray[np.float32]
 

@@ -6,7 +6,7 @@ FFmpeg's demuxer pulls its bytes, and so would want a waiting thread for every s
 import struct
 from collections.abc import Iterator
 
-from musetalk_runtime.errors import InvalidMedia
+from musetalk_runtime.core.errors import InvalidMedia
 
 HEADER = struct.Struct("<4sBBqIIIB")  # magic, version, flags, position, serial, number, checksum, count of lengths
 LARGEST = 1 << 16  # bytes of a packet

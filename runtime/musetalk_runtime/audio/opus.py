@@ -7,8 +7,8 @@ import av
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.audio.ogg import OggPackets
-from musetalk_runtime.errors import InvalidMedia
-from musetalk_runtime.model import SAMPLE_RATE
+from musetalk_runtime.core.errors import InvalidMedia
+from musetalk_runtime.core.model import SAMPLE_RATE
 
 LONGEST = 10.0  # seconds in one piece: a few bytes can stand for minutes
 

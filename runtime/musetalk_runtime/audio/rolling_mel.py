@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from musetalk_runtime.audio.mel import EDGE, FFT, SILENCE, log_energies, normalize
 from musetalk_runtime.audio.rolling_array import RollingArray
-from musetalk_runtime.model import HOP
+from musetalk_runtime.core.model import HOP
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]

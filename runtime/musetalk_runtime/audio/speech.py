@@ -14,8 +14,8 @@ from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.states import RATE, Encode, Measure, RollingStates, SegmentStates
-from musetalk_runtime.errors import InvalidMedia
-from musetalk_runtime.model import SAMPLE_RATE, ModelSpec
+from musetalk_runtime.core.errors import InvalidMedia
+from musetalk_runtime.core.model import SAMPLE_RATE, ModelSpec
 
 Floats = npt.NDArray[np.float32]
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.mel import log_mel
 from musetalk_runtime.audio.rolling_mel import RollingMel
-from musetalk_runtime.model import HOP, STEP, ModelSpec
+from musetalk_runtime.core.model import HOP, STEP, ModelSpec
 
 Floats = npt.NDArray[np.float32]
 States = npt.NDArray[np.floating[Any]]

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
 
-from musetalk_runtime.closable import Closable
-from musetalk_runtime.errors import InvalidFolder
-from musetalk_runtime.media import open_media
+from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.errors import InvalidFolder
+from musetalk_runtime.core.media import open_media
 
 CACHE_BYTES = 512 << 20
 

@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box, box_problem
 from musetalk_runtime.avatar.frames import NV12, FrameStore
-from musetalk_runtime.closable import Closable
-from musetalk_runtime.errors import AvatarMismatch, InvalidFolder
-from musetalk_runtime.folder import MANIFEST, Manifest, listed_file, read_folder, settled
-from musetalk_runtime.model import ModelSpec
+from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.errors import AvatarMismatch, InvalidFolder
+from musetalk_runtime.core.model import ModelSpec
+from musetalk_runtime.storage.folder import MANIFEST, Manifest, listed_file, read_folder, settled
 
 AVATAR_KIND, AVATAR_SCHEMA = "avatar", 1
 FRAMES, LATENTS, BOXES, MASKS, HAS_FACE = "frames.mp4", "latents.npy", "boxes.npy", "masks.npy", "has_face.npy"

@@ -5,10 +5,10 @@ import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 if TYPE_CHECKING:
-    from musetalk_runtime.service.access import Access
+    from musetalk_runtime.service.security.access import Access
 
 
 def add_access_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +48,8 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_access(args: argparse.Namespace) -> "Access":
     """What the options say; raises InvalidArgument or InputNotFound."""
-    from musetalk_runtime.service.access import Access
-    from musetalk_runtime.service.tokens import Tokens
+    from musetalk_runtime.service.security.access import Access
+    from musetalk_runtime.service.security.tokens import Tokens
 
     if not (args.tokens or args.insecure or _is_loopback(args.host)):
         raise InvalidArgument(

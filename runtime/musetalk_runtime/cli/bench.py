@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_runtime.cli.bundle_argument import add_bundle_argument
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,9 +29,9 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the figures on stdout."""
     from musetalk_runtime.avatar.pack import Avatar
-    from musetalk_runtime.bench import bench
     from musetalk_runtime.bundle import Bundle
-    from musetalk_runtime.synthetic import SIDE
+    from musetalk_runtime.diagnostics.bench import bench
+    from musetalk_runtime.diagnostics.synthetic import SIDE
 
     if not 1 <= args.seconds <= 36_000:
         raise InvalidArgument(f"--seconds {args.seconds:g} is out of range [1, 36000]")
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _size(text: str) -> tuple[int, int]:
-    from musetalk_runtime.synthetic import SIDE
+    from musetalk_runtime.diagnostics.synthetic import SIDE
 
     try:
         width, height = (int(side) for side in text.split("x"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from musetalk_runtime.errors import MachineError, MuseTalkEdgeError
+from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
 
 
 class Terminated(BaseException):

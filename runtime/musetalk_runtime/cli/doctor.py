@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.errors import InvalidArgument, MachineError
+from musetalk_runtime.core.errors import InvalidArgument, MachineError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -47,8 +47,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings on stdout."""
-    from musetalk_runtime.destination import Destination
-    from musetalk_runtime.doctor import examine, to_json
+    from musetalk_runtime.diagnostics.doctor import examine, to_json
+    from musetalk_runtime.storage.destination import Destination
 
     if args.support and Destination(args.support).descriptor == 1:
         raise InvalidArgument(f"--support {args.support}: is stdout, where the findings go: name a file")
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         for finding in findings:
             print(f"{finding.state:<8} {finding.name:<9} {finding.text}")
     if args.support:
-        from musetalk_runtime.support import write_support
+        from musetalk_runtime.diagnostics.support import write_support
 
         folders = [*([args.bundle] if args.bundle else []), *args.avatar]
         token = os.environ.get("MUSETALK_EDGE_TOKEN")

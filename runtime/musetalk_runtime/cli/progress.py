@@ -4,7 +4,7 @@ import sys
 import time
 from math import inf
 
-from musetalk_runtime.closable import Closable
+from musetalk_runtime.core.closable import Closable
 
 TERMINAL_SECONDS, LOG_SECONDS = 0.1, 5.0
 

@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Roll back, and say on stderr what is current now."""
-    from musetalk_runtime.versions import Versions
+    from musetalk_runtime.update.versions import Versions
 
     number = Versions(args.folder).roll_back()
     print(f"musetalk-edge: {args.folder}: version {number} is current", file=sys.stderr)

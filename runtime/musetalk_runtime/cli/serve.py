@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.cli.logs import log_json
+from musetalk_runtime.core.errors import InvalidArgument, MachineError, MuseTalkEdgeError
 from musetalk_runtime.demo import AVATAR, BUNDLE
-from musetalk_runtime.errors import InvalidArgument, MachineError, MuseTalkEdgeError
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +112,12 @@ def run(args: argparse.Namespace) -> int:
 def _serve(args: argparse.Namespace) -> int:
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
-    from musetalk_runtime.durable import hold
-    from musetalk_runtime.trial import trial
+    from musetalk_runtime.storage.durable import hold
+    from musetalk_runtime.update.trial import trial
 
     try:
-        from musetalk_runtime.service.avatar_store import AvatarStore
-        from musetalk_runtime.service.server import Server, listen
+        from musetalk_runtime.service.avatars.store import AvatarStore
+        from musetalk_runtime.service.http.server import Server, listen
         from musetalk_runtime.service.service import LONE, Service
         from musetalk_runtime.service.settings import Settings
     except ModuleNotFoundError as error:

@@ -17,9 +17,9 @@ from musetalk_runtime.cli.bundle_argument import add_bundle_argument
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.demo import AVATAR, SPEECH
+from musetalk_runtime.frame_rate import RATES, generation_rate
 from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
-from musetalk_runtime.rate import RATES, generation_rate
 
 if TYPE_CHECKING:
     from musetalk_runtime.bundle import Bundle
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.bundle import Bundle
-    from musetalk_runtime.output_file import write_output
     from musetalk_runtime.session import Session
+    from musetalk_runtime.storage.output_file import write_output
 
     container = _container(args.output)
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)

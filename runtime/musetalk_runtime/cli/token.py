@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Add the token and print it."""
-    from musetalk_runtime.service.tokens import add_token
+    from musetalk_runtime.service.security.tokens import add_token
 
     print(add_token(args.tokens, args.name, args.sessions, args.uploads))
     print(f"musetalk-edge: {args.tokens} holds its SHA-256; it is not shown again", file=sys.stderr)

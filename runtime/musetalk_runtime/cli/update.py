@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Update, and say on stderr what is current now."""
-    from musetalk_runtime.versions import Versions
+    from musetalk_runtime.update.versions import Versions
 
     number = Versions(args.folder).add(args.new, _say)
     _say(f"{args.folder}: version {number} is current")

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from av.container import OutputContainer
 
-from musetalk_runtime.errors import MachineError
+from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.nvenc import PACKAGE, Nvenc
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.output.x264 import X264

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
-from musetalk_runtime.errors import OutputError
+from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.output.encoder import open_encoder
 from musetalk_runtime.output.video import Picture, VideoOptions
 

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from av.container import OutputContainer
 
-from musetalk_runtime.errors import MachineError
-from musetalk_runtime.gpu.device_frame import DeviceFrame
+from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
+from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.video import Picture, VideoOptions
 
 PACKAGE = "PyNvVideoCodec"

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import av
 
-from musetalk_runtime.errors import MuseTalkEdgeError
+from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.output.url import url_container
 
 CONNECTED = "connected"

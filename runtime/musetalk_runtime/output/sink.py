@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from musetalk_runtime.destination import Destination
-from musetalk_runtime.errors import OutputError
-from musetalk_runtime.output_file import OutputFile
+from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.storage.destination import Destination
+from musetalk_runtime.storage.output_file import OutputFile
 
 PIPE_WRITE = 4096  # bytes a pipe that polls as writable takes without blocking (PIPE_BUF)
 LOOK = 0.1  # seconds between looks at the stop signal

@@ -1,6 +1,6 @@
 """Where a stream can be sent to."""
 
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 URL_CONTAINERS = {
     "rtmp": "flv",

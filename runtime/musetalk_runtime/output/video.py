@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from musetalk_runtime.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument
 
 ENCODERS = ("auto", "nvenc", "x264")
 LEAST_KBPS, MOST_KBPS = 50, 100_000

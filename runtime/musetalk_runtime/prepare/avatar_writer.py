@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 from musetalk_runtime.avatar.pack import BOXES, FRAMES, HAS_FACE, LATENTS, MASK_SIZE, MASKS
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.folder import Manifest
 from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.frame_writer import FrameWriter
 from musetalk_runtime.prepare.latents import LatentWriter
 from musetalk_runtime.prepare.placement import Placement
 from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.storage.folder import Manifest
 
 Observer = Callable[[int, npt.NDArray[np.uint8]], None]
 """Called with the number of each frame, and the frame, RGB ``[H, W, 3]``, as it is written."""

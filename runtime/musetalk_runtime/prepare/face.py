@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.errors import InputNotFound, InvalidArgument
+from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
 
 LONG_SIDE = 640
 SCORE = 0.7

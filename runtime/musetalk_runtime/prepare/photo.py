@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.errors import InvalidMedia
+from musetalk_runtime.core.errors import InvalidMedia
 
 
 def read_photo(path: Path) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box, box_problem, face_box
-from musetalk_runtime.errors import FaceNotFound, InvalidArgument
+from musetalk_runtime.core.errors import FaceNotFound, InvalidArgument
 from musetalk_runtime.prepare.face import FaceDetector, Faces
 from musetalk_runtime.prepare.mask import face_mask
 from musetalk_runtime.prepare.track import follow_face

@@ -12,15 +12,15 @@ import numpy.typing as npt
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMA
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.destination import Destination
-from musetalk_runtime.errors import InvalidArgument, MuseTalkEdgeError, OutputError
-from musetalk_runtime.folder import check_destination, new_folder
+from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError, OutputError
 from musetalk_runtime.prepare.avatar_writer import write_avatar
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.mask import MAX_EXTENT, MIN_EXTENT
 from musetalk_runtime.prepare.placement import Placement, Progress, detect_placements, fixed_placements
 from musetalk_runtime.prepare.preview import Preview
 from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.storage.destination import Destination
+from musetalk_runtime.storage.folder import check_destination, new_folder
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.output_file import write_output
 from musetalk_runtime.prepare.placement import Placement
+from musetalk_runtime.storage.output_file import write_output
 
 RGB = npt.NDArray[np.uint8]
 

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.media import open_media
+from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
+from musetalk_runtime.core.media import open_media
 from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.photo import read_photo
 from musetalk_runtime.prepare.resample import STILL_RATE, nearest_frames, resample

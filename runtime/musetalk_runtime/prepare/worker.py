@@ -105,7 +105,7 @@ def _describe(error: Exception, request: Request) -> tuple[str, str]:
     """A code for programs and a text for people, without this machine's paths and the command's options."""
     import cv2
 
-    from musetalk_runtime.errors import FaceNotFound, InvalidMedia, MuseTalkEdgeError
+    from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia, MuseTalkEdgeError
 
     cause = error.__cause__ if isinstance(error.__cause__, OSError | MemoryError) else error
     if isinstance(cause, OSError) and cause.errno in NO_ROOM:

@@ -1,6 +1,6 @@
 """What a client is told when something is refused."""
 
-from musetalk_runtime.errors import MuseTalkEdgeError
+from musetalk_runtime.core.errors import MuseTalkEdgeError
 
 
 class ServiceError(MuseTalkEdgeError):

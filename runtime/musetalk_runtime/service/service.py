@@ -12,23 +12,23 @@ from typing import TYPE_CHECKING, Literal
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.direction import Direction
-from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.rate import parse_rate
-from musetalk_runtime.service.admission import Admission, Admitted
-from musetalk_runtime.service.broadcast import Broadcast
-from musetalk_runtime.service.cast import Cast, Company
-from musetalk_runtime.service.engine_worker import EngineWorker
+from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.frame_rate import parse_rate
+from musetalk_runtime.service.catalog import Cast, Company
 from musetalk_runtime.service.errors import EngineFailed, ServiceError, unknown_session
 from musetalk_runtime.service.metrics import Metrics
+from musetalk_runtime.service.scheduling.admission import Admission, Admitted
+from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
+from musetalk_runtime.service.scheduling.warm_up import warm_up
+from musetalk_runtime.service.security.tokens import Token
+from musetalk_runtime.service.session.live_session import Broadcast
 from musetalk_runtime.service.settings import Settings, check_lead
-from musetalk_runtime.service.tokens import Token
-from musetalk_runtime.service.warm import warm_up
 from musetalk_runtime.session import Session
-from musetalk_runtime.timings import Timings
+from musetalk_runtime.session_hooks import Direction
 
 if TYPE_CHECKING:
-    from musetalk_runtime.service.avatar_store import AvatarStore
+    from musetalk_runtime.service.avatars.store import AvatarStore
 
 LONE = "default"  # the name of a bundle that is given without one
 SLOWEST = 10  # frames a second of a live session: below, fragments come too late

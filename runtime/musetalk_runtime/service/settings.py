@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from musetalk_runtime.errors import InvalidArgument
-from musetalk_runtime.service.targets import check_targets
+from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.service.session.push_targets import check_targets
 
 LEADS = (0.5, 10.0)  # seconds
 

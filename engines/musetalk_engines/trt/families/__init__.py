@@ -1,0 +1,1 @@
+"""What differs between TensorRT's families: weakly and strongly typed networks."""

@@ -1,0 +1,1 @@
+"""ONNX graphs, and how they are rewritten for TensorRT 8.6."""

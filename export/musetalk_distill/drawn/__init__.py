@@ -1,1 +1,0 @@
-"""Drawn training data: stylised faces that speak synthetic speech, with the truth of every mouth."""

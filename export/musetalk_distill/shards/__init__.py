@@ -1,0 +1,1 @@
+"""Training shards: clips as tensors in files."""

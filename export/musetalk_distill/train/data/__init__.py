@@ -1,0 +1,1 @@
+"""What a step learns from: batches of frames out of shards."""

@@ -1,0 +1,79 @@
+"""All clips of a split, as tables of frames counted through."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from musetalk_distill.shards.shards import Clip, ClipTensors, Shards, window_start
+from musetalk_distill.train.data.batch import Batch, assemble
+from musetalk_distill.train.data.order import Indices, Order
+from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.core.model import ModelSpec
+
+OPEN_CLIPS = 256  # mapped at a time
+
+
+class Footage:
+    """The frames of `split`; ``order`` draws them, ``starts`` is each one's first audio state within its clip."""
+
+    def __init__(self, shards: Shards, split: str, seed: int) -> None:
+        self.spec: ModelSpec = shards.spec
+        self.clips = shards.clips(split)
+        if not self.clips:
+            raise InvalidArgument(f"{shards.path}: no clip is in the split {split!r}: prepare more speakers")
+        self.order = Order([clip.frames for clip in self.clips], seed)
+        self.starts: Indices = np.concatenate([_starts(clip, self.spec) for clip in self.clips])
+        self._shards = shards
+        self._open: OrderedDict[int, ClipTensors] = OrderedDict()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the latents and states of all frames, about."""
+        spec = self.spec
+        latents = 2 * spec.latent_channels * spec.latent_size**2
+        states = sum(_states(clip, spec) for clip in self.clips) * spec.audio_states * spec.audio_width
+        return 2 * (len(self.order) * latents + states)
+
+    def clip(self, index: int) -> ClipTensors:
+        """The tensors of the clip `index`, kept mapped for the next call."""
+        if index not in self._open:
+            if len(self._open) >= OPEN_CLIPS:
+                self._open.popitem(last=False)
+            self._open[index] = self._shards.tensors(self.clips[index])
+        self._open.move_to_end(index)
+        return self._open[index]
+
+    def frame(self, frame: int) -> tuple[ClipTensors, int, Tensor]:
+        """Its clip, its place there, and the audio states ``[steps, states, width]`` of its window."""
+        index = int(self.order.clip(np.asarray([frame]))[0])
+        tensors = self.clip(index)
+        window = window_of(tensors, int(self.starts[frame]), self.spec.window_steps)
+        return tensors, frame - int(self.order.first[index]), window
+
+    def batch(self, frames: Sequence[int], device: torch.device) -> Batch:
+        """The batch of `frames`; each one's reference is the frame half its clip away, whose mouth is another."""
+        rows = []
+        for frame in frames:
+            clip, place, window = self.frame(frame)
+            other = (place + len(clip.latents) // 2) % len(clip.latents)
+            parts = (clip.masked[place], clip.latents[other], clip.latents[place])
+            masked, reference, target = (torch.from_numpy(part) for part in parts)
+            rows.append((masked, reference, window, target))
+        return assemble(*(torch.stack(column).to(device) for column in zip(*rows, strict=True)))
+
+
+def window_of(tensors: ClipTensors, start: int, steps: int) -> Tensor:
+    """The states ``[steps, states, width]`` from index `start` on; zeros before the clip."""
+    states = torch.from_numpy(tensors.states[max(0, start) : max(0, start + steps)])
+    return torch.nn.functional.pad(states, (0, 0, 0, 0, steps - len(states), 0))
+
+
+def _starts(clip: Clip, spec: ModelSpec) -> Indices:
+    return np.asarray([window_start(frame, clip.fps, spec) for frame in range(clip.frames)], np.int64)
+
+
+def _states(clip: Clip, spec: ModelSpec) -> int:
+    return window_start(clip.frames - 1, clip.fps, spec) + spec.window_steps

@@ -1,0 +1,96 @@
+"""A small decoder that learns what the big VAE decoder makes of the same latents.
+
+It learns shapes on quarters of pictures, which teach as much as whole ones for a quarter of the work. Colours it learns
+on whole ones at the end: the big decoder's group norms and attention see all there is, and of a part it makes others.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny
+from torch import Tensor
+
+from musetalk_distill.train.data.batch import Batch
+from musetalk_distill.train.data.order import noise_seed
+from musetalk_distill.train.options import TrainOptions
+from musetalk_distill.train.result import save_decoder
+from musetalk_distill.train.tasks.decode import Decode
+from musetalk_distill.train.tasks.frozen import Frozen
+from musetalk_distill.train.tasks.losses import EncoderFeatures, edges, mouth_twice, relative
+from musetalk_distill.train.tasks.one_step import OneStep
+from musetalk_distill.train.tasks.task import Model, Task, Terms
+
+QUARTERS = 0.7  # the share of the steps that see quarters of pictures
+
+
+class DecoderTask(Task):
+    """The decoder of an AutoencoderTiny (TAESD's, as diffusers keeps it) of ``options.width`` channels."""
+
+    def __init__(self, unet: Any, vae: Any, tokens: int, options: TrainOptions, process: int = 0) -> None:
+        self._tiny = make_decoder(vae.config, options.width, options.seed)
+        self.module = Decode(self._tiny)
+        self.decode, self._unet = Frozen(Decode(vae)), Frozen(OneStep(unet, tokens))
+        self._encoder = Frozen(EncoderFeatures(vae.encoder))
+        self.frozen = [self.decode, self._encoder, self._unet]
+        self.weights = options.weights
+        self._options, self._process = options, process
+
+    def terms(self, model: Model, batch: Batch, step: int) -> Terms:
+        with torch.no_grad():
+            seed = noise_seed(self._options.seed, step, self._process)
+            latents = self._latents(batch, seed)
+            if step < QUARTERS * self._options.steps:
+                latents = _quarter(latents, seed)
+            expected = self.decode(latents).clamp(0, 1).float()
+        images = model(latents)
+        terms = {"pixels": mouth_twice(images, expected), "edges": edges(images, expected)}
+        if self.weights["features"]:
+            with torch.no_grad():
+                shown = self._encoder(expected)
+            terms["features"] = relative(self._encoder(images), shown)
+        return terms
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        return {"VAE decoder": self.decode.eager(batch.target), "small decoder": self.module.forward(batch.target)}
+
+    def save(self, run: Path) -> Path:
+        return save_decoder(self._tiny, run / "decoder")
+
+    def _latents(self, batch: Batch, seed: int) -> Tensor:
+        """Predictions for a part of the batch, true latents for the rest, all with noise."""
+        predicted, options = round(len(batch) * self._options.predictions), self._options
+        latents = batch.target
+        if predicted:
+            prediction, _ = self._unet(batch.inputs[:predicted], batch.tokens[:predicted])
+            latents = torch.cat((prediction.float(), latents[predicted:]))
+        generator = torch.Generator(latents.device).manual_seed(seed)
+        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
+        deviation = torch.rand(len(latents), 1, 1, 1, generator=generator, device=latents.device) * options.noise
+        return latents + noise * deviation
+
+
+def _quarter(latents: Tensor, seed: int) -> Tensor:
+    """The same half of the height and width of all `latents`, somewhere."""
+    side = latents.shape[2] // 2
+    y, x = np.random.default_rng(seed).integers(side + 1, size=2)
+    return latents[:, :, y : y + side, x : x + side]
+
+
+def make_decoder(vae: Any, width: int, seed: int) -> Any:
+    """An AutoencoderTiny for the latents of a VAE with the config `vae`; its encoder is as small as can be, and unused.
+
+    Its latents are scaled ones: that is what its ``scaling_factor`` of 1 says.
+    """
+    levels = len(vae.block_out_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoencoderTiny(
+            latent_channels=vae.latent_channels,
+            decoder_block_out_channels=(width,) * levels,
+            num_decoder_blocks=(*(3,) * (levels - 1), 1),
+            encoder_block_out_channels=(8,) * levels,
+            num_encoder_blocks=(1,) * levels,
+            scaling_factor=1.0,
+        )

@@ -1,0 +1,1 @@
+"""The demo's own encoders, trained from nothing on drawn clips."""

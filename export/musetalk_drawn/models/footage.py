@@ -1,0 +1,67 @@
+"""Drawn clips, as the demo's encoders learn from them: speech with how the mouth moved, and pictures of faces."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_distill.prepare.notes import read_notes
+from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.core.errors import InputNotFound
+from musetalk_runtime.prepare.colour import to_rgb
+from musetalk_runtime.prepare.crop import crop_face
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+SHAPES = ("opening", "width", "rounding")  # of the mouth, as a clip's JSON tells them frame by frame
+
+
+class Clip:
+    """One drawn clip: ``<id>.mp4`` and ``<id>.json``."""
+
+    def __init__(self, video: Path) -> None:
+        self.video = video
+        self.truth: dict[str, Any] = json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))
+        self.fps = float(self.truth["fps"])
+
+    def speech(self) -> Floats:
+        """All of its sound, mono at 16 kHz."""
+        with closing(AudioFile(self.video)) as audio:
+            return np.concatenate([chunk.speech for chunk in audio])
+
+    def mouth(self, times: npt.NDArray[np.float64]) -> Floats:
+        """The mouth's shape at each of `times` (seconds): ``[n, 3]``, in the order of SHAPES."""
+        at = (np.arange(len(self.truth["opening"])) + 0.5) / self.fps
+        return np.stack([np.interp(times, at, self.truth[shape]) for shape in SHAPES], axis=1).astype(np.float32)
+
+    def faces(self, size: int, every: int) -> Iterator[Bytes]:
+        """The face in every `every`-th frame, RGB ``[size, size, 3]``."""
+        notes = read_notes(self.video.with_suffix(".json"))
+        with av.open(str(self.video)) as container:
+            for index, frame in enumerate(container.decode(video=0)):
+                if index % every == 0:
+                    yield crop_face(to_rgb(frame, frame.width, frame.height), notes.box(index), size)
+
+
+def read_faces(clips: Sequence[Clip], size: int, every: int) -> Bytes:
+    """The faces of all `clips`, RGB ``[N, size, size, 3]``, decoded by as many threads as there are cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return np.stack(
+            [face for faces in pool.map(lambda clip: list(clip.faces(size, every)), clips) for face in faces]
+        )
+
+
+def read_clips(folder: Path) -> list[Clip]:
+    """The clips in `folder`, by name; raises InputNotFound where there is none."""
+    clips = [Clip(video) for video in sorted(folder.glob("*.mp4")) if video.with_suffix(".json").is_file()]
+    if not clips:
+        raise InputNotFound(f"{folder}: no drawn clips (<id>.mp4 and <id>.json): run 'distill-student draw'")
+    return clips

@@ -1,0 +1,1 @@
+"""What a drawn person says, and how the mouth moves with it."""

@@ -1,0 +1,1 @@
+"""Checkpoints: where their files lie, their configs, their weights, and random ones."""

@@ -1,0 +1,90 @@
+"""The VAE's two halves, and a small decoder, between images in [0, 1] and latents times the VAE's scaling factor."""
+
+from typing import Any
+
+import torch
+from diffusers import AutoencoderTiny
+from torch import Tensor, nn
+
+from musetalk_export.graphs.blocks import simplify
+
+LATENT_LIMIT = 3.0  # AutoencoderTiny's
+
+
+class DecoderGraph(nn.Module):
+    """``latents [N, C, S, S]`` -> ``images [N, 3, I, I]``, RGB in [0, 1], FP32. Takes over `vae`'s decoder."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.scaling_factor = float(vae.config.scaling_factor)
+        simplify(vae.decoder)
+        self.post_quant_conv, self.decoder = vae.post_quant_conv, vae.decoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        x = latents * (1 / self.scaling_factor)
+        x = x if self.post_quant_conv is None else self.post_quant_conv(x)
+        x = _middle(self.decoder.mid_block, self.decoder.conv_in(x))
+        for block in self.decoder.up_blocks:
+            x = _layers(block.resnets, x)
+            x = x if block.upsamplers is None else block.upsamplers[0](x)
+        images: Tensor = self.decoder.conv_out(self.decoder.conv_act(self.decoder.conv_norm_out(x)))
+        return (images * 0.5 + 0.5).clamp(0, 1)
+
+
+class TinyDecoderGraph(nn.Module):
+    """``latents [N, C, S, S]`` -> ``images [N, 3, I, I]``, RGB in [0, 1], FP32: diffusers' AutoencoderTiny `tiny`.
+
+    Its layers make images in [0, 1] already, of latents softly held within 3. Upsampling and the convolution after it
+    stay apart: on two CPU cores ONNX Runtime takes 1.2 to 1.4 times as long for one transposed convolution, and for
+    one convolution to four times the channels and DepthToSpace.
+    """
+
+    def __init__(self, tiny: Any) -> None:
+        super().__init__()
+        self.scale = LATENT_LIMIT * float(tiny.config.scaling_factor)
+        self.layers = tiny.decoder.layers
+
+    def forward(self, latents: Tensor) -> Tensor:
+        images: Tensor = self.layers(torch.tanh(latents * (1 / self.scale)) * LATENT_LIMIT)
+        return images.clamp(0, 1)
+
+
+class EncoderGraph(nn.Module):
+    """``images [N, 3, I, I]``, RGB in [0, 1] -> ``latents [N, C, S, S]``, FP32. Takes over `vae`'s encoder.
+
+    The latents are the mean of the distribution that MuseTalk samples: an avatar comes out the same every time.
+    """
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.scaling_factor, self.channels = float(vae.config.scaling_factor), int(vae.config.latent_channels)
+        simplify(vae.encoder)
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.encoder.conv_in(images * 2 - 1)
+        for block in self.encoder.down_blocks:
+            x = _layers(block.resnets, x)
+            x = x if block.downsamplers is None else block.downsamplers[0](x)
+        x = _middle(self.encoder.mid_block, x)
+        x = self.encoder.conv_out(self.encoder.conv_act(self.encoder.conv_norm_out(x)))
+        moments: Tensor = x if self.quant_conv is None else self.quant_conv(x)
+        return moments[:, : self.channels] * self.scaling_factor
+
+
+def decoder_graph(decoder: Any) -> nn.Module:
+    """The graph of an AutoencoderTiny, or of an AutoencoderKL, which it takes over."""
+    return TinyDecoderGraph(decoder) if isinstance(decoder, AutoencoderTiny) else DecoderGraph(decoder)
+
+
+def _layers(layers: Any, x: Tensor) -> Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
+def _middle(block: Any, x: Tensor) -> Tensor:
+    x = block.resnets[0](x)
+    for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
+        x = resnet(x if attention is None else attention(x))
+    return x

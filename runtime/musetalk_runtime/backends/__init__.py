@@ -1,0 +1,1 @@
+"""What runs the models: the interface, ONNX Runtime, and TensorRT on CUDA."""

@@ -1,0 +1,1 @@
+"""CUDA: the device, memory, streams, our kernels, and frames that stay on the GPU."""

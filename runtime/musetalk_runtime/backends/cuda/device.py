@@ -1,0 +1,103 @@
+"""The GPU of this machine: opening it, what it is, and what CUDA answers."""
+
+import os
+import platform
+from dataclasses import dataclass
+from typing import Any
+
+from musetalk_runtime.backends.trt import tensorrt_api
+from musetalk_runtime.core.errors import MachineError
+
+
+@dataclass(frozen=True)
+class GpuFacts:
+    """What a plan depends on: ``compute_capability`` as "9.0", ``tensorrt`` None where it is not installed.
+
+    ``lean`` says that TensorRT is its lean runtime only, which takes version-compatible plans and no others.
+
+    ``driver`` is the driver's version ("580.65.06"), or the CUDA version it brings ("CUDA 13.0") where only that can
+    be read. ``memory_mb`` is all of the GPU's memory, in 1e6 bytes; the machine's where they share it. ``os`` is the
+    system that runs here ("Linux aarch64").
+    """
+
+    name: str
+    compute_capability: str
+    driver: str
+    memory_mb: int
+    tensorrt: str | None
+    lean: bool = False
+    os: str = f"{platform.system()} {platform.machine()}"
+
+
+def gpu_facts() -> GpuFacts:
+    """What the first GPU is; raises MachineError where there is none."""
+    device = open_device()
+    major, minor = device.compute_capability
+    _, total = free_memory()
+    return GpuFacts(
+        name=str(device.name),
+        compute_capability=f"{major}.{minor}",
+        driver=_driver_version(),
+        memory_mb=total // 1_000_000,
+        tensorrt=tensorrt_api.version(),
+        lean=tensorrt_api.is_lean(),
+    )
+
+
+def open_device(index: int = 0) -> Any:
+    """The ``cuda.core.Device`` number `index`, its primary context current in the calling thread.
+
+    Other threads call its ``set_current()`` before they use it. Kernels are loaded when first used, as CUDA does by
+    itself from 12.2 on: TensorRT and its libraries bring a gigabyte of them. Raises MachineError without cuda.core,
+    driver or GPU.
+    """
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+    try:
+        from cuda.core import Device
+    except ImportError as error:
+        raise MachineError(f"cuda.core is not usable ({error}): pip install 'musetalk-edge[gpu]'") from None
+    try:
+        device = Device(index)
+        device.set_current()
+    except Exception as error:  # the loader's, cuda.core's and cuda.bindings' exceptions share no base but Exception
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MachineError(f"no usable NVIDIA GPU: {reason}") from None
+    return device
+
+
+def free_memory() -> tuple[int, int]:
+    """Bytes free and in all, on the GPU whose context is current."""
+    from cuda.bindings import driver
+
+    free, total = check(driver.cuMemGetInfo())
+    return int(free), int(total)
+
+
+def check(result: tuple[Any, ...]) -> Any:
+    """What a ``cuda.bindings`` call returned beside its status: nothing, a value or a tuple of them.
+
+    Raises MachineError if the GPU is out of memory, and RuntimeError for any other failure.
+    """
+    from cuda.bindings import driver
+
+    status, *values = result
+    if status != driver.CUresult.CUDA_SUCCESS:
+        if status == driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+            raise MachineError("the GPU is out of memory: end other programs on it, or use a smaller avatar or batch")
+        _, text = driver.cuGetErrorString(status)
+        raise RuntimeError(f"CUDA: {status.name}: {text.decode() if text else 'unknown'}")
+    if len(values) > 1:
+        return tuple(values)
+    return values[0] if values else None
+
+
+def _driver_version() -> str:
+    try:
+        from cuda.core import system
+
+        return ".".join(f"{part:02d}" for part in system.get_kernel_mode_driver_version())
+    except Exception:  # no NVML, as on some Jetsons
+        from cuda.bindings import driver
+
+        version = int(check(driver.cuDriverGetVersion()))
+        return f"CUDA {version // 1000}.{version % 1000 // 10}"

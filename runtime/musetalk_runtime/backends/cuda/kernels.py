@@ -1,0 +1,74 @@
+"""The project's own kernels, as the bundle's cubin holds them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.core.errors import MachineError
+
+THREADS = 128  # a block
+STRIP = 16  # pixels of two rows that one thread composes
+GATHER_BLOCKS = 16  # an item
+SUFFIXES = {np.dtype(np.float16): "half", np.dtype(np.float32): "float"}
+
+
+class Kernels:
+    """The gather and compose kernels of ``compose.cu``, compiled for this GPU."""
+
+    def __init__(self, cubin: Path) -> None:
+        """Load `cubin` in the current context; raises MachineError where it is for another GPU."""
+        from cuda.core import ObjectCode
+
+        try:
+            code = ObjectCode.from_cubin(cubin.read_bytes())
+            self._kernels = {
+                f"{name}_{suffix}": code.get_kernel(f"{name}_{suffix}")
+                for name in ("gather", "compose")
+                for suffix in SUFFIXES.values()
+            }
+        except Exception as error:  # cuda.core's errors have no public base
+            reason = str(error).splitlines()[0]
+            raise MachineError(f"{cubin}: this GPU does not take it ({reason}): run build-engines here") from None
+
+    def gather(
+        self,
+        stream: Any,
+        items: int,
+        count: int,
+        latents: int,
+        tokens: int,
+        sizes: tuple[int, int],
+        dtype: npt.DTypeLike,
+    ) -> None:
+        """Enqueue: the latents and tokens of `count` items, `sizes` elements each, into rows of the UNet's inputs.
+
+        `items`, `latents` and `tokens` are device addresses, the last two of arrays of `dtype`.
+        """
+        arguments = (latents, tokens, np.int32(sizes[0]), np.int32(sizes[1]))
+        self._launch(stream, f"gather_{_suffix(dtype)}", (GATHER_BLOCKS, count), items, *arguments)
+
+    def compose(
+        self, stream: Any, items: int, count: int, faces: int, side: int, frame: tuple[int, int], dtype: npt.DTypeLike
+    ) -> None:
+        """Enqueue: `count` items' frames, of `frame` (width, height) pixels, with the `faces` at that address.
+
+        `faces` are RGB ``[N, 3, side, side]`` of `dtype`, in [0, 1].
+        """
+        width, height = frame
+        blocks = -(-(-(-width // STRIP) * (height // 2)) // THREADS)
+        arguments = (faces, np.int32(side), np.int32(width), np.int32(height))
+        self._launch(stream, f"compose_{_suffix(dtype)}", (blocks, count), items, *arguments)
+
+    def _launch(self, stream: Any, name: str, grid: tuple[int, int], *arguments: Any) -> None:
+        from cuda.core import LaunchConfig, launch
+
+        launch(stream, LaunchConfig(grid=grid, block=THREADS), self._kernels[name], *arguments)
+
+
+def _suffix(dtype: npt.DTypeLike) -> str:
+    found = np.dtype(dtype)
+    if found not in SUFFIXES:
+        raise MachineError(f"the plans compute in {found}, the kernels take {', '.join(map(str, SUFFIXES))}")
+    return SUFFIXES[found]

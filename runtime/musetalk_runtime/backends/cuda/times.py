@@ -1,0 +1,60 @@
+"""When the GPU did what for a batch, by the events of its slot."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from musetalk_runtime.backends.cuda.slot import Slot
+from musetalk_runtime.core.timings import Timings
+
+Span = tuple[float, float]
+
+LANES = ("upload", "compute", "download")
+MODELS = {"unet": ("compute_begin", "unet_end"), "vae_decoder": ("unet_end", "decoder_end")}
+COPIES = {"gpu_upload": ("upload_begin", "upload_end"), "gpu_download": ("download_begin", "download_end")}
+
+
+@dataclass(frozen=True)
+class BatchTimes:
+    """When the GPU did what for a batch: ``(begin, end)`` in milliseconds since the renderer was made.
+
+    ``parts`` are those of ``compute``, one after another: ``unet`` (with the gathering of its inputs) and
+    ``vae_decoder``, which a batch without faces has not, and ``compose``.
+    """
+
+    frames: int
+    faces: int
+    upload: Span
+    compute: Span
+    download: Span
+    parts: dict[str, Span]
+
+
+@dataclass(frozen=True)
+class Reporter:
+    """Where times go: ``timings`` gets the host's and the GPU's, ``timeline`` the GPU's since the event ``origin``."""
+
+    timings: Timings
+    timeline: Callable[[BatchTimes], None] | None
+    origin: Any
+
+    def report(self, slot: Slot, frames: int, faces: int) -> None:
+        """Tell of the batch of so many `frames`, `faces` of them with a face made, that left `slot` finished."""
+        marks, parts = slot.marks, _compute_parts(faces)
+        for stage, (begin, end) in {**COPIES, **parts}.items():
+            self.timings.record(stage, float(marks[end] - marks[begin]), faces if stage in MODELS else frames)
+        if self.timeline:
+            upload, compute, download = (self._span(slot, (f"{lane}_begin", f"{lane}_end")) for lane in LANES)
+            inner = {stage: self._span(slot, ends) for stage, ends in parts.items()}
+            self.timeline(BatchTimes(frames, faces, upload, compute, download, inner))
+
+    def _span(self, slot: Slot, ends: tuple[str, str]) -> Span:
+        begin, end = (float(slot.marks[mark] - self.origin) for mark in ends)
+        return begin, end
+
+
+def _compute_parts(faces: int) -> dict[str, tuple[str, str]]:
+    """The events that each part of the computing begins and ends with."""
+    if not faces:
+        return {"compose": ("compute_begin", "compute_end")}
+    return {**MODELS, "compose": ("decoder_end", "compute_end")}

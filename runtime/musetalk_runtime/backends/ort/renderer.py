@@ -1,0 +1,72 @@
+"""Speech frames to video frames: the mouths by ONNX Runtime, composed onto the avatar by OpenCV."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.interface import ALL, Shot
+from musetalk_runtime.backends.ort.compose import compose
+from musetalk_runtime.backends.ort.onnx_session import OnnxSession
+from musetalk_runtime.core.timings import Timings
+
+Bytes = npt.NDArray[np.uint8]
+
+
+class Rendered:
+    """Frames whose faces (None where there is none) are generated; whoever waits composes them. See ``Rendering``."""
+
+    def __init__(self, batch: Sequence[Shot], faces: Sequence[Bytes | None], timings: Timings) -> None:
+        self._shots = list(zip(batch, faces, strict=True))
+        self._timings = timings
+
+    def wait(self, rows: slice = ALL) -> list[Bytes]:
+        shots = self._shots[rows]
+        with self._timings.measure("compose", len(shots)):
+            return [_composed(shot, face) for shot, face in shots]
+
+    def finish(self) -> None:
+        """Nothing is under way."""
+
+
+class CpuRenderer:
+    """Generates in the thread that calls it. See ``Renderer``.
+
+    `generator` is one graph: ``latents``, ``tokens`` -> ``faces`` uint8 ``[N, I, I, 3]`` RGB.
+    """
+
+    def __init__(self, generator: OnnxSession, timings: Timings) -> None:
+        self._generator = generator
+        self._timings = timings
+
+    def hold(self, avatar: Avatar) -> None:
+        """Nothing is to be made ready."""
+
+    def release(self, avatar: Avatar) -> None:
+        """Nothing is held."""
+
+    def render(self, batch: Sequence[Shot]) -> Rendered:
+        made = iter(self._generate([shot for shot in batch if shot.speaks]))
+        return Rendered(batch, [next(made) if shot.speaks else None for shot in batch], self._timings)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _generate(self, batch: Sequence[Shot]) -> list[Bytes]:
+        if not batch:
+            return []
+        with self._timings.measure("generate", len(batch)):
+            latents = np.stack([shot.avatar.latents[shot.shown] for shot in batch]).astype(np.float32)
+            tokens = np.stack([shot.speech.tokens for shot in batch])
+            return list(self._generator.run("faces", latents=latents, tokens=tokens))
+
+
+def _composed(shot: Shot, face: Bytes | None) -> Bytes:
+    own = shot.avatar.frame(shot.shown)
+    if face is None:
+        return own
+    frame: Bytes = own.copy()
+    box = tuple(shot.avatar.boxes[shot.shown].tolist())
+    compose(frame, face, shot.avatar.masks[shot.shown], box, shot.speech.weight)
+    return frame

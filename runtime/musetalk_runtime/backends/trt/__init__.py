@@ -1,0 +1,1 @@
+"""TensorRT: plans, and the chain of UNet, decoder and composition in CUDA graphs."""

@@ -1,0 +1,94 @@
+"""The work of one batch size, as a CUDA graph."""
+
+from collections.abc import Callable
+from typing import Any
+
+from musetalk_runtime.backends.cuda.device import check
+from musetalk_runtime.backends.trt.tensorrt_api import Context
+from musetalk_runtime.core.errors import MachineError
+
+Mark = Callable[[str], Any]
+Events = dict[str, Any]
+
+
+class BatchGraph:
+    """Runs `enqueue` on a stream: by a graph captured from it, or by calling it each time.
+
+    `enqueue` takes a stream and ``mark``, which it calls with the name of an event to record between its parts. It
+    always enqueues the same work at the same addresses; `contexts` are TensorRT's in it, kept and closed here. It runs
+    once on the idle `stream` to warm up, and is captured there. `events` are those of any slot, and outlive the graph.
+    """
+
+    def __init__(
+        self, enqueue: Callable[[Any, Mark], None], contexts: list[Context], stream: Any, capture: bool, events: Events
+    ) -> None:
+        self._enqueue = enqueue
+        self._contexts = contexts
+        self._graph: Captured | None = None
+        self._run(stream, events)
+        stream.sync()
+        if capture:
+            self._graph = Captured(enqueue, stream, events)
+
+    def launch(self, stream: Any, events: Events) -> None:
+        """Enqueue the work on `stream`; it records those of `events` that ``mark`` names."""
+        if self._graph is None:
+            self._run(stream, events)
+        else:
+            self._graph.launch(stream, events)
+
+    def close(self) -> None:
+        """Release the graph and the contexts, once they do not run. Closing twice is fine."""
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
+        while self._contexts:
+            self._contexts.pop().close()
+
+    def _run(self, stream: Any, events: Events) -> None:
+        self._enqueue(stream, lambda name: stream.record(events[name]))
+
+
+class Captured:
+    """A graph that records events of the caller's choice, though up to four of its launches are on their way at once.
+
+    Each is a node of the graph, which is told before a launch what event to record; launches before keep theirs.
+    """
+
+    def __init__(self, enqueue: Callable[[Any, Mark], None], stream: Any, events: Events) -> None:
+        self._nodes: dict[str, Any] = {}
+        self._builder = stream.create_graph_builder()  # its graph owns the nodes
+        try:
+            self._builder.begin_building("relaxed")  # TensorRT may allocate while it is captured
+            enqueue(self._builder.stream, lambda name: self._add_node(name, events[name]))
+            self._graph = self._builder.end_building().complete()
+        except Exception as error:  # cuda.core's errors have no public base
+            self._builder.close()
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise MachineError(f"capturing a CUDA graph failed ({reason}): run without CUDA graphs") from error
+        self._graph.upload(stream)
+        stream.sync()
+
+    def launch(self, stream: Any, events: Events) -> None:
+        """Enqueue the graph on `stream`, to record `events`."""
+        from cuda.bindings import driver
+
+        graph = self._graph.handle
+        for name, node in self._nodes.items():
+            check(driver.cuGraphExecEventRecordNodeSetEvent(graph, node, events[name].handle))
+        self._graph.launch(stream)
+
+    def close(self) -> None:
+        """Release the graph, once it does not run."""
+        self._graph.close()
+        self._builder.close()
+
+    def _add_node(self, name: str, event: Any) -> None:
+        """Make the recording of `event` a node of the graph, and note which."""
+        from cuda.bindings import driver
+
+        stream = self._builder.stream.handle
+        external = int(driver.CUevent_record_flags.CU_EVENT_RECORD_EXTERNAL)
+        check(driver.cuEventRecordWithFlags(event.handle, stream, external))
+        _, _, _, last, *_ = check(driver.cuStreamGetCaptureInfo(stream))  # the rest differs between CUDA 12 and 13
+        self._nodes[name] = last[0]

@@ -1,0 +1,141 @@
+"""Gather, UNet, decoder and composition for frames of one size, with all the memory they need."""
+
+from typing import Any
+
+import numpy as np
+
+from musetalk_runtime.backends.cuda.item import ITEM
+from musetalk_runtime.backends.cuda.kernels import Kernels
+from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
+from musetalk_runtime.backends.cuda.slot import Slot
+from musetalk_runtime.backends.trt.batch_graph import BatchGraph, Mark
+from musetalk_runtime.backends.trt.plan import Plan
+from musetalk_runtime.core.errors import MachineError
+
+SLOTS = 4  # one rendered, two that wait for the encoder, one that it takes: a session never waits for a slot
+
+
+class Chain:
+    """The generator for one stream at a time; a renderer borrows it.
+
+    Attributes: ``batch`` (the largest), ``frame`` (width, height), ``slots``, and the streams ``compute``, ``upload``
+    and ``download``. All contexts work in one piece of memory, since they run in turn.
+    """
+
+    def __init__(
+        self, device: Any, unet: Plan, decoder: Plan, kernels: Kernels, frame: tuple[int, int], cuda_graph: bool
+    ) -> None:
+        device.set_current()
+        self._device, self._kernels = device, kernels
+        self.frame = frame
+        self._unet, self._decoder = _by_batch(unet), _by_batch(decoder)
+        self._sizes = sorted(self._unet.keys() & self._decoder.keys())
+        if not self._sizes:
+            raise MachineError(
+                f"UNet batches {list(self._unet)}, decoder batches {list(self._decoder)}: none in common"
+            )
+        self.batch = self._sizes[-1]
+        self.dtype = _one_type(unet, "latents", unet, "tokens")
+        self._latent_dtype = _one_type(unet, "prediction", decoder, "latents")
+        self._face_dtype = decoder.dtype("images")
+        self._graphs: dict[int, BatchGraph] = {}
+        self._memories: dict[str, DeviceMemory] = {}
+        self.slots: list[Slot] = []
+        self.compute, self.upload, self.download = (device.create_stream() for _ in range(3))
+        try:
+            self._allocate(unet, decoder)
+            for size in self._sizes:
+                self._graphs[size] = self._build(size, unet, decoder, cuda_graph)
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, slot: Slot, faces: int, stream: Any) -> None:
+        """Enqueue on `stream`: the frames of all items in `slot`, whose `faces` faces fill rows 0, 1, ..."""
+        copy(self._memories["items"].address, slot.item_address, slot.item_bytes, stream)
+        if faces:
+            self._graphs[next(size for size in self._sizes if size >= faces)].launch(stream, slot.marks)
+        else:
+            self._compose(stream)
+
+    def close(self) -> None:
+        """Wait for the GPU and release everything. Closing twice is fine."""
+        self._device.set_current()
+        streams = [self.upload, self.compute, self.download]
+        for stream in streams:
+            if not stream.is_closed:
+                stream.sync()
+        for graph in self._graphs.values():
+            graph.close()
+        self._graphs.clear()
+        while self.slots:
+            self.slots.pop().close()
+        while self._memories:
+            self._memories.popitem()[1].close()
+        for stream in streams:
+            stream.close()
+
+    def _allocate(self, unet: Plan, decoder: Plan) -> None:
+        batch, largest = self.batch, unet.profiles[self._unet[self.batch]]
+        latents, tokens = largest["latents"], largest["tokens"]
+        channels = latents[1] // 2
+        self._counts = int(np.prod(latents[1:])), int(np.prod(tokens[1:]))
+        predicted = decoder.profiles[self._decoder[batch]]["latents"]
+        if predicted[1:] != (channels, *latents[2:]):
+            raise MachineError(f"the UNet makes latents {(channels, *latents[2:])}, the decoder takes {predicted[1:]}")
+        working = [unet.memory_size(self._unet[size]) for size in self._sizes]
+        working += [decoder.memory_size(self._decoder[size]) for size in self._sizes]
+        sizes = {
+            "items": -(-batch * ITEM.itemsize // 256) * 256,
+            "latents": batch * self._counts[0] * self.dtype.itemsize,
+            "tokens": batch * self._counts[1] * self.dtype.itemsize,
+            "prediction": int(np.prod(predicted)) * self._latent_dtype.itemsize,
+            "work": max(working),
+        }
+        for name, size in sizes.items():
+            self._memories[name] = DeviceMemory(self._device, size)
+        for _ in range(SLOTS):
+            self.slots.append(Slot(self._device, batch, (tokens[1], tokens[2]), self.dtype, self.frame))
+
+    def _build(self, size: int, unet: Plan, decoder: Plan, cuda_graph: bool) -> BatchGraph:
+        work = self._memories["work"]
+        predict = unet.context(self._unet[size], work, self.compute)
+        decode = decoder.context(self._decoder[size], work, self.compute)
+        shape = decode.shape("images")
+        self._side = shape[-1]
+        if "images" not in self._memories:
+            whole = int(np.prod(shape[1:])) * self.batch * self._face_dtype.itemsize
+            self._memories["images"] = DeviceMemory(self._device, whole)
+        for name in ("latents", "tokens", "prediction"):
+            predict.set_address(name, self._memories[name].address)
+        decode.set_address("latents", self._memories["prediction"].address)
+        decode.set_address("images", self._memories["images"].address)
+
+        def enqueue(stream: Any, mark: Mark) -> None:
+            self._gather(stream)
+            predict.enqueue(int(stream.handle))
+            mark("unet_end")
+            decode.enqueue(int(stream.handle))
+            mark("decoder_end")
+            self._compose(stream)
+
+        return BatchGraph(enqueue, [predict, decode], self.compute, cuda_graph, self.slots[0].marks)
+
+    def _gather(self, stream: Any) -> None:
+        items, latents, tokens = (self._memories[name].address for name in ("items", "latents", "tokens"))
+        self._kernels.gather(stream, items, self.batch, latents, tokens, self._counts, self.dtype)
+
+    def _compose(self, stream: Any) -> None:
+        items, images = (self._memories[name].address for name in ("items", "images"))
+        self._kernels.compose(stream, items, self.batch, images, self._side, self.frame, self._face_dtype)
+
+
+def _by_batch(plan: Plan) -> dict[int, int]:
+    """Profile numbers by batch size."""
+    return {shapes["latents"][0]: profile for profile, shapes in enumerate(plan.profiles)}
+
+
+def _one_type(a: Plan, first: str, b: Plan, second: str) -> Any:
+    if a.dtype(first) != b.dtype(second):
+        raise MachineError(f"{first} is {a.dtype(first)} and {second} {b.dtype(second)}: run build-engines again")
+    return a.dtype(first)

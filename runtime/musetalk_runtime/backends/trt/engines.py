@@ -1,0 +1,149 @@
+"""A bundle's engines on TensorRT."""
+
+import threading
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.audio.states import States
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.cuda.avatar import GpuAvatar
+from musetalk_runtime.backends.cuda.device import gpu_facts, open_device
+from musetalk_runtime.backends.cuda.kernels import Kernels
+from musetalk_runtime.backends.trt.chain import Chain
+from musetalk_runtime.backends.trt.compatibility import check_built_here
+from musetalk_runtime.backends.trt.plan import Plan
+from musetalk_runtime.backends.trt.pool import AvatarStock, ChainStock
+from musetalk_runtime.backends.trt.renderer import GpuOptions, GpuRenderer, Lender
+from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.storage.folder import Manifest, listed_file
+
+Floats = npt.NDArray[np.float32]
+
+CUBIN = "compose.cubin"
+DEFAULT = GpuOptions()
+
+
+class TensorRtEngines:
+    """The plans in a bundle's folder, each loaded when it is first used. See ``Engines``. Safe to share.
+
+    ``options`` says how renderers made from now on work, and may be replaced. The first use raises MachineError unless
+    the bundle was built on this machine. What renderers need is kept for the next one, until `close`.
+    """
+
+    lanes = 2  # a batch alone does not fill a large GPU
+
+    def __init__(self, folder: Path, manifest: Manifest, options: GpuOptions = DEFAULT) -> None:
+        self._folder = folder
+        self._manifest = manifest
+        self.options = options
+        self._plans: dict[str, Plan] = {}
+        self._lock = threading.RLock()
+
+    def check(self) -> None:
+        with self._lock:
+            self._device.set_current()
+            Kernels(listed_file(self._folder, self._manifest, CUBIN))
+
+    def encode_images(self, images: Floats) -> Floats:
+        plan = self._plan("vae_encoder")
+        profiles = {shapes["images"][0]: number for number, shapes in enumerate(plan.profiles)}
+        parts: list[Floats] = []
+        while sum(map(len, parts)) < len(images):
+            rest = images[sum(map(len, parts)) :]
+            size = min((size for size in profiles if size >= len(rest)), default=max(profiles))
+            padded = np.resize(rest[:size], (size, *images.shape[1:]))
+            latents = plan.run(profiles[size], {"images": padded})["latents"]
+            parts.append(latents[: len(rest)].astype(np.float32))
+        return np.concatenate(parts)
+
+    def encode_audio(self, mel: Floats) -> States:
+        plan = self._plan("audio_encoder")
+        lengths = {shapes["mel"][2]: number for number, shapes in enumerate(plan.profiles)}
+        if mel.shape[1] not in lengths:
+            raise InvalidArgument(
+                f"{mel.shape[1]} mel frames (of 10 ms), the bundle's audio encoder takes "
+                f"{' or '.join(map(str, sorted(lengths)))}: run build-engines for this length"
+            )
+        states: States = plan.run(lengths[mel.shape[1]], {"mel": mel[None]})["states"][0]
+        return states
+
+    def group(self, avatar: Avatar) -> tuple[int, int]:
+        """Those of one frame size, which the kernels are launched for."""
+        return avatar.width, avatar.height
+
+    def renderer(self, avatar: Avatar, timings: Timings) -> GpuRenderer:
+        lender = Lender(self._lend_avatar, self._take_avatar, self._take_chain)
+        with self._lock:
+            options, lent = self.options, self._lend_avatar(avatar)
+            try:
+                chain = self._lend_chain(self.group(avatar), options.cuda_graph)
+                try:
+                    return GpuRenderer(chain, lent, timings, options, self._device, lender)
+                except BaseException:
+                    self._take_chain(chain)
+                    raise
+            except BaseException:
+                self._take_avatar(lent)
+                raise
+
+    def close(self) -> None:
+        """See ``Engines.close``; renderers must be closed before."""
+        with self._lock:
+            for name in ("_chains", "_avatars"):
+                if name in self.__dict__:
+                    self.__dict__.pop(name).close()
+            for plan in self._plans.values():
+                plan.close()
+            self._plans.clear()
+            for name in ("_kernels", "_device"):
+                self.__dict__.pop(name, None)
+
+    def _plan(self, graph: str) -> Plan:
+        if graph in self._plans:  # without the lock, which is held while an avatar is uploaded
+            return self._plans[graph]
+        with self._lock:
+            if graph not in self._plans:
+                file = listed_file(self._folder, self._manifest, f"{graph}.plan")
+                self._plans[graph] = Plan.load(file, self._device)
+            return self._plans[graph]
+
+    def _lend_avatar(self, avatar: Avatar) -> GpuAvatar:
+        with self._lock:
+            self._device.set_current()
+            return self._avatars.borrow(avatar)
+
+    def _take_avatar(self, avatar: GpuAvatar) -> None:
+        with self._lock:
+            self._avatars.give_back(avatar)
+
+    def _lend_chain(self, frame: tuple[int, int], cuda_graph: bool) -> Chain:
+        with self._lock:
+            unet, decoder = self._plan("unet"), self._plan("vae_decoder")
+            return self._chains.borrow(unet, decoder, self._kernels, frame, cuda_graph)
+
+    def _take_chain(self, chain: Chain) -> None:
+        with self._lock:
+            self._chains.give_back(chain)
+
+    @cached_property
+    def _device(self) -> Any:
+        compatible = self._manifest.get("version_compatible") is True
+        check_built_here(self._folder, self._manifest.get("built_on"), gpu_facts(), compatible)
+        return open_device()
+
+    @cached_property
+    def _kernels(self) -> Kernels:
+        return Kernels(listed_file(self._folder, self._manifest, CUBIN))
+
+    @cached_property
+    def _avatars(self) -> AvatarStock:
+        return AvatarStock(self._device)
+
+    @cached_property
+    def _chains(self) -> ChainStock:
+        return ChainStock(self._device)

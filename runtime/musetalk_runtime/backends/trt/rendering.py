@@ -1,0 +1,107 @@
+"""A batch on its way through the GPU."""
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
+from musetalk_runtime.backends.cuda.memory import copy
+from musetalk_runtime.backends.cuda.slot import Ring, Slot
+from musetalk_runtime.backends.cuda.times import Reporter
+from musetalk_runtime.backends.interface import ALL
+
+Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The ``cuda.core`` device and the streams on which frames are composed and brought to the host."""
+
+    device: Any
+    compute: Any
+    download: Any
+
+
+class GpuRendering:
+    """The frames of one batch. See ``Rendering``; `arrays` instead of `wait` leaves them on the GPU.
+
+    It occupies a slot of the renderer until it is waited for or released. Safe to hand to another thread.
+    """
+
+    def __init__(self, slot: Slot, ring: Ring, count: int, faces: int, streams: Streams, out: Reporter) -> None:
+        self._slot = slot
+        self._ring = ring
+        self._count, self._faces = count, faces
+        self._streams = streams
+        self._out = out
+        self._fetching = False
+        self._frames: list[Bytes] | None = None
+        self._lock = threading.Lock()
+        self._released = False
+
+    def fetch(self) -> None:
+        """Enqueue the copy to the host, which `wait` does otherwise."""
+        slot, marks, stream = self._slot, self._slot.marks, self._streams.download
+        stream.wait(marks["compute_end"])
+        stream.record(marks["download_begin"])
+        copy(slot.downloaded_address, slot.frame_address, self._count * slot.frame_bytes, stream)
+        stream.record(marks["download_end"])
+        self._fetching = True
+
+    def wait(self, rows: slice = ALL) -> list[Bytes]:
+        """The frames of `rows`, copied to the host, once all are finished; the slot is free from then on.
+
+        Raises RuntimeError if the renderer was closed or the frames were released before.
+        """
+        with self._lock:
+            if self._frames is None:
+                self._check_held()
+                self._streams.device.set_current()
+                with self._out.timings.measure("wait", self._count):
+                    if not self._fetching:
+                        self.fetch()
+                    self._slot.marks["download_end"].sync()
+                    self._frames = list(self._slot.frames[: self._count].copy())
+                self._out.report(self._slot, self._count, self._faces)
+                self._release()
+            return self._frames[rows]
+
+    def finish(self) -> None:
+        """Copy the frames to the host once they are finished, so that the slot is free. See ``Rendering.finish``."""
+        self.wait()
+
+    def arrays(self) -> list[DeviceFrame]:
+        """The frames on the GPU, perhaps not finished yet, valid until `release` or `wait`; raises RuntimeError."""
+        with self._lock:
+            self._check_held()
+            slot = self._slot
+            shape = slot.frames.shape[1], slot.frames.shape[2]
+            addresses = (slot.frame_address + index * slot.frame_bytes for index in range(self._count))
+            finished = slot.marks["compute_end"]
+            return [DeviceFrame(address, shape, finished, self._streams.compute) for address in addresses]
+
+    def release(self, stream: Any = None) -> None:
+        """Say that the frames are no longer needed, once what was enqueued on `stream` is done. Twice is fine.
+
+        `stream`: the ``cuda.core.Stream``, or object with ``__cuda_stream__``, on which `arrays` were used; without
+        one, their use must be over.
+        """
+        with self._lock:
+            if not self._released and not self._ring.closed:
+                self._streams.device.set_current()
+                if stream is not None:
+                    self._streams.compute.wait(stream)
+                if self._fetching:
+                    self._slot.marks["download_end"].sync()
+                self._release()
+
+    def _check_held(self) -> None:
+        if self._released or self._ring.closed:
+            raise RuntimeError("the frames were released" if self._released else "the renderer is closed")
+
+    def _release(self) -> None:
+        self._released = True
+        self._ring.give(self._slot)

@@ -1,0 +1,167 @@
+"""TensorRT 8.6 to 11, the full or the lean runtime, behind one face: nothing else touches a TensorRT object.
+
+What differs: a context that brings no memory of its own is made and sized in another way in 8.6, 10 and 11. Enum
+values differ between versions too, so they are compared by name.
+"""
+
+import mmap
+from collections import deque
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.core.errors import MachineError, PlanError
+
+MODULES = ("tensorrt", "tensorrt_lean")
+DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT8": np.int8, "INT32": np.int32, "INT64": np.int64}
+LOG_LINES = 20
+
+Shape = tuple[int, ...]
+
+
+class Engine:
+    """A plan, loaded. A CUDA context must be current: without one TensorRT ends the process.
+
+    Attributes: ``inputs`` and ``outputs`` (names), ``profiles`` (how many). Raises MachineError where TensorRT is
+    not installed or does not take the plan.
+    """
+
+    def __init__(self, path: Path) -> None:
+        trt = _module()
+        self._trt = trt
+        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self._logger = _logger(trt, self.log)
+        self._runtime = trt.Runtime(self._logger)
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
+            self._engine = self._runtime.deserialize_cuda_engine(plan)
+        if self._engine is None:
+            raise MachineError(f"{path}: TensorRT {trt.__version__} does not load it: {self.last_words}")
+        names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
+        self.inputs = [name for name in names if self._engine.get_tensor_mode(name).name == "INPUT"]
+        self.outputs = [name for name in names if name not in self.inputs]
+        self.profiles = int(self._engine.num_optimization_profiles)
+
+    @property
+    def last_words(self) -> str:
+        """The last line that TensorRT logged."""
+        return self.log[-1] if self.log else "it does not say why"
+
+    def dtype(self, name: str) -> npt.DTypeLike:
+        """The type of a tensor; raises MachineError for one that NumPy does not have."""
+        kind = self._engine.get_tensor_dtype(name).name
+        if kind not in DTYPES:
+            raise MachineError(f"the plan's tensor {name} is {kind}, expected one of {', '.join(DTYPES)}")
+        return np.dtype(DTYPES[kind])
+
+    def largest_shape(self, name: str, profile: int) -> Shape:
+        """The largest shape of an input in `profile`."""
+        shape = tuple(self._engine.get_tensor_shape(name))
+        if -1 in shape:
+            shape = tuple(self._engine.get_tensor_profile_shape(name, profile)[-1])
+        return shape
+
+    def memory_size(self, profile: int) -> int:
+        """Bytes of memory that a context needs while it runs `profile`."""
+        engine = self._engine
+        if hasattr(engine, "get_device_memory_size_for_profile_v2"):
+            return int(engine.get_device_memory_size_for_profile_v2(profile))
+        return int(engine.device_memory_size)  # 8.6: what the largest profile needs
+
+    def context(self, profile: int, stream: int) -> "Context":
+        """A context for `profile`, prepared on the CUDA stream `stream`, which must be idle; memory comes later.
+
+        Raises PlanError if TensorRT, which built the plan, cannot run it.
+        """
+        engine = self._engine
+        if hasattr(self._trt, "ExecutionContextAllocationStrategy"):
+            context = engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        else:
+            context = engine.create_execution_context_without_device_memory()
+        if context is None or not context.set_optimization_profile_async(profile, stream):
+            raise PlanError(f"TensorRT cannot prepare profile {profile}: {self.last_words}")
+        return Context(self, context)
+
+    def close(self) -> None:
+        """Release the engine, after its contexts. Closing twice is fine."""
+        self._engine = self._runtime = None
+
+
+class Context:
+    """One way of running an engine: a profile, shapes, and the addresses of everything it reads and writes."""
+
+    def __init__(self, engine: Engine, context: Any) -> None:
+        self._engine = engine
+        self._context = context
+
+    def set_memory(self, address: int, size: int) -> None:
+        """Let it work in the `size` bytes at `address`, a multiple of 256; the owner keeps them."""
+        if hasattr(self._context, "set_device_memory"):
+            self._context.set_device_memory(address, size)
+        else:
+            self._context.device_memory = address
+
+    def set_shape(self, name: str, shape: Shape) -> None:
+        self._demand(self._context.set_input_shape(name, shape), f"{name} {list(shape)}")
+
+    def shape(self, name: str) -> Shape:
+        """The shape of a tensor, once all inputs have theirs."""
+        return tuple(self._context.get_tensor_shape(name))
+
+    def set_address(self, name: str, address: int) -> None:
+        """Read or write the tensor `name` at `address`; the owner keeps the memory."""
+        self._demand(self._context.set_tensor_address(name, address), f"the address of {name}")
+
+    def enqueue(self, stream: int) -> None:
+        """Run on the CUDA stream with the handle `stream`."""
+        self._demand(self._context.execute_async_v3(stream), "to run")
+
+    def close(self) -> None:
+        """Release the context, once it does not run. Closing twice is fine."""
+        self._context = None
+
+    def _demand(self, accepted: bool, what: str) -> None:
+        if not accepted:
+            raise PlanError(f"TensorRT refuses {what}: {self._engine.last_words}")
+
+
+def version() -> str | None:
+    """TensorRT's version, None where it is not installed."""
+    try:
+        return str(_module().__version__)
+    except MachineError:
+        return None
+
+
+def is_lean() -> bool:
+    """Whether TensorRT is here as its lean runtime only."""
+    try:
+        return bool(_module().__name__ == MODULES[1])
+    except MachineError:
+        return False
+
+
+def _module() -> Any:
+    reasons = []
+    for name in MODULES:
+        try:
+            return import_module(name)
+        except (ImportError, OSError) as error:  # OSError: a library that it needs does not load
+            reasons.append(str(error))
+    raise MachineError(f"TensorRT is not usable ({'; '.join(reasons)}): pip install tensorrt, or tensorrt-lean")
+
+
+def _logger(trt: Any, lines: deque[str]) -> Any:
+    """Keeps TensorRT's errors and warnings in `lines`, and says nothing by itself."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name in ("INTERNAL_ERROR", "ERROR"):
+                lines.append(" ".join(message.split()))
+
+    return Log()

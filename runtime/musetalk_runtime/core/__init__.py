@@ -1,0 +1,1 @@
+"""What every other package of the runtime builds on: errors, sizes of the model, threads, times."""

@@ -1,0 +1,1 @@
+"""What a machine has and does: doctor, support files, benchmarks, the self test."""

@@ -1,0 +1,161 @@
+"""What this machine has, and whether a bundle will run on it."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musetalk_runtime import __version__
+from musetalk_runtime.backends.ort.provider import import_onnxruntime
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.diagnostics.tested_versions import untested
+from musetalk_runtime.frame_rate import generation_rate
+from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.pieces import Pieces
+from musetalk_runtime.output.video import Picture, VideoOptions
+
+PACKAGES = (
+    "numpy",
+    "av",
+    "opencv-python-headless",
+    "fastapi",
+    "uvicorn",
+    "websockets",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "cuda-core",
+    "tensorrt",
+    "tensorrt-lean",
+    "PyNvVideoCodec",
+)
+PICTURE = Picture(640, 360, Fraction(25))
+FRAMES = 10
+
+OK, NOTE, WARNING, FAILURE = "ok", "note", "warning", "failure"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: its `state` is ok, note (something optional is absent), warning or failure.
+
+    `text` is for people; what a program may want of it is in `facts`, as values of JSON.
+    """
+
+    name: str
+    state: str
+    text: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def examine(bundle: Path | None) -> list[Finding]:
+    """Look at everything; only a bundle that cannot run, or no working encoder, is a failure."""
+    findings = [_software(), _memory(), _providers(), *_gpu(), _encoder("x264", FAILURE), _encoder("nvenc", NOTE)]
+    return [*findings, *(_bundle(bundle) if bundle else [])]
+
+
+def to_json(findings: list[Finding]) -> dict[str, Any]:
+    """``{"healthy": bool, "findings": [{"name", "state", "text", "facts": {...}}]}``"""
+    healthy = all(finding.state != FAILURE for finding in findings)
+    return {"healthy": healthy, "findings": [asdict(finding) for finding in findings]}
+
+
+def _software() -> Finding:
+    packages = {name: found for name in PACKAGES if (found := _version(name))}
+    python, system = platform.python_version(), f"{platform.system()} {platform.machine()}"
+    words = [f"musetalk-edge {__version__}", f"Python {python} on {system}", *map(" ".join, packages.items())]
+    facts = {"musetalk-edge": __version__, "python": python, "os": system, "packages": packages}
+    if outside := untested({"python": python, **packages}):
+        return Finding("software", WARNING, f"{', '.join(words)}; never tested with {', '.join(outside)}", facts)
+    return Finding("software", OK, ", ".join(words), facts)
+
+
+def _memory() -> Finding:
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    free, total = (kilobytes[name] * 1024 // 1_000_000 for name in ("MemAvailable", "MemTotal"))
+    cores = len(os.sched_getaffinity(0))
+    facts = {"available_mb": free, "total_mb": total, "cores": cores}
+    return Finding("memory", OK, f"{free / 1000:.1f} of {total / 1000:.1f} GB available, {cores} cores", facts)
+
+
+def _providers() -> Finding:
+    """What ONNX Runtime was built to run on; whether CUDA's libraries are there, a bundle built for it will tell."""
+    try:
+        names = import_onnxruntime().get_available_providers()
+    except MuseTalkEdgeError as error:
+        return Finding("providers", NOTE, str(error))
+    return Finding("providers", OK, f"ONNX Runtime's: {', '.join(names)}", {"onnxruntime": names})
+
+
+def _gpu() -> list[Finding]:
+    try:
+        from musetalk_runtime.backends.cuda.device import gpu_facts
+
+        facts = gpu_facts()
+    except (MuseTalkEdgeError, ImportError) as error:
+        return [Finding("gpu", NOTE, str(error))]
+    text = f"{facts.name}, compute capability {facts.compute_capability}, {facts.memory_mb / 1000:.0f} GB"
+    return [
+        Finding("gpu", OK, text, {name: getattr(facts, name) for name in ("name", "compute_capability", "memory_mb")}),
+        _driver(facts.name, facts.driver),
+        _tensorrt(facts.tensorrt, facts.compute_capability, facts.lean),
+    ]
+
+
+def _driver(gpu: str, driver: str) -> Finding:
+    facts = {"version": driver}
+    if "GB10" in gpu and driver.startswith("590."):
+        text = f"{driver} is reported to hang in graph capture here: use --no-cuda-graph"
+        return Finding("driver", WARNING, text, facts)
+    return Finding("driver", OK, driver, facts)
+
+
+def _tensorrt(tensorrt: str | None, compute_capability: str, lean: bool = False) -> Finding:
+    if tensorrt is None:
+        return Finding("tensorrt", NOTE, "not installed: pip install 'musetalk-edge[gpu]' (or [gpu-lean])")
+    facts = {"version": tensorrt, "lean": lean}
+    release = tuple(int(part) for part in tensorrt.split(".")[:2])
+    if compute_capability.startswith("12.") and (10, 14) <= release <= (11, 1):
+        reason = "known to miscompile fused attention on this GPU (NVIDIA/TensorRT issues 4822, 4837)"
+        text = f"{tensorrt}: {reason}: build-engines certifies every plan, so let it try"
+        return Finding("tensorrt", WARNING, text, facts)
+    only = ", the lean runtime: for bundles built --version-compatible" if lean else ""
+    return Finding("tensorrt", OK, f"{tensorrt}{only}", facts)
+
+
+def _encoder(name: str, when_absent: str) -> Finding:
+    """Encode a few frames, as a stream would."""
+    pieces = Pieces()
+    frame = np.full((PICTURE.height * 3 // 2, PICTURE.width), 128, np.uint8)
+    try:
+        with Muxer(pieces, "mp4", PICTURE, 1, VideoOptions(name)) as muxer:
+            for k in range(FRAMES):
+                muxer.frame(k, frame)
+    except MuseTalkEdgeError as error:
+        return Finding(name, when_absent, str(error))
+    return Finding(name, OK, f"{FRAMES} frames of {PICTURE.width}x{PICTURE.height} encoded, {len(pieces.take())} bytes")
+
+
+def _bundle(path: Path) -> list[Finding]:
+    try:
+        with Bundle.open(path) as bundle:
+            bundle.engines.check()
+            backend, precision = bundle.manifest["backend"], bundle.manifest.get("precision")
+            rate = generation_rate(bundle)
+    except MuseTalkEdgeError as error:
+        return [Finding("bundle", FAILURE, str(error))]
+    facts = {"path": str(path), "backend": backend, "precision": precision, "fps": round(float(rate), 2)}
+    return [Finding("bundle", OK, f"{path}: {backend}, {precision}, {rate:.1f} frames a second", facts)]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,1 +1,0 @@
-"""The chain on an NVIDIA GPU: TensorRT engines, CUDA streams and graphs, composition into NV12."""

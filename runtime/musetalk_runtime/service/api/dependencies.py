@@ -1,0 +1,64 @@
+"""What every handler of a request needs."""
+
+from typing import Annotated, Any
+
+from fastapi import Depends, Path
+from starlette.requests import HTTPConnection
+
+from musetalk_runtime.service.api.schema import ErrorAnswer
+from musetalk_runtime.service.errors import ServiceError, unknown_session
+from musetalk_runtime.service.security.access import Access, token_of
+from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.session.live_session import Broadcast
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": text}
+    for status, text in {
+        401: "It wants a token",
+        404: "There is no such session or avatar",
+        409: "The session has ended",
+        422: "The request is not what it should be",
+        503: "No capacity, or the service is about to end; see Retry-After",
+    }.items()
+}
+
+
+def service_of(connection: HTTPConnection) -> Service:
+    """The service behind the app."""
+    service: Service = connection.app.state.service
+    return service
+
+
+def access_of(connection: HTTPConnection) -> Access:
+    """Who may ask the app."""
+    access: Access = connection.app.state.access
+    return access
+
+
+def session_of(
+    connection: HTTPConnection,
+    key: Annotated[str, Path(alias="id", max_length=64, description="a session's id")],
+) -> Broadcast:
+    """The session that a path names, if it is the asker's; raises ServiceError."""
+    return own(connection, service_of(connection).get(key))
+
+
+def own(connection: HTTPConnection, session: Broadcast) -> Broadcast:
+    """`session`, if it is the asker's; raises ServiceError."""
+    token = token_of(connection)
+    if token and session.owner is not token:
+        raise unknown_session()
+    return session
+
+
+def running_session_of(session: Annotated[Broadcast, Depends(session_of)]) -> Broadcast:
+    """The session that a path names, if it still runs; raises ServiceError."""
+    if not session.running:
+        raise ServiceError(409, session.state, session.error or "the session has ended")
+    return session
+
+
+TheService = Annotated[Service, Depends(service_of)]
+TheAccess = Annotated[Access, Depends(access_of)]
+TheSession = Annotated[Broadcast, Depends(session_of)]
+TheRunningSession = Annotated[Broadcast, Depends(running_session_of)]

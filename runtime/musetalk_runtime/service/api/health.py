@@ -1,0 +1,52 @@
+"""``/healthz``, ``/readyz`` and ``/metrics``."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+
+from musetalk_runtime.service.api.dependencies import ERRORS, TheService
+from musetalk_runtime.service.errors import EngineFailed, ServiceError
+from musetalk_runtime.service.service import RETRY, Service
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """Whether the process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", responses={503: ERRORS[503]})
+async def readyz(service: TheService) -> dict[str, str | int]:
+    """Whether new sessions are taken, and how many more. Where some bundles' engines have failed, those of the others
+    are: see `musetalk_engines_failed` in `/metrics`. 503 if all have.
+    """
+    if service.draining:
+        raise ServiceError(503, "shutting_down", "the service is about to end", RETRY)
+    if len(service.failed) == len(service.engines):
+        raise EngineFailed("; ".join(f"bundle {name}: {error}" for name, error in service.failed.items()))
+    return {"status": "ready", "free": service.free}
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(service: TheService) -> Response:
+    """Figures for Prometheus."""
+    text = service.metrics.text(gauges(service))
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def gauges(service: Service) -> dict[str, float]:
+    """What the service does now, by the names of GAUGES."""
+    running = service.running
+    played = [session for session in running if session.clock.now() > 1]
+    return {
+        "sessions": len(running),
+        "viewers": service.viewers,
+        "fps": sum(session.pace.factor * float(session.fps) for session in running),
+        "queued_frames": sum(worker.queued for worker in service.engines.values()),
+        "waiting_frames": sum(session.waiting for session in running),
+        "engines_failed": len(service.failed),
+        "queued_seconds": sum(session.feeder.queued for session in running),
+        "lead_seconds": min((session.ahead for session in played), default=0),
+        "real_time_factor": min((session.pace.factor for session in played), default=0),
+    }

@@ -1,0 +1,134 @@
+"""What the API takes and gives, as JSON."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from musetalk_runtime.service.avatars.new_avatar import AvatarState
+from musetalk_runtime.service.session.live_session import State
+from musetalk_runtime.service.session.push import State as PushState
+
+Seconds = Annotated[float, Field(description="seconds")]
+
+
+class SessionSettings(BaseModel):
+    """A session to begin."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"avatar": "anna"}, {"avatar": "anna", "fps": 25, "lead": 1.0}]}
+    )
+
+    avatar: Annotated[str, Field(max_length=64, description="a name that `GET /v1/avatars` lists")]
+    fps: Annotated[
+        Annotated[str, Field(max_length=16)] | int | float,
+        Field(description="frames a second, a number or a fraction; auto: what this machine can hold"),
+    ] = "auto"
+    bundle: Annotated[
+        str | None, Field(max_length=64, description="whose engines; needed where the avatar goes with several bundles")
+    ] = None
+    lead: Annotated[
+        float | None,
+        Field(
+            description="seconds that speech sent at once is generated ahead of playback: less lets a viewer that "
+            "cannot skip hear an interruption sooner"
+        ),
+    ] = None
+    push: Annotated[
+        str | None,
+        Field(max_length=64, description="a media server to send the stream to: a name that the operator gave it"),
+    ] = None
+
+
+class LiveSession(SessionSettings):
+    """A session to begin that is spoken to while it runs."""
+
+    audio: Annotated[Literal["live"], Field(description="speech is sent while the session runs")] = "live"
+
+
+class SessionAnswer(BaseModel):
+    """A session. Without tokens, whoever knows its id may watch it and speak. With tokens it is its token's alone, and
+    its addresses are signed: each works for an hour, for whoever has it, without a header.
+    """
+
+    id: str
+    avatar: str
+    bundle: str
+    fps: float
+    state: State
+    error: str | None = None
+    generated: Annotated[float, Field(description="seconds of the stream there are")]
+    queued: Annotated[float, Field(description="seconds of speech that wait")]
+    viewers: int
+    push: Annotated[PushState | None, Field(description="how the sending to a media server is")] = None
+    stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
+    hls: Annotated[str, Field(description="the same as HLS", examples=["/v1/sessions/ID/hls/stream.m3u8"])]
+    events: Annotated[str, Field(description="server-sent events", examples=["/v1/sessions/ID/events"])]
+    audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]
+
+
+class AvatarProgress(BaseModel):
+    """How far the preparation of an avatar is."""
+
+    stage: str
+    done: Annotated[int, Field(description="frames")]
+    total: Annotated[int, Field(description="of how many")]
+
+
+class AvatarAnswer(BaseModel):
+    """An avatar: once it is ready, its size in pixels, the frames of its loop, how many of them have a face, where the
+    face is in the picture, from x0, y0 to x1, y1, and the bundles it goes with.
+    """
+
+    name: str
+    state: AvatarState
+    uploaded: Annotated[bool, Field(description="whether it came by `POST /v1/avatars`, and can be deleted")]
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    faces: int | None = None
+    face_box: tuple[int, int, int, int] | None = None
+    bundles: list[str] = []
+    progress: AvatarProgress | None = None
+    error: str | None = None
+    events: Annotated[str, Field(description="server-sent events", examples=["/v1/avatars/NAME/events"])]
+    picture: Annotated[str, Field(description="JPEG", examples=["/v1/avatars/NAME/picture.jpg"])]
+
+
+class LimitsAnswer(BaseModel):
+    """What may be sent: a clip of speech, and an avatar's photo or video, none if that is 0 bytes; and whether its face
+    is found, or its box has to be given.
+    """
+
+    clip_bytes: int
+    clip_seconds: Seconds
+    avatar_bytes: int
+    finds_faces: bool
+
+
+class ClipAnswer(BaseModel):
+    """Speech that was taken, and all that waits now, in seconds."""
+
+    seconds: Seconds
+    queued: Seconds
+
+
+class CutAnswer(BaseModel):
+    """An interruption: the mouth is closed from the stream's second `at` on, and a viewer may skip to there.
+
+    What was generated up to there has been sent, or is about to be; nothing after it is shown or heard of the speech.
+    """
+
+    at: Seconds
+
+
+class ErrorContent(BaseModel):
+    """`code` is for programs, `message` for people."""
+
+    code: Annotated[str, Field(examples=["unknown_session"])]
+    message: Annotated[str, Field(examples=["no such session: it has ended, or its id is wrong"])]
+
+
+class ErrorAnswer(BaseModel):
+    """Every answer that is an error."""
+
+    error: ErrorContent

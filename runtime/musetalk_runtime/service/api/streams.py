@@ -1,0 +1,116 @@
+"""``/v1/sessions/{id}/stream.mp4`` and ``events``: what viewers get."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Coroutine
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import Response
+
+from musetalk_runtime.service.api.dependencies import ERRORS, TheService, TheSession
+from musetalk_runtime.service.api.streaming_body import Feed
+from musetalk_runtime.service.delivery.reader import Reader, Slow
+from musetalk_runtime.service.errors import FellBehind, ServiceError
+from musetalk_runtime.service.service import RETRY, Service
+from musetalk_runtime.service.session.live_session import Broadcast
+
+T = TypeVar("T")
+
+RANGE = re.compile(r"bytes=(\d{1,15})-")
+UNKNOWN_END = (1 << 53) - 1  # the last byte of what is still being made, as RFC 8673 has it
+FIRST_FRAME = 20.0  # seconds a viewer waits for it
+
+STREAM: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"video/mp4": {}}, "description": "The stream from its newest keyframe on, or from `from`"},
+    206: {"content": {"video/mp4": {}}, "description": "The stream from a byte on"},
+    416: {"description": "That part is no longer held, or not there yet: join again"},
+}
+
+router = APIRouter(prefix="/v1/sessions/{id}", tags=["viewing"], responses=ERRORS)
+
+
+@router.get("/stream.mp4", response_class=Response, responses=STREAM)
+async def watch(
+    session: TheSession,
+    service: TheService,
+    number: Annotated[int | None, Query(alias="from", ge=1, lt=1 << 31)] = None,
+    slow: Slow = Slow.SKIP,
+    wanted: Annotated[str | None, Header(alias="Range", max_length=64)] = None,
+) -> Response:
+    """Watch, as fragmented MP4 that lasts as long as the session.
+
+    Without more, from the newest keyframe: first `Stream-Init` bytes that set the player up, then the stream from its
+    byte `Stream-Offset` on. Who was cut off goes on, without a gap, with `Range: bytes=N-`, N counted in the stream, or
+    with `?from=`, the number of a fragment (`mfhd` in its `moof`).
+    """
+    if service.viewers >= service.settings.viewers:
+        raise ServiceError(503, "too_many_viewers", f"{service.viewers} watch, that is all this service takes", RETRY)
+    session.viewers += 1
+    try:
+        reader = Reader(session.window, slow)
+        status = await _place(reader, session, number, wanted)
+    except BaseException:
+        session.viewers -= 1
+        raise
+    service.metrics.add("viewers_total")
+    headers = _headers(reader, session, status)
+    return Feed(_chunks(reader, service), "video/mp4", lambda: _leave(session), status, headers)
+
+
+@router.get("/events", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})
+async def events(session: TheSession) -> Response:
+    """What happens, as server-sent events.
+
+    `state` {state, at, error}, first at once; `buffer` {generated, ahead, queued, viewers} each second; `interrupted`
+    {at}; `push` {to, state, message}; `warning` {message}. Times are seconds of the stream.
+    """
+    return Feed(session.notices.listen(session.snapshot()), "text/event-stream", lambda: None)
+
+
+async def _place(reader: Reader, session: Broadcast, number: int | None, wanted: str | None) -> int:
+    """Put the reader where the request wants it; the status to answer with."""
+    ranged = RANGE.fullmatch(wanted or "")
+    if number is not None:
+        await _in_time(reader.seek(number))
+    elif ranged and int(ranged[1]):
+        await reader.seek_byte(int(ranged[1]))
+        return 206
+    elif not await _in_time(reader.join()):
+        raise ServiceError(410, "ended", session.error or "the session has ended before its first frame")
+    return 200
+
+
+async def _in_time(placing: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await asyncio.wait_for(placing, FIRST_FRAME)
+    except asyncio.TimeoutError:
+        raise ServiceError(503, "starting", f"no frame within {FIRST_FRAME:g} s", RETRY) from None
+
+
+def _headers(reader: Reader, session: Broadcast, status: int) -> dict[str, str]:
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Stream-Init": str(len(session.window.init or b"")),
+        "Stream-Offset": str(reader.offset),
+    }
+    if status == 206:
+        headers["Content-Range"] = f"bytes {reader.offset}-{UNKNOWN_END}/*"
+    return headers
+
+
+async def _chunks(reader: Reader, service: Service) -> AsyncIterator[bytes]:
+    skipped = 0
+    try:
+        while (data := await reader.read()) is not None:
+            if reader.skipped > skipped:
+                service.metrics.add("skips_total")
+                skipped = reader.skipped
+            yield data
+    except FellBehind:
+        service.metrics.add("dropped_viewers_total")
+        raise
+
+
+def _leave(session: Broadcast) -> None:
+    session.viewers -= 1

@@ -1,0 +1,1 @@
+"""Avatars that are uploaded: received, prepared, kept."""

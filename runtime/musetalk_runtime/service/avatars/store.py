@@ -1,0 +1,249 @@
+"""Avatars that are made from uploads, and kept in a folder from one start of the service to the next."""
+
+import asyncio
+import logging
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from musetalk_runtime.avatar.box import Box
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, MuseTalkEdgeError, OutputError
+from musetalk_runtime.prepare.worker import Request
+from musetalk_runtime.service.avatars.new_avatar import NewAvatar
+from musetalk_runtime.service.avatars.preparation import prepare
+from musetalk_runtime.service.avatars.upload import write_upload
+from musetalk_runtime.service.avatars.upload_limits import Bounds
+from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.storage.durable import sync
+from musetalk_runtime.storage.lock import lock_folder
+
+if TYPE_CHECKING:
+    from musetalk_runtime.service.service import Service
+
+WORK = ".work"  # beside the avatars: what is not whole yet
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+class AvatarStore:
+    """The avatars in `folder`, made for `bundle` and given to `service`; faces are found by `face_model`, by default
+    the bundle's.
+
+    One process at a time has the folder. What an earlier one left half made is deleted, the avatars it made are there
+    again; those that cannot be used are in ``broken``, name to reason. ``new`` are those made by this process, ``kept``
+    tells the bytes of those on the disk. Methods are for the event loop, but for this one. Raises InputNotFound,
+    InvalidArgument or OutputError.
+    """
+
+    def __init__(
+        self, folder: Path, service: "Service", bundle: Bundle, face_model: Path | None, bounds: Bounds | None = None
+    ) -> None:
+        if face_model is not None and not face_model.is_file():
+            raise InputNotFound(f"{face_model}: no such face detector")
+        self.bounds = bounds or Bounds()
+        self.new: dict[str, NewAvatar] = {}
+        self.broken: dict[str, str] = {}
+        self.kept: dict[str, int] = {}
+        self._folder, self._service, self._bundle = folder.absolute(), service, bundle
+        self._face_model = face_model or bundle.face_model
+        self._turn = asyncio.Semaphore(1)
+        self._count = 0
+        try:
+            self._lock = lock_folder(self._folder / WORK, f"{folder}: used")
+            self._load()
+        except OSError as error:
+            if isinstance(error, MuseTalkEdgeError):
+                raise
+            raise OutputError(f"{folder}: cannot be used for avatars: {error.strerror}") from None
+
+    @property
+    def detects(self) -> bool:
+        """Whether it finds faces by itself."""
+        return self._face_model is not None
+
+    def begin(self, name: str, box: Box | None) -> NewAvatar:
+        """Reserve `name` for an upload, which `receive` takes; raises ServiceError."""
+        found = self.new.get(name)
+        if name in self._service.avatars or name in self.broken or (found and found.state != "failed"):
+            raise ServiceError(409, "exists", f"there is an avatar {name!r} already: choose another name, or delete it")
+        if box is None and not self.detects:
+            raise ServiceError(422, "no_detector", "this service has no face detector: give the face's box, face_box")
+        failed = [name for name, new in self.new.items() if new.state == "failed"]
+        for old in failed[: max(0, len(failed) - self.bounds.count + 1)]:
+            del self.new[old]
+        held = {*self.kept, *self.new, *self.broken}.difference(failed)
+        if self._used >= self.bounds.total or len(held) >= self.bounds.count:
+            raise ServiceError(507, "no_storage", "there is no room for another avatar: delete one first")
+        self._count += 1
+        new = NewAvatar(name, box, self._folder / WORK / str(self._count))
+        self.new[name] = new
+        return new
+
+    async def receive(self, new: NewAvatar, chunks: AsyncIterator[bytes]) -> None:
+        """Write the upload to disk, and begin to prepare it; raises ServiceError or OSError, and has forgotten it then.
+
+        When this is cancelled it is forgotten too.
+        """
+        writing = new.task = asyncio.ensure_future(self._write(new, chunks))
+        try:
+            await asyncio.wait_for(writing, self.bounds.patience)
+        except BaseException as error:
+            forgotten = self.new.get(new.name) is not new
+            if not forgotten:
+                del self.new[new.name]
+            await self._run(_remove, new.folder)
+            if isinstance(error, asyncio.CancelledError) and forgotten:
+                raise ServiceError(409, "cancelled", "the avatar was deleted while it was sent") from None
+            if isinstance(error, asyncio.TimeoutError):
+                took = f"the upload took more than {self.bounds.patience:g} s"
+                raise ServiceError(408, "too_slow", took) from None
+            raise
+        new.move("waiting")
+        new.task = asyncio.create_task(self._make(new))
+
+    async def delete(self, name: str) -> None:
+        """Delete an avatar, or end its making; raises ServiceError."""
+        if name in self._service.avatars and name not in self.kept:
+            raise ServiceError(403, "fixed", f"avatar {name!r} is the operator's")
+        if any(session.cast.avatar == name for session in self._service.running):
+            raise ServiceError(409, "in_use", f"a session uses avatar {name!r}: end it first")
+        new = self.new.pop(name, None)
+        if new and new.task and not new.task.done():
+            new.task.cancel()
+            with suppress(asyncio.CancelledError, MuseTalkEdgeError):
+                await new.task
+        elif name in self.kept or name in self.broken:
+            self.broken.pop(name, None)
+            if self.kept.pop(name, None) is not None:
+                self._service.remove_avatar(name)
+            await self._run(_remove, self._folder / name)
+        elif not new:
+            raise ServiceError(404, "unknown_avatar", f"no avatar {name!r}")
+
+    def rest(self) -> None:
+        """Let go of what is held in memory for avatars that no session uses."""
+        used = {session.cast.avatar for session in self._service.running}
+        for name in self.kept.keys() - used:
+            self._service.avatars[name].rest()
+
+    async def close(self) -> None:
+        """End what is being made, and leave the folder to others."""
+        tasks = [new.task for new in self.new.values() if new.task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._lock.close()
+
+    @property
+    def _used(self) -> int:
+        return sum(self.kept.values()) + sum(new.size for new in self.new.values())
+
+    def _load(self) -> None:
+        for left in (self._folder / WORK).iterdir():
+            if left.name != "lock":
+                _remove(left)
+        for path in sorted(self._folder.iterdir()):
+            if path.name == WORK or path.is_symlink() or not path.is_dir():
+                continue
+            if path.name in self._service.avatars:
+                raise InvalidArgument(f"{path}: there is an avatar of that name already: rename one of them")
+            try:
+                self._service.company.add(path.name, Avatar.open(path))
+                self.kept[path.name] = _size(path)
+            except MuseTalkEdgeError as error:
+                log.warning("%s", error)
+                self.broken[path.name] = str(error).replace(f"{path}: ", "")
+
+    async def _write(self, new: NewAvatar, chunks: AsyncIterator[bytes]) -> None:
+        def grow(count: int) -> None:
+            new.size += count
+            if new.size > self.bounds.upload:
+                raise ServiceError(413, "too_large", f"an upload has at most {self.bounds.upload >> 20} MiB")
+            if self._used > self.bounds.total:
+                raise ServiceError(507, "no_storage", "there is no room for this avatar: delete others first")
+
+        await write_upload(new.upload, chunks, self._service.workers, grow)
+        if not new.size:
+            raise ServiceError(422, "bad_media", "the upload is empty: send a photo or a video")
+
+    async def _make(self, new: NewAvatar) -> None:
+        reason: str | None = None
+        try:
+            async with self._turn:
+                new.move("preparing")
+                await prepare(self._request(new), self.bounds.seconds, new.report)
+            avatar = await self._adopted(new)
+            self._service.company.add(new.name, avatar)
+            self.kept[new.name] = new.size
+        except Exception as error:
+            reason = _reason(error)
+        finally:
+            await asyncio.shield(self._run(_remove, new.folder))
+            new.size = 0
+        new.move("failed" if reason else "ready", reason)
+
+    def _request(self, new: NewAvatar) -> Request:
+        return Request(
+            source=str(new.upload),
+            bundle=str(self._bundle.path.absolute()),
+            output=str(new.pack),
+            face_model=str(self._face_model.absolute()) if self._face_model else None,
+            face_box=new.box,
+            max_seconds=self.bounds.length,
+            max_side=self.bounds.side,
+            memory=self.bounds.memory,
+            seconds=self.bounds.seconds,
+            file_bytes=max(1, self.bounds.total - self._used),
+        )
+
+    async def _adopted(self, new: NewAvatar) -> Avatar:
+        adopting = asyncio.ensure_future(self._run(self._adopt, new))
+        try:
+            return await asyncio.shield(adopting)
+        except asyncio.CancelledError:  # it was deleted just now, which a thread does not notice
+            with suppress(MuseTalkEdgeError, OSError):
+                (await adopting).close()
+                await self._run(_remove, self._folder / new.name)
+            raise
+
+    def _adopt(self, new: NewAvatar) -> Avatar:
+        """The avatar that was made, in its place; in a thread."""
+        size = _size(new.pack)
+        if self._used - new.size + size > self.bounds.total:
+            raise ServiceError(507, "no_storage", "there is no room for this avatar: delete others first")
+        path = self._folder / new.name
+        new.pack.rename(path)  # what is in it is on the disk already
+        sync(self._folder)
+        try:
+            avatar = Avatar.open(path)
+        except BaseException:
+            _remove(path)
+            raise
+        new.size = size
+        return avatar
+
+    async def _run(self, do: Callable[..., T], *arguments: object) -> T:
+        """Do what waits for the disk, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._service.workers, do, *arguments)
+
+
+def _reason(error: Exception) -> str:
+    """Why an avatar could not be made, for people."""
+    if isinstance(error, OSError) and not isinstance(error, MuseTalkEdgeError):
+        return f"the avatar cannot be written: {error.strerror}"
+    if isinstance(error, MuseTalkEdgeError):
+        return " ".join(str(error).split())
+    log.error("an avatar could not be made", exc_info=error)
+    return "a bug: the service's log has more"
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)

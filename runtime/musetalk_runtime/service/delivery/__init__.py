@@ -1,0 +1,1 @@
+"""A stream for its viewers: fragments of MP4, and HLS."""

@@ -1,0 +1,1 @@
+"""The HTTP server: the ASGI application, the socket, systemd, the watchdog."""

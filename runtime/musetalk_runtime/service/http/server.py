@@ -1,0 +1,103 @@
+"""The service on a socket."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.service.http.app import create_app
+from musetalk_runtime.service.http.protocol import PatientProtocol
+from musetalk_runtime.service.http.systemd import notify, watchdog_seconds
+from musetalk_runtime.service.http.watchdog import Watchdog
+from musetalk_runtime.service.security.access import Access
+from musetalk_runtime.service.service import Service
+
+STALLED_MS = 60_000  # a client that takes nothing for so long is cut off
+CONNECTIONS = 1024
+PING = 5.0  # seconds after which a voice that is gone leaves its place to another, twice
+MESSAGE = 256 << 10  # bytes of a WebSocket message, at most
+
+
+class Quiet(logging.Filter):
+    """Leaves out what the server says of a response that is cut on purpose, so that the viewer knows, and of a socket
+    whose client went away before it was taken.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "returned without completing" not in record.getMessage()
+
+
+QUIET = Quiet()
+
+
+class Server(uvicorn.Server):
+    """Serves a service until SIGINT or SIGTERM; then refuses what is new and gives running streams time to end.
+
+    It ends by itself once the service is dead, so that a supervisor starts it anew. To systemd it tells when it is
+    ready and, where that waits for it, that frames are made.
+    """
+
+    def __init__(self, service: Service, access: Access) -> None:
+        self._service = service
+        self._watching: asyncio.Task[None] | None = None
+        logging.getLogger("uvicorn.error").addFilter(QUIET)
+        super().__init__(_config(create_app(service, access), service.settings.grace))
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        notify("READY=1")
+        if seconds := watchdog_seconds():
+            self._watching = asyncio.create_task(Watchdog(self._service).run(seconds))
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._service.dead
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        notify("STOPPING=1")
+        if self._watching:
+            self._watching.cancel()
+        self._service.drain()
+        await super().shutdown(sockets)
+
+
+def _config(app: FastAPI, grace: float) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=PatientProtocol,
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE,
+        ws_per_message_deflate=False,
+        ws_ping_interval=PING,
+        ws_ping_timeout=PING,
+        limit_concurrency=CONNECTIONS,
+        timeout_graceful_shutdown=max(1, round(grace)),
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,  # its loggers are as the program's own
+        log_level="warning",
+    )
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens on `host` and `port`, 0 for a free one; raises OutputError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise OutputError(f"{host}: cannot be listened on: {error.strerror or error}") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        with contextlib.suppress(AttributeError):  # Linux alone; accepted sockets inherit it
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise OutputError(f"{host}:{port}: cannot be listened on: {error.strerror}") from None
+    return listener

@@ -1,0 +1,1 @@
+"""Who gets the engines: admission, and batches of frames of all sessions."""

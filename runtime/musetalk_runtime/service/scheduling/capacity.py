@@ -1,0 +1,36 @@
+"""What sessions cost, and how many a machine holds."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from musetalk_runtime.frame_rate import HEADROOM
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds that one frame of a session that speaks takes.
+
+    ``cpu`` is of the CPU, in all threads: audio encoder, libx264, AAC and composition too, and on a CPU the generator.
+    ``generator`` is of the engines' time, in which they make nothing else, and ``encoder`` of a hardware encoder's.
+    """
+
+    cpu: float
+    generator: float
+    encoder: float
+
+
+def load(sessions: Iterable[tuple[Fraction, Cost]]) -> float:
+    """The share of this machine that `sessions` (frames a second, cost) take, of that which they take most of."""
+    cpu = generator = encoder = 0.0
+    for fps, cost in sessions:
+        cpu += float(fps) * cost.cpu
+        generator += float(fps) * cost.generator
+        encoder += float(fps) * cost.encoder
+    return max(cpu / len(os.sched_getaffinity(0)), generator, encoder)
+
+
+def fits(sessions: Iterable[tuple[Fraction, Cost]]) -> bool:
+    """Whether this machine holds `sessions`, all of which may speak at once, with a little to spare."""
+    return load(sessions) * HEADROOM <= 1

@@ -1,0 +1,207 @@
+"""The thread that owns a bundle's generator, and makes the frames of all its sessions."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+
+import numpy as np
+
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.interface import MixedRenderer, Rendering, Shot
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
+from musetalk_runtime.core.model import HOP, SAMPLE_RATE
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.service.errors import EngineFailed
+from musetalk_runtime.service.scheduling.frame_job import Job, Pending, Timetable, take_batch
+from musetalk_runtime.service.scheduling.round_robin import Lanes
+
+STUCK = 60.0  # seconds that one batch may take
+log = logging.getLogger(__name__)
+
+
+class EngineWorker(Closable):
+    """Batches the frames of all sessions of `bundle`, whatever avatars they show: the most urgent first.
+
+    It waits for no batch to fill: what has come while the engines were busy goes together. Where they fail, so do all
+    sessions, and those that would begin: ``error`` is what happened then, in one line. Safe from any thread.
+
+    `told` hears of each batch how many faces were made in it, `timings` the generator's stages.
+    """
+
+    def __init__(self, bundle: Bundle, timings: Timings, told: Callable[[int], None]) -> None:
+        self.bundle = bundle
+        self.error: str | None = None
+        self._timings = timings
+        self._told = told
+        self._renderers: dict[Hashable, MixedRenderer] = {}
+        self._users: dict[Hashable, int] = {}
+        self._opening = threading.Lock()
+        self.finished = 0  # batches, and answers to `probe`
+        self._jobs: list[Job] = []
+        self._probed = False
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._busy_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def renderer(self, avatar: Avatar, timetable: Timetable) -> "SharedRenderer":
+        """A session's renderer for `avatar`; raises EngineFailed, and MachineError where there is no room for it."""
+        self._check()
+        group = self.bundle.engines.group(avatar)
+        with self._opening:
+            if group in self._renderers:
+                self._renderers[group].hold(avatar)
+            else:
+                engines = self.bundle.engines
+                self._renderers[group] = Lanes(lambda: engines.renderer(avatar, self._timings), engines.lanes)
+            self._users[group] = self._users.get(group, 0) + 1
+        return SharedRenderer(self, avatar, group, timetable)
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Make these frames, sooner or later; raises EngineFailed."""
+        with self._changed:
+            self._check()
+            self._jobs += jobs
+            self._changed.notify_all()
+
+    def leave(self, renderer: "SharedRenderer") -> None:
+        """Drop what waits for `renderer`, wait for what is under way, and let go of its avatar."""
+        with self._changed:
+            for job in [job for job in self._jobs if job.owner is renderer]:
+                self._jobs.remove(job)
+                job.done.fail(RuntimeError("the renderer is closed"))
+            self._changed.wait_for(lambda: renderer.under_way == 0 or self.error is not None or self._stopped)
+            if self.error is not None:  # what failed engines hold goes with the process
+                return
+        with self._opening:
+            self._users[renderer.group] -= 1
+            if self._users[renderer.group]:
+                self._renderers[renderer.group].release(renderer.avatar)
+            else:
+                self._renderers.pop(renderer.group).close()
+
+    def probe(self) -> None:
+        """Let the engines hear a moment of silence, once they are free; ``finished`` counts it."""
+        with self._changed:
+            self._probed = True
+            self._changed.notify_all()
+
+    @property
+    def queued(self) -> int:
+        """Frames that wait to be made."""
+        return len(self._jobs)
+
+    def check(self) -> bool:
+        """Whether the engines have not come back from a batch for too long; then they are taken to have failed."""
+        since = self._busy_since
+        if since is None or time.monotonic() - since < STUCK or self.error is not None:
+            return False
+        self._fail(MachineError(f"the engines have made nothing for {STUCK:g} s"), [])
+        return True
+
+    def close(self) -> None:
+        """End the thread, once all sessions have ended. Closing twice is fine."""
+        self.end()
+
+    def end(self, timeout: float | None = None) -> bool:
+        """The same, but wait for `timeout` seconds at most; whether the thread has ended."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise EngineFailed(self.error)
+
+    def _run(self) -> None:
+        under_way: deque[tuple[list[Job], Rendering]] = deque()
+        jobs: list[Job] = []
+        try:
+            while True:
+                jobs = self._take(wait=not under_way)
+                self._busy_since = time.monotonic()
+                if jobs:
+                    under_way.append((jobs, self._begin(jobs)))
+                if len(under_way) > self.bundle.engines.lanes or (under_way and not jobs):  # one comes back from them
+                    self._finish(*under_way.popleft())
+                elif not jobs and not self._answer():
+                    return
+                self._busy_since = None
+        except Exception as error:
+            self._fail(error, jobs)
+
+    def _take(self, wait: bool) -> list[Job]:
+        """The next batch; empty if there is none and it need not `wait`, or at the end."""
+        with self._changed:
+            if wait:
+                self._changed.wait_for(lambda: self._jobs or self._stopped or self._probed)
+            batch = take_batch(self._jobs, self.bundle.batch_sizes[-1])
+            for job in batch:
+                job.owner.under_way += 1
+            return batch
+
+    def _answer(self) -> bool:
+        """Whether the engines have been probed; they have answered then."""
+        if not self._probed:
+            return False
+        self._probed = False
+        frames = round(self.bundle.live_context * SAMPLE_RATE) // HOP
+        self.bundle.engines.encode_audio(np.zeros((self.bundle.spec.mel_bins, frames), np.float32))
+        self.finished += 1
+        return True
+
+    def _begin(self, jobs: list[Job]) -> Rendering:
+        shots = [job.shot for job in jobs]
+        rendering = self._renderers[jobs[0].owner.group].render(shots)
+        for row, job in enumerate(jobs):
+            job.done.set(job.place, rendering, row)
+        if faces := sum(shot.speaks for shot in shots):
+            self._told(faces)
+        return rendering
+
+    def _finish(self, jobs: list[Job], rendering: Rendering) -> None:
+        rendering.finish()
+        self.finished += 1
+        with self._changed:
+            for job in jobs:
+                job.owner.under_way -= 1
+            self._changed.notify_all()
+
+    def _fail(self, error: Exception, jobs: list[Job]) -> None:
+        log.error("the engines failed: %s", error, exc_info=error)
+        known = isinstance(error, MuseTalkEdgeError)
+        with self._changed:
+            self.error = " ".join(str(error).split()) if known else f"the engines failed: {type(error).__name__}"
+            for job in [*jobs, *self._jobs]:
+                job.done.fail(EngineFailed(self.error))
+            self._jobs.clear()
+            self._changed.notify_all()
+
+
+class SharedRenderer:
+    """One session's frames, made by a worker. See ``Renderer``."""
+
+    def __init__(self, worker: EngineWorker, avatar: Avatar, group: Hashable, timetable: Timetable) -> None:
+        self.avatar, self.group, self.timetable = avatar, group, timetable
+        self.under_way = 0  # frames; the worker's
+        self._worker: EngineWorker | None = worker
+        self._own = worker
+
+    def render(self, batch: Sequence[Shot]) -> Pending:
+        """Hand `batch` to the worker."""
+        done = Pending(len(batch))
+        self._own.submit([Job(shot, self, done, place) for place, shot in enumerate(batch)])
+        return done
+
+    def close(self) -> None:
+        """Leave the worker. Closing twice is fine."""
+        worker, self._worker = self._worker, None
+        if worker:
+            worker.leave(self)

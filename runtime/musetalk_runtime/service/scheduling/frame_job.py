@@ -1,0 +1,109 @@
+"""A frame that waits for the engines, and what becomes of it."""
+
+import threading
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.backends.interface import ALL, Rendering, Shot
+
+Bytes = npt.NDArray[np.uint8]
+
+PATIENCE = 1.0  # seconds after which a frame is due, whenever it is shown
+
+
+class Timetable(Protocol):
+    """What a session says of its frame `index`, asked when a batch is made up."""
+
+    def due(self, index: int) -> float:
+        """When it is to be shown, by ``time.monotonic``."""
+
+    def limit(self, index: int) -> float:
+        """How far the mouth may open, 0 to 1."""
+
+
+class Owner(Protocol):
+    """Whose frame it is: ``under_way`` are those of its frames that the engines have not finished."""
+
+    group: Hashable
+    timetable: Timetable
+    under_way: int
+
+
+class Pending:
+    """Frames of one session, each of which is a row of some batch. See ``Rendering``."""
+
+    def __init__(self, count: int) -> None:
+        self._rows: dict[int, tuple[Rendering, int]] = {}
+        self._count = count
+        self._error: Exception | None = None
+        self._known = threading.Event()
+
+    def set(self, place: int, rendering: Rendering, row: int) -> None:
+        """Say that the frame `place` is `row` of `rendering`."""
+        self._rows[place] = rendering, row
+        if len(self._rows) == self._count:
+            self._known.set()
+
+    def fail(self, error: Exception) -> None:
+        """Let `wait` raise `error`, unless it is known already where all frames are."""
+        if not self._known.is_set():
+            self._error = error
+            self._known.set()
+
+    def wait(self, rows: slice = ALL) -> list[Bytes]:
+        self._known.wait()
+        if self._error:
+            raise self._error
+        wanted = (self._rows[place] for place in range(self._count)[rows])
+        return [rendering.wait(slice(row, row + 1))[0] for rendering, row in wanted]
+
+    def finish(self) -> None:
+        self.wait()
+
+
+@dataclass(eq=False)
+class Job:
+    """One frame of ``owner``, in the ``place`` of those that ``done`` waits for."""
+
+    shot: Shot
+    owner: Owner
+    done: Pending
+    place: int
+
+    def __post_init__(self) -> None:
+        self._latest = time.monotonic() + PATIENCE
+
+    @property
+    def due(self) -> float:
+        """When it is wanted: nothing waits for ever because others are always in more of a hurry."""
+        return min(self._latest, self.owner.timetable.due(self.shot.speech.index))
+
+    def limit(self) -> None:
+        """Make it a frame without a face, if its mouth has been closed meanwhile."""
+        speech = self.shot.speech
+        if speech.weight > 0 and self.owner.timetable.limit(speech.index) <= 0:
+            self.shot = replace(self.shot, speech=replace(speech, weight=0.0))
+
+
+def take_batch(jobs: list[Job], size: int) -> list[Job]:
+    """Take out of `jobs` the most urgent, with the next that can go with it: `size` at most.
+
+    What needs no face goes by itself, since it would fill batches and is made at once.
+    """
+    for job in jobs:
+        job.limit()
+    ordered = sorted(jobs, key=attrgetter("due"))
+    batch = [job for job in ordered if _kind(job) == _kind(ordered[0])][:size]
+    for job in batch:
+        jobs.remove(job)
+    return batch
+
+
+def _kind(job: Job) -> tuple[Hashable, bool]:
+    return job.owner.group, job.shot.speaks

@@ -1,0 +1,1 @@
+"""Who may use the service: tokens, signed URLs, checks of every request."""

@@ -1,0 +1,38 @@
+"""What keeps strangers out of an application, and tells its description so."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from musetalk_runtime.service.security.access import Access
+from musetalk_runtime.service.security.auth_middleware import Gate
+
+PUBLIC = ("/healthz", "/readyz", "/v1/openapi.json")
+BEARER = {"type": "http", "scheme": "bearer", "description": "a token, from `musetalk-edge token`"}
+
+
+def protect(app: FastAPI, access: Access, public: Iterable[str]) -> None:
+    """Let `app` be asked by those whom `access` lets in; the paths in `public`, and its health, by everybody."""
+    app.add_middleware(Gate, access=access, public={*PUBLIC, *public})
+    if access.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=access.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Range"],
+            expose_headers=["Stream-Init", "Stream-Offset", "Content-Range", "Retry-After"],
+        )
+    if access.tokens:
+        app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    description = FastAPI.openapi(app)
+    description["components"]["securitySchemes"] = {"token": BEARER}
+    description["security"] = [{"token": []}]
+    for path in PUBLIC:
+        for operation in description["paths"].get(path, {}).values():
+            operation["security"] = []
+    return description

@@ -1,0 +1,128 @@
+"""What a live session hears: speech as it is pushed, silence between, at the pace of playback."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from musetalk_runtime.core.model import SAMPLE_RATE
+from musetalk_runtime.service.session.playback_clock import PlaybackClock
+
+WIDTH = 2  # bytes of a sample
+QUEUE_SECONDS = 600.0  # of speech that waits, at most
+SPEECH, SILENCE, TAIL = (SAMPLE_RATE // n for n in (5, 10, 50))  # samples: handed out at once; faded after a cut
+FADE = 0.1  # seconds the mouth takes to close after a cut
+HEARD_AHEAD = 0.12  # seconds of speech after a frame that it is made from
+QUIET = 0.3  # seconds without a push after which nobody speaks
+LOOK = 0.1  # seconds between looks, at most
+
+
+class Feeder:
+    """An iterable of PCM (signed 16-bit little-endian, mono, 16 kHz) that is what was pushed, and silence else.
+
+    It paces the session: speech is handed out up to `lead` seconds ahead of `clock`, silence only `idle` seconds, since
+    what is said next comes after it. `push` and `cut` are for any thread; they wait for nothing.
+    """
+
+    def __init__(self, clock: PlaybackClock, lead: float, idle: float) -> None:
+        self._clock = clock
+        self._lead = max(lead, idle)
+        self._idle = idle
+        self._queue = bytearray()
+        self._fed = 0  # samples handed out
+        self._changed = threading.Condition()
+        self._ended = False
+        self._complete = False
+        self._pushed_at = -QUIET
+        self._closing = float("inf")  # stream time from which the mouth closes
+        self._dropped = 0.0  # up to which what was heard does not count
+        self._opening = -float("inf")  # and from which it opens again
+
+    def push(self, pcm: bytes, limit: float = QUEUE_SECONDS) -> bool:
+        """Say `pcm`, whole samples, after what waits already; False, and nothing said, if more than `limit` s wait."""
+        with self._changed:
+            if len(self._queue) + len(pcm) > limit * SAMPLE_RATE * WIDTH:
+                return False
+            self._pushed_at = time.monotonic()
+            self._queue += pcm
+            self._changed.notify_all()
+            return True
+
+    def complete(self) -> None:
+        """Nothing more is said after what waits: then the iteration ends."""
+        with self._changed:
+            self._complete = True
+            self._changed.notify_all()
+
+    def cut(self, made: float) -> tuple[float, float]:
+        """Say no more: drop what waits, and what was handed out and is not in the `made` seconds of stream yet.
+
+        Gives stream times in seconds: from which the mouth is closed, and where what was handed out ends. Playback is
+        taken to go on from the first: viewers that can, skip what they have of the speech.
+        """
+        with self._changed:
+            tail = np.frombuffer(bytes(self._queue[: TAIL * WIDTH]), "<i2")
+            self._queue[:] = (tail * np.linspace(1, 0, len(tail))).astype("<i2").tobytes()
+            self._pushed_at = -QUIET
+            self._dropped = (self._fed + len(tail)) / SAMPLE_RATE
+            self._closing, self._opening = min(made, self._dropped), float("inf")
+            self._clock.jump(self._closing + FADE)
+            self._changed.notify_all()
+            return self._closing + FADE, self._dropped
+
+    def interrupt(self) -> None:
+        """End the iteration."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def mouth(self, seconds: float) -> float:
+        """How far the mouth may open in the frame at `seconds`: 0 after a cut, until somebody speaks again."""
+        closed = 1 - (seconds - self._closing) / FADE
+        opened = (seconds + HEARD_AHEAD - self._opening) / FADE
+        return min(1.0, max(0.0, closed, opened))
+
+    @property
+    def queued(self) -> float:
+        """Seconds of speech that wait."""
+        return len(self._queue) / WIDTH / SAMPLE_RATE
+
+    @property
+    def fed(self) -> float:
+        """Seconds handed out."""
+        return self._fed / SAMPLE_RATE
+
+    @property
+    def speaking(self) -> bool:
+        """Whether speech waits, or has been pushed just now."""
+        return len(self._queue) > 0 or time.monotonic() - self._pushed_at < QUIET
+
+    def __iter__(self) -> Iterator[bytes]:
+        while pcm := self._next():
+            yield pcm
+
+    def _next(self) -> bytes:
+        """What is handed out next, once playback is far enough; empty at the end."""
+        with self._changed:
+            while not (self._ended or (self._complete and not self._queue)):
+                wanted = min(len(self._queue) // WIDTH, SPEECH) or SILENCE
+                missing = self._fed + wanted - (self._clock.now() + self._limit()) * SAMPLE_RATE
+                if missing <= 0:
+                    return self._take(wanted)
+                self._changed.wait(min(LOOK, missing / SAMPLE_RATE) if self._clock.running else LOOK)
+            return b""
+
+    def _limit(self) -> float:
+        """Seconds that may be handed out ahead of playback."""
+        if len(self._queue):
+            return self._lead
+        return self._idle / 2 if self.speaking else self._idle  # a push that is a little late leaves no gap
+
+    def _take(self, count: int) -> bytes:
+        pcm = bytes(self._queue[: count * WIDTH])
+        del self._queue[: count * WIDTH]
+        if pcm and self._opening == float("inf") and self.fed >= self._dropped:
+            self._opening = self.fed
+        self._fed += count
+        return pcm or bytes(count * WIDTH)

@@ -1,0 +1,1 @@
+"""Files and folders on disk: manifests, writing that survives a power cut, locks, outputs that a user names."""

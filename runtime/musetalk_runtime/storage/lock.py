@@ -1,0 +1,34 @@
+"""What long work that can be interrupted needs: a folder for one process at a time, and keys of what lies there."""
+
+import fcntl
+import hashlib
+import json
+from collections.abc import Mapping
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+from musetalk_runtime.core.errors import InvalidArgument
+
+WORK_SCHEMA = 1
+
+
+def lock_folder(path: Path, busy: str) -> TextIOWrapper:
+    """Make the folder `path` if need be and lock it, until the file that this gives is closed.
+
+    Raises InvalidArgument, saying `busy`, while another process has locked it, and OSError.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    lock = (path / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise InvalidArgument(f"{busy} by another process: wait for it") from None
+    return lock
+
+
+def work_key(ingredients: Mapping[str, Any]) -> str:
+    """A hash of `ingredients`, which are JSON."""
+    text = json.dumps({"schema": WORK_SCHEMA, **ingredients}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

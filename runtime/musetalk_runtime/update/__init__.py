@@ -1,0 +1,1 @@
+"""Versions of bundles and avatars on a device, and starts that prove them."""

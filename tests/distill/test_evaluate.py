@@ -1,0 +1,126 @@
+"""Figures of an evaluation, on cases whose answers are known."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.training import small_checkpoint, small_shards
+from musetalk_distill.cli import main
+from musetalk_distill.evaluate.lips import follow, opening
+from musetalk_distill.evaluate.quality import psnr, ssim
+from musetalk_distill.evaluate.scores import Scores
+from musetalk_distill.train.tasks.decoder_task import make_decoder
+from musetalk_export.checkpoint.checkpoint import count, read_checkpoint
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("evaluate")
+    checkpoint = small_checkpoint(folder / "checkpoint")
+    return checkpoint, small_shards(folder / "shards", checkpoint, frames=20)
+
+
+def face(height: float, size: int = 64, skin: float = 0.8) -> torch.Tensor:
+    """A plain face ``[3, I, I]`` whose mouth, a dark box with red lips around it, is so many faces high."""
+    picture = torch.full((3, size, size), skin) * torch.tensor([1.0, 0.8, 0.7])[:, None, None]
+    middle, half = round(0.72 * size), round(height * size / 2)
+    columns = slice(round(0.3 * size), round(0.7 * size))
+    lips = slice(middle - half - 3, middle + half + 3)
+    picture[:, lips, columns] = torch.tensor([0.75, 0.35, 0.35])[:, None, None] * skin
+    picture[:, middle - half : middle + half, columns] = 0.02 * skin
+    picture[:, middle - half : middle - half // 2, columns] = 0.9  # teeth
+    return picture
+
+
+def test_identical_pictures() -> None:
+    scores, images = Scores(), torch.rand(3, 3, 64, 64)
+    scores.truth.add(images, images)
+    assert scores.to_json() == {"truth": {"psnr": 100.0, "ssim": 1.0}, "teacher": None, "lips": None}
+
+
+def test_only_the_mouth_counts() -> None:
+    scores, images = Scores(), torch.rand(2, 3, 64, 64)
+    other = images.clone()
+    other[:, :, :32] = 0
+    scores.truth.add(other, images)
+    other[:, :, 32:] = images[:, :, 32:] + 0.1
+    scores.teacher.add(other, images)
+    found = scores.to_json()
+    assert found["truth"]["psnr"] == 100
+    assert found["teacher"]["psnr"] == pytest.approx(20, abs=1e-3)
+
+
+def test_psnr_and_ssim_of_known_cases() -> None:
+    assert psnr(1e-3) == pytest.approx(30)
+    flat = torch.full((1, 3, 16, 16), 0.5)
+    # Without any variance SSIM is what remains of its luminance term.
+    expected = (2 * 0.5 * 0.25 + 1e-4) / (0.5**2 + 0.25**2 + 1e-4)
+    assert ssim(flat, flat / 2).item() == pytest.approx(expected)
+    noise = torch.rand(1, 3, 32, 32)
+    assert ssim(noise, 1 - noise).item() < -0.9
+
+
+def test_opening_is_the_height_of_dark_and_teeth() -> None:
+    heights = np.array([0.0, 0.0625, 0.125, 0.1875])
+    for skin in (0.9, 0.5, 0.25):  # skins of several shades
+        found = opening(torch.stack([face(height, size=128, skin=skin) for height in heights]))
+        np.testing.assert_allclose(found, heights, atol=0.005)
+
+
+@pytest.mark.parametrize("lag", [-2, 0, 3])
+def test_shifted_opening_has_that_lag(lag) -> None:
+    time = np.arange(60)
+    known = 0.5 + 0.5 * np.sin(time / 3) * np.cos(time / 7)
+    shown = np.roll(known, lag)
+    measured = opening(torch.stack([face(0.2 * value, size=128) for value in shown]))
+    found = follow([(measured[5:55], known[5:55])])
+    assert found.lag == lag
+    assert found.correlation > 0.98
+    assert (found.unlagged < found.correlation) == (lag != 0)
+
+
+def test_opening_that_does_not_move() -> None:
+    assert follow([(np.zeros(30), np.sin(np.arange(30)))]) is None
+    assert follow([(np.arange(5.0), np.arange(5.0))]) is None
+    assert follow([]) is None
+
+
+def test_command(small, tmp_path, capsys) -> None:
+    checkpoint, shards = small
+    make_decoder(read_checkpoint(checkpoint).vae.config, 8, 0).save_pretrained(tmp_path / "decoder")
+    arguments = ["evaluate", str(checkpoint), "--teacher", str(checkpoint), "--decoder", str(tmp_path / "decoder")]
+    assert main([*arguments, "--shards", str(shards), "-o", str(tmp_path / "report.json")]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    report = json.loads((tmp_path / "report.json").read_text())
+    bound, teacher, same, small_decoder = report["models"]
+    assert [line.split("  ")[0] for line in printed[1:5]] == [row["name"] for row in report["models"]]
+    assert same["teacher"] == {"psnr": 100.0, "ssim": 1.0}
+    assert same["truth"] == teacher["truth"]
+    assert bound["unet_parameters"] == 0
+    assert same["unet_parameters"] == count(read_checkpoint(checkpoint).unet)
+    assert small_decoder["decoder_gflop"] != same["decoder_gflop"]
+    assert small_decoder["unet_gflop"] == same["unet_gflop"] > 0
+    assert small_decoder["teacher"]["psnr"] < 40
+    assert all(row["ms"] > 0 for row in report["models"])
+    assert report["clips"] == 1
+
+
+def test_work_is_counted_by_hand() -> None:
+    from musetalk_distill.evaluate.candidate import _gflop
+
+    conv = torch.nn.Conv2d(4, 6, 3, padding=1)
+    assert _gflop(conv, torch.randn(1, 4, 500, 500)) == pytest.approx(2 * 4 * 6 * 9 * 500**2 / 1e9, abs=1e-4)
+
+
+def test_shards_of_another_checkpoint(small, tmp_path, capsys) -> None:
+    from musetalk_export.checkpoint.preset import init_checkpoint
+
+    init_checkpoint("tiny", tmp_path / "tiny")
+    arguments = ["evaluate", str(tmp_path / "tiny"), "--shards", str(small[1]), "-o", str(tmp_path / "report.json")]
+    assert main(arguments) == 2
+    assert "image_size is 256, the shards' 64" in capsys.readouterr().err
+    assert not (tmp_path / "report.json").exists()

@@ -1,0 +1,187 @@
+"""Training at the smallest sizes: it learns, all of it learns, and what it leaves can be exported."""
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from helpers.training import curve, options, small_checkpoint, small_shards
+from musetalk_distill.cli import main
+from musetalk_distill.shards.shards import Shards
+from musetalk_distill.train import state as state_module
+from musetalk_distill.train.journal import Journal
+from musetalk_distill.train.processes import Processes
+from musetalk_distill.train.tasks.tasks import make_task
+from musetalk_distill.train.train import train
+from musetalk_distill.train.trainer import Trainer
+from musetalk_export.checkpoint.checkpoint import read_checkpoint
+from musetalk_runtime.core.errors import AccuracyError, InvalidArgument, InvalidCheckpoint, MachineError, OutputError
+
+WHAT = ("student", "teacher", "decoder")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A checkpoint and shards made with it."""
+    folder = tmp_path_factory.mktemp("small")
+    checkpoint = small_checkpoint(folder / "checkpoint")
+    return checkpoint, small_shards(folder / "shards", checkpoint)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def make_trainer(small: tuple[Path, Path], what: str, **changed) -> tuple[Trainer, list]:
+    """A trainer and one fixed batch."""
+    from musetalk_distill.train.data.footage import Footage
+    from musetalk_distill.train.sheet import sheet_batch
+
+    shards = Shards.open(small[1])
+    chosen = options(what, **changed)
+    trainer = Trainer(make_task(small[0], shards.spec, chosen, 0), chosen, Processes())
+    return trainer, sheet_batch(Footage(shards, "train", 0), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_loss_falls_and_every_tensor_moves(small, what) -> None:
+    trainer, batch = make_trainer(small, what, steps=30, warmup=0, pixel_every=1)
+    before = {name: tensor.clone() for name, tensor in trainer.task.module.named_parameters()}
+    losses = []
+    for _ in range(30):
+        trainer.step(batch)
+        losses.append(trainer.sums.take(trainer.done, trainer.processes)["loss"])
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
+    still = [name for name, tensor in trainer.task.module.named_parameters() if torch.equal(tensor, before[name])]
+    assert still == []
+    averaged = trainer.average.weights
+    assert [name for name, tensor in before.items() if torch.equal(averaged[name], tensor)] == []
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_learns_too(small, precision) -> None:
+    trainer, batch = make_trainer(small, "student", steps=20, warmup=0, precision=precision)
+    first, last = [], []
+    for step in range(20):
+        trainer.step(batch)
+        (first if step < 10 else last).append(trainer.sums.take(trainer.done, trainer.processes)["loss"])
+    assert np.mean(last) < np.mean(first)
+    assert {parameter.dtype for parameter in trainer.task.module.parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("what", WHAT)
+def test_command_leaves_a_model_to_export(small, what, tmp_path, capsys) -> None:
+    run, shown = tmp_path / "run", ["--steps", "4", "--batch", "4", "--log-every", "2", "--save-every", "2"]
+    arguments = ["train", str(small[1]), "-o", str(run), "--checkpoint", str(small[0]), "--what", what, *shown]
+    assert main([*arguments, "--width", "8"]) == 0
+    printed = capsys.readouterr()
+    assert "20 frames of 2 clips, 0.00 GB: in the memory of cpu" in printed.err
+    summary = json.loads(printed.out)
+    assert (summary["what"], summary["steps"]) == (what, 4)
+    if what == "decoder":
+        assert read_checkpoint(small[0], decoder_folder=run / "decoder").decoder.config.scaling_factor == 1
+    else:
+        models = read_checkpoint(run / "checkpoint")
+        assert len(models.unet.config.block_out_channels) == (2 if what == "student" else 3)
+        assert models.spec == read_checkpoint(small[0]).spec
+    assert [record[0] for record in curve(run)] == [2, 4]
+    assert sorted(file.name for file in (run / "sheets").iterdir()) == ["step-000000002.png", "step-000000004.png"]
+    assert any((run / "tensorboard").iterdir())
+
+
+def test_result_is_the_average(small, tmp_path) -> None:
+    train(small[1], tmp_path / "run", small[0], options(steps=3))
+    found = read_checkpoint(tmp_path / "run" / "checkpoint").unet.state_dict()
+    state = state_module.newest_state(tmp_path / "run", config_of(tmp_path / "run"))
+    assert all(torch.equal(tensor, state.average[f"unet.{name}"]) for name, tensor in found.items())
+
+
+def config_of(run: Path) -> str:
+    from musetalk_distill.train.options import config_hash
+
+    return config_hash(json.loads((run / "run.json").read_text()))
+
+
+def test_a_full_disk_is_told_by_the_log(tmp_path: Path, monkeypatch) -> None:
+    full = Path("/dev/full").open("w")  # noqa: SIM115  the journal closes it
+    monkeypatch.setattr("musetalk_distill.train.journal._rewrite", lambda *_: full)
+    journal = Journal(tmp_path, 0, 10)
+    with pytest.raises(OutputError, match=r"/dev/full: cannot be written: No space left.*: make room.*--resume"):
+        journal.record(1, 1.0, {}, 1e-3, 4)
+    journal.close()
+
+
+def test_full_disk_keeps_the_last_checkpoint(small, tmp_path, monkeypatch) -> None:
+    write, calls = state_module.save_file, []
+
+    def fill(tensors, file) -> None:
+        calls.append(file)
+        if len(calls) > 2:
+            Path(file).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(tensors, file)
+
+    monkeypatch.setattr(state_module, "save_file", fill)
+    with pytest.raises(OutputError, match=r"step 10 cannot be written.*No space left.*--resume"):
+        train(small[1], tmp_path / "run", small[0], options())
+    monkeypatch.undo()
+    assert [folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000000005"]
+    train(small[1], tmp_path / "run", small[0], options(), resume=True)
+    assert [record[0] for record in curve(tmp_path / "run")] == list(range(1, 13))
+
+
+def test_memory_too_small_says_batch(small, monkeypatch) -> None:
+    trainer, batch = make_trainer(small, "student")
+    monkeypatch.setattr(trainer.task, "terms", raise_out_of_memory)
+    with pytest.raises(MachineError, match="batch of 4 is too large: try a smaller --batch"):
+        trainer.step(batch)
+
+
+def raise_out_of_memory(*_: object) -> None:
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def test_loss_that_is_no_number_ends_the_run(small, tmp_path) -> None:
+    with pytest.raises(AccuracyError, match="no number by step"):
+        train(small[1], tmp_path / "run", small[0], options(lr=1.0, losses={"output": 1e6}, clip=1e6, steps=40))
+
+
+def test_run_folder_of_another(small, tmp_path) -> None:
+    train(small[1], tmp_path / "run", small[0], options(steps=5))
+    with pytest.raises(InvalidArgument, match="holds a run: go on with --resume"):
+        train(small[1], tmp_path / "run", small[0], options(steps=5))
+    with pytest.raises(InvalidArgument, match=r"batch 4.*--resume"):
+        train(small[1], tmp_path / "run", small[0], options(steps=5, batch=5), resume=True)
+
+
+def test_shards_of_another_checkpoint(small, tmp_path) -> None:
+    from musetalk_export.checkpoint.preset import init_checkpoint
+
+    init_checkpoint("tiny", tmp_path / "tiny")
+    with pytest.raises(InvalidCheckpoint, match="image_size is 256, the shards' 64"):
+        train(small[1], tmp_path / "run", tmp_path / "tiny", options())
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_cut_short(small, tmp_path, capsys) -> None:
+    import shutil
+
+    shutil.copytree(small[1], tmp_path / "shards")
+    shard = next((tmp_path / "shards").glob("train-*"))
+    shard.write_bytes(shard.read_bytes()[:1000])
+    arguments = ["train", str(tmp_path / "shards"), "-o", str(tmp_path / "run"), "--checkpoint", str(small[0])]
+    assert main(arguments) == 2
+    assert shard.name in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_out_of_range() -> None:
+    for wrong in ({"batch": 0}, {"losses": {"edges": 1.0}}, {"precision": "fp8"}, {"lr": 2.0}, {"ema": 1.0}):
+        with pytest.raises(
+            InvalidArgument, match=next(iter(wrong)).rstrip("es") if "losses" in wrong else next(iter(wrong))
+        ):
+            options(**wrong)

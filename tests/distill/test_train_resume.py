@@ -1,0 +1,141 @@
+"""A run that was killed or stopped and then resumed has the loss curve of one that was not, to the bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.paths import TESTS
+from helpers.training import curve, options, small_checkpoint, small_shards
+from musetalk_distill.train.train import train
+from musetalk_distill.train.trainer import Trainer
+from musetalk_runtime.cli.command import Terminated
+
+# Each kills its own process: in the middle of a step, in the middle of a checkpoint, in the middle of a line.
+KILLS = {
+    "before the first checkpoint": """
+from musetalk_distill.train import trainer
+learn = trainer.Trainer._learn
+trainer.Trainer._learn = lambda self, batch: kill() if self.done == 3 else learn(self, batch)
+""",
+    "inside a checkpoint": """
+from musetalk_distill.train import state
+save = state.torch.save
+def half(content, file):
+    save(content, file)
+    if "step-000000010" in str(file):
+        os.truncate(file, os.path.getsize(file) // 2)
+        kill()
+state.torch.save = half
+""",
+    "inside a line of the log": """
+from musetalk_distill.train import journal
+dumps = journal.json.dumps
+def half(record, **options):
+    if record.get("step") == 9 and "terms" in record:
+        with open(sys.argv[2] + "/log.jsonl", "a") as file:
+            file.write(dumps(record)[:20])
+        kill()
+    return dumps(record, **options)
+journal.json.dumps = half
+""",
+}
+SCRIPT = """
+import os, signal, sys
+from pathlib import Path
+import torch
+from helpers.training import options
+from musetalk_distill.train.train import train
+torch.set_num_threads(1)
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+{hook}
+shards, run, checkpoint = (Path(name) for name in sys.argv[1:])
+train(shards, run, checkpoint, options(log_every=3))
+"""
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("resume")
+    checkpoint = small_checkpoint(folder / "checkpoint")
+    return checkpoint, small_shards(folder / "shards", checkpoint)
+
+
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that was not killed. It logs every 3 steps and saves every 5: sums outlive a checkpoint."""
+    torch.set_num_threads(1)
+    run = tmp_path_factory.mktemp("whole") / "run"
+    train(small[1], run, small[0], options(log_every=3))
+    return run
+
+
+@pytest.mark.parametrize("where", KILLS)
+def test_killed(small, whole, where, tmp_path) -> None:
+    torch.set_num_threads(1)
+    run, tests = tmp_path / "run", str(TESTS)
+    command = [sys.executable, "-c", SCRIPT.format(hook=KILLS[where]), str(small[1]), str(run), str(small[0])]
+    environment = {**os.environ, "PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run(command, capture_output=True, env=environment)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    half_written = list((run / "checkpoints").glob(".step-*.partial"))
+    assert len(half_written) == (where == "inside a checkpoint")
+    train(small[1], run, small[0], options(log_every=3), resume=True)
+    assert curve(run) == curve(whole)
+    assert same_weights(run, whole)
+    left = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert left == ["step-000000010", "step-000000012"]
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
+def test_stopped_by_a_signal(small, whole, tmp_path, monkeypatch, number, error) -> None:
+    torch.set_num_threads(1)
+    learn = Trainer._learn
+
+    def stop(self, batch):
+        if self.done == 6:
+            os.kill(os.getpid(), number)
+        return learn(self, batch)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(Trainer, "_learn", stop)
+    with pytest.raises(error):
+        train(small[1], tmp_path / "run", small[0], options(log_every=3))
+    monkeypatch.undo()
+    assert signal.getsignal(number) is before
+    assert (tmp_path / "run" / "checkpoints" / "step-000000007").is_dir()
+    train(small[1], tmp_path / "run", small[0], options(log_every=3), resume=True)
+    assert curve(tmp_path / "run") == curve(whole)
+
+
+def test_damaged_checkpoint_is_passed_over(small, whole, tmp_path, caplog) -> None:
+    torch.set_num_threads(1)
+    import shutil
+
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    shutil.rmtree(run / "checkpoint")
+    (run / "checkpoints" / "step-000000012" / "rest.pt").write_bytes(b"gone")
+    train(small[1], run, small[0], options(log_every=3), resume=True)
+    assert "rest.pt" in caplog.text
+    assert curve(run) == curve(whole)
+    assert same_weights(run, whole)
+
+
+def test_finished_run_is_written_again(small, whole, tmp_path) -> None:
+    import shutil
+
+    shutil.copytree(whole, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    train(small[1], tmp_path / "run", small[0], options(log_every=3), resume=True)
+    assert same_weights(tmp_path / "run", whole)
+
+
+def same_weights(run: Path, other: Path) -> bool:
+    name = "checkpoint/unet/diffusion_pytorch_model.safetensors"
+    return (run / name).read_bytes() == (other / name).read_bytes()

@@ -1,0 +1,109 @@
+"""``build-engines`` for TensorRT on a machine without a GPU: what it needs, and its plan of work."""
+
+from pathlib import Path
+
+import pytest
+
+from helpers.modules import loaded_modules
+from musetalk_engines.cli import main
+from musetalk_engines.measure import affordable_context
+from musetalk_engines.trt.machine import require_gpu
+from musetalk_runtime.core.errors import MachineError
+
+
+@pytest.fixture
+def no_gpu() -> None:
+    try:
+        require_gpu()
+    except MachineError:
+        return
+    pytest.skip("this machine has a GPU and TensorRT")
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize("arguments", [[], ["--backend", "tensorrt"]])
+def test_a_build_without_a_gpu_says_what_it_needs(
+    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert main([str(modelset), "-o", str(tmp_path / "bundle"), *arguments]) == 3
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == 1
+    assert "needs an NVIDIA GPU, its driver, and tensorrt 8.6, 10 or 11" in captured.err
+    assert "--backend onnxruntime does without" in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_prints_the_plan_of_work_and_builds_nothing(
+    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--batch-sizes", "1,8", "--precision", "fp32", "--optimization-level", "5", "--max-memory", "4096"]
+    assert main([str(modelset), "-o", str(tmp_path / "bundle"), "--dry-run", "--version-compatible", *arguments]) == 0
+    head, decoder, unet, vae_encoder, audio, end = capsys.readouterr().out.split("\n\n")
+    facts = {" ".join(line.split()) for line in head.splitlines()}
+    assert {"precision fp32", "level 5", "workspace 4096 MiB", "timing cache empty"} < facts
+    assert decoder.splitlines()[0] == "vae_decoder: vae_decoder.onnx -> vae_decoder.plan"
+    assert unet.splitlines()[2:] == [
+        "  profile   latents [1, 8, 32, 32], tokens [1, 30, 64]",
+        "  profile   latents [8, 8, 32, 32], tokens [8, 30, 64]",
+    ]
+    assert "images [2, 3, 256, 256]" in vae_encoder
+    assert "mel [1, 80, 3000]" in audio
+    assert "mel [1, 80, 200]" in audio
+    for name in ("unet.plan", "compose.cubin", "timing.cache", "manifest.json", "dry run: nothing was built"):
+        assert name in end
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_dry_run_without_tensorrt_assumes_one_that_takes_the_model_set(
+    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(modelset), "-o", str(tmp_path / "bundle"), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "no GPU with TensorRT here: as for 8.6" in out
+    assert out.count("as built > attention unfused > fp32 attention and norms > fp32") == 4
+
+
+def test_a_dry_run_finds_the_timing_cache_of_the_bundle_to_replace(
+    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = tmp_path / "named.cache"
+    arguments = [str(modelset), "-o", str(tmp_path / "bundle"), "--dry-run", "--timing-cache", str(named)]
+    assert main(arguments) == 2
+    assert "no such timing cache" in capsys.readouterr().err
+    named.touch()
+    assert main(arguments) == 0
+    assert str(named) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "option", [["--dry-run"], ["--precision", "fp32"], ["--version-compatible"], ["--optimization-level", "3"]]
+)
+def test_the_cpu_has_none_of_tensorrts_options(
+    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str]
+) -> None:
+    assert main([str(modelset), "-o", str(tmp_path / "bundle"), "--backend", "onnxruntime", *option]) == 2
+    assert "--backend onnxruntime has no such options" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "4 GB", "9999999"])
+def test_a_workspace_out_of_range(
+    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(modelset), "-o", str(tmp_path / "bundle"), f"--max-memory={size}"])
+    assert stopped.value.code == 2
+    assert "expected mebibytes, such as 4096" in capsys.readouterr().err
+
+
+def test_a_machine_with_a_gpu_needs_no_onnxruntime() -> None:
+    imports = "import musetalk_engines.cli, musetalk_engines.trt.build, musetalk_engines.trt.dry_run"
+    assert loaded_modules(imports, ["onnxruntime", "tensorrt", "cuda", "torch"]) == []
+
+
+def test_live_speech_is_heard_for_as_long_as_the_gpu_can() -> None:
+    assert affordable_context({30: 4.0, 2: 0.5}) == 30.0
+    assert affordable_context({30: 12.0, 2: 0.5}) == 2.0
+    assert affordable_context({30: 60.0, 2: 9.0}) == 2.0

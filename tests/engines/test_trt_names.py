@@ -1,0 +1,105 @@
+"""Every TensorRT name that the builder uses is one that the versions it is used with have.
+
+``data/tensorrt_api/<version>.txt`` lists the public names of the ``tensorrt`` module and of its classes, one a line.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from helpers.paths import ROOT
+from musetalk_engines.trt.families.family import is_strongly_typed
+from musetalk_runtime.core.errors import MachineError
+
+PACKAGE = ROOT / "engines" / "musetalk_engines" / "trt"
+LISTINGS = {file.stem: set(file.read_text().split()) for file in (ROOT / "tests/data/tensorrt_api").glob("*.txt")}
+STRONG = ["10.3.0", "10.16.1", "11.4.0"]
+ONLY = {"weak.py": ["8.6.0"], "strong.py": STRONG, "monitor.py": STRONG}  # all others: every version
+
+# What the package's variables of these names hold, and what these methods return.
+OBJECTS = {
+    "builder": "Builder",
+    "network": "INetworkDefinition",
+    "config": "IBuilderConfig",
+    "_config": "IBuilderConfig",
+    "parser": "OnnxParser",
+    "profile": "IOptimizationProfile",
+    "layer": "ILayer",
+    "tensor": "ITensor",
+}
+RETURNS = {
+    "ILayer.get_output": "ITensor",
+    "IBuilderConfig.get_timing_cache": "ITimingCache",
+    "OnnxParser.get_error": "ParserError",
+}
+
+
+def modules() -> list[Path]:
+    return [file for file in sorted(PACKAGE.glob("*.py")) if "import tensorrt" in file.read_text()]
+
+
+def names(tree: ast.AST) -> Iterator[str]:
+    """``BuilderFlag.FP16`` for ``trt.BuilderFlag.FP16``, ``ILayer.type`` for ``layer.type``, overridden methods."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (name := resolve(node)) and "__" not in name:
+            yield name
+        if isinstance(node, ast.ClassDef):
+            bases = [name for base in node.bases if (name := resolve(base))]
+            methods = [
+                child.name for child in node.body if isinstance(child, ast.FunctionDef) and not child.decorator_list
+            ]
+            yield from (f"{base}.{method}" for base in bases for method in methods if not method.startswith("_"))
+
+
+def resolve(node: ast.expr) -> str | None:
+    """The TensorRT name of an expression, None if it is none."""
+    if isinstance(node, ast.Name):
+        return OBJECTS.get(node.id)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        return RETURNS.get(resolve(node.func) or "")
+    if isinstance(node, ast.Attribute):
+        if isinstance(node.value, ast.Name) and node.value.id == "trt":
+            return node.attr
+        owner = resolve(node.value)
+        return f"{owner}.{node.attr}" if owner else None
+    return None
+
+
+@pytest.mark.parametrize("file", modules(), ids=lambda file: file.name)
+def test_names_exist_in_every_version_they_are_used_with(file: Path) -> None:
+    used = set(names(ast.parse(file.read_text())))
+    assert used
+    for version in ONLY.get(file.name, [*STRONG, "8.6.0"]):
+        assert used <= LISTINGS[version], f"{file.name}, TensorRT {version}: {sorted(used - LISTINGS[version])}"
+
+
+def test_the_names_are_found_in_the_code() -> None:
+    used = {file.name: set(names(ast.parse(file.read_text()))) for file in modules()}
+    assert {"monitor.py", "log.py"} < used.keys()
+    assert {"BuilderFlag.FP16", "ILayer.set_output_type", "ITensor.is_network_output"} <= used["weak.py"]
+    assert {"INetworkDefinition.mark_debug", "IBuilderConfig.progress_monitor"} <= used["strong.py"]
+    assert {"IOptimizationProfile.set_shape", "ITimingCache.serialize", "ParserError.desc"} <= used["engine.py"]
+    assert {"IProgressMonitor.step_complete", "IProgressMonitor.phase_start"} <= used["monitor.py"]
+
+
+def test_no_listed_version_lets_a_wrong_name_pass() -> None:
+    code = "trt.BuilderFlag.FP16; network.mark_debug(layer.get_output(0)); layer.precision; config.nonsense"
+    found = set(names(ast.parse(code)))
+    assert found - LISTINGS["11.4.0"] == {"BuilderFlag.FP16", "ILayer.precision", "IBuilderConfig.nonsense"}
+    assert found - LISTINGS["8.6.0"] == {"INetworkDefinition.mark_debug", "IBuilderConfig.nonsense"}
+
+
+@pytest.mark.parametrize(
+    ("version", "strong"),
+    [("8.6.0", False), ("8.6.1.6", False), ("10.3.0", True), ("10.16.1.11", True), ("11.4.0", True)],
+)
+def test_how_versions_type(version: str, strong: bool) -> None:
+    assert is_strongly_typed(version) is strong
+
+
+@pytest.mark.parametrize("version", ["7.2.3.4", "8.5.3.1", "9.3.0"])
+def test_a_version_that_is_not_supported(version: str) -> None:
+    with pytest.raises(MachineError, match=rf"TensorRT {version} is not supported: install 8\.6, 10 or 11"):
+        is_strongly_typed(version)

@@ -1,0 +1,223 @@
+"""The GPU chain's own logic where there is no GPU: CUDA and TensorRT are played by the CPU.
+
+Device memory is host memory, streams run at once, a captured graph is a list of calls; the kernels are the real ones,
+compiled for the host, and the plans are run by ONNX Runtime from the addresses that the chain gave. Events are recorded
+at ticks of a clock that moves by one for each. What this cannot show is anything about time, and whether CUDA and
+TensorRT take the calls: see test_gpu_chain.py.
+"""
+
+import ctypes
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers.cuda_simulator import Stream
+from helpers.frame_requests import shots
+from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.audio.speech import SpeechFrame
+from musetalk_runtime.backends.cuda.avatar import GpuAvatar
+from musetalk_runtime.core.errors import InvalidArgument, MachineError
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.diagnostics.bench import bench
+
+GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
+
+
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_a_session_gives_the_cpu_chains_frames(
+    simulated: Bundle, bundle: Path, avatar: Path, speech: Callable[[float], Path], cuda_graph: bool
+) -> None:
+    from musetalk_runtime.backends.trt.renderer import GpuOptions
+
+    simulated.engines.check()
+    simulated.engines.options = GpuOptions(cuda_graph=cuda_graph)
+    with Bundle.open(bundle) as cpu, Avatar.open(avatar) as face:
+        with Session(cpu, face, speech(1.0), fps=25) as session:
+            expected = [frame.nv12 for frame in session.frames()]
+        for _ in range(2):  # the second time with what the first one left
+            with Session(simulated, face, speech(1.0), fps=25) as session:
+                found = [frame.nv12 for frame in session.frames()]
+                report = session.report()
+                assert GPU_STAGES | {"enqueue", "wait"} <= report["stages"].keys() & report["first_ms"].keys()
+            assert len(found) == len(expected) == 25
+            assert max(np.abs(a.astype(int) - b).max() for a, b in zip(found, expected, strict=True)) <= 1
+
+
+def test_encoders_pad_and_split_batches(simulated: Bundle, bundle: Path) -> None:
+    spec = simulated.spec
+    images = np.random.default_rng(0).random((11, 3, spec.image_size, spec.image_size), np.float32)
+    mel = np.random.default_rng(1).random((spec.mel_bins, 200), np.float32)
+    with Bundle.open(bundle) as cpu:
+        for count in (1, 2, 5, 11):
+            found, expected = (b.engines.encode_images(images[:count]) for b in (simulated, cpu))
+            assert np.abs(found - expected).max() < 1e-4
+        found, expected = (b.engines.encode_audio(mel) for b in (simulated, cpu))
+        assert np.abs(found - expected).max() < 1e-3
+    with pytest.raises(InvalidArgument, match=r"202 mel frames.* 200 or 3000"):
+        simulated.engines.encode_audio(np.zeros((spec.mel_bins, 202), np.float32))
+
+
+def test_silent_frames_are_the_avatars_and_need_no_plan(simulated: Bundle, avatar: Path) -> None:
+    with Avatar.open(avatar) as face:
+        renderer = simulated.engines.renderer(face, Timings())
+        found = renderer.render(shots(face, [speech_frame(simulated, k, 0.0) for k in range(3)])).wait()
+        assert all(np.array_equal(frame, face.frame(k)) for k, frame in enumerate(found))
+        renderer.close()
+
+
+def test_the_ring_bounds_what_is_on_its_way(simulated: Bundle, avatar: Path) -> None:
+    with Avatar.open(avatar) as face:
+        renderer = simulated.engines.renderer(face, Timings())
+        renderings = [renderer.render(shots(face, [speech_frame(simulated, k)])) for k in range(4)]
+        later: list[Any] = []
+        thread = threading.Thread(
+            target=lambda: later.append(renderer.render(shots(face, [speech_frame(simulated, 4)])))
+        )
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive()
+        first = renderings[0].wait()
+        thread.join(60)
+        assert len(later) == 1
+        assert np.array_equal(renderings[0].wait()[0], first[0])  # its own copy
+        renderings[1].release()
+        with pytest.raises(RuntimeError, match="released"):
+            renderings[1].wait()
+        renderer.close()
+        renderer.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            renderings[2].wait()
+        with pytest.raises(RuntimeError, match="closed"):
+            renderer.render(shots(face, [speech_frame(simulated, 0)]))
+
+
+@pytest.mark.parametrize("cuda_graph", [True, False])
+def test_each_batch_has_its_own_times(simulated: Bundle, avatar: Path, cuda_graph: bool) -> None:
+    """Though four of one graph are on their way before the first is asked for its times."""
+    from musetalk_runtime.backends.cuda.times import BatchTimes
+    from musetalk_runtime.backends.trt.renderer import GpuOptions
+
+    heard: list[BatchTimes] = []
+    simulated.engines.options = GpuOptions(cuda_graph=cuda_graph, timeline=heard.append)
+    timings = Timings()
+    with Avatar.open(avatar) as face:
+        renderer = simulated.engines.renderer(face, timings)
+        weights = [(1.0,), (1.0, 0.0, 1.0), (0.0, 0.0), (1.0,)]
+        batches = [[speech_frame(simulated, k, weight) for k, weight in enumerate(batch)] for batch in weights]
+        for rendering in [renderer.render(shots(face, batch)) for batch in batches]:
+            rendering.wait()
+        renderer.close()
+    assert [(times.frames, times.faces) for times in heard] == [(1, 1), (3, 2), (2, 0), (1, 1)]
+    ends = 0.0
+    for times in heard:
+        parts = list(times.parts.values())
+        assert list(times.parts) == (["unet", "vae_decoder", "compose"] if times.faces else ["compose"])
+        assert times.upload[0] > ends  # the events of a batch come after those of the batch before
+        in_order = [*times.upload, *(at for part in parts for at in part), *times.download]
+        assert in_order == sorted(in_order)
+        assert times.compute == (parts[0][0], parts[-1][1])
+        assert all(end - begin == 1 for begin, end in (times.upload, *parts, times.download))
+        ends = times.download[1]
+    stages = timings.to_json()
+    assert set(stages) == GPU_STAGES | {"enqueue", "wait"}
+    assert stages["unet"]["p50_ms"] == 0.75  # of 1, 1/2, 1/2 and 1: frames without a face do not count
+    assert stages["compose"]["p99_ms"] == 1
+    assert {timings.first_ms[stage] for stage in GPU_STAGES} == {1.0}
+
+
+def test_bench_tells_the_gpus_part(simulated: Bundle, avatar: Path) -> None:
+    with Avatar.open(avatar) as face:
+        figures = bench(simulated, face, 1.0, "25")
+    assert figures["gpu_memory_mb"] == round((8 << 30) / 1e6, 1)
+    assert figures["stages"].keys() & figures["warm_sessions"]["first_ms"].keys() >= GPU_STAGES
+    assert figures["paced"]["frames"] == 25
+
+
+def test_frames_stay_on_the_gpu_for_an_application(simulated: Bundle, avatar: Path) -> None:
+    from musetalk_runtime.backends.trt.renderer import GpuOptions
+
+    stream = Stream()
+    for given in (stream, stream.handle):
+        simulated.engines.options = GpuOptions(stream=given, download=False)
+        with Avatar.open(avatar) as face:
+            renderer = simulated.engines.renderer(face, Timings())
+            rendering = renderer.render(shots(face, [speech_frame(simulated, k) for k in range(2)]))
+            described = [frame.__cuda_array_interface__ for frame in rendering.arrays()]
+            assert {entry["stream"] for entry in described} == {stream.handle}
+            assert described[0]["shape"] == (face.height * 3 // 2, face.width)
+            read = [ctypes.string_at(entry["data"][0], int(np.prod(entry["shape"]))) for entry in described]
+            assert read == [frame.tobytes() for frame in rendering.wait()]
+            renderer.close()
+    simulated.engines.options = GpuOptions(stream="stream")
+    with Avatar.open(avatar) as face, pytest.raises(InvalidArgument, match="is no CUDA stream"):
+        simulated.engines.renderer(face, Timings())
+
+
+def test_a_session_leaves_its_frames_on_the_gpu(
+    simulated: Bundle, avatar: Path, speech: Callable[[float], Path]
+) -> None:
+    stream = Stream()
+    with Avatar.open(avatar) as face, Bundle.open(simulated.path, stream=stream, download=False) as left:
+        with Session(simulated, face, speech(1.0), fps=25) as session:
+            expected = [
+                (frame.index, frame.pts, frame.nv12.tobytes(), len(frame.sound[0])) for frame in session.frames()
+            ]
+        with Session(left, face, speech(1.0), fps=25) as session:
+            found = []
+            for frame in session.gpu_frames():
+                described = frame.nv12.__cuda_array_interface__
+                assert described["stream"] == stream.handle
+                read = ctypes.string_at(described["data"][0], int(np.prod(frame.nv12.shape)))
+                found.append((frame.index, frame.pts, read, len(frame.sound[0])))
+            assert session.frames_made == 25
+        assert found == expected
+        with Session(left, face, speech(1.0), fps=25) as session:  # a stream brings them to the host after all
+            assert len(b"".join(session.stream())) > 10_000
+
+
+def test_a_cpus_frames_are_not_on_a_gpu(bundle: Path, avatar: Path, speech: Callable[[float], Path]) -> None:
+    with Bundle.open(bundle) as cpu, Avatar.open(avatar) as face, Session(cpu, face, speech(1.0), fps=25) as session:
+        frames = session.gpu_frames()
+        with pytest.raises(MachineError, match="need a bundle for one"):
+            next(frames)
+
+
+def test_an_avatar_that_does_not_fit_is_refused(
+    simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musetalk_runtime.backends.cuda.avatar.free_memory", lambda: (100_000_000, 1 << 34))
+    with Avatar.open(avatar) as face, pytest.raises(MachineError, match=r"12 frames of 320x240 need .* MB on the GPU"):
+        simulated.engines.renderer(face, Timings())
+
+
+def test_a_session_may_end_while_frames_of_another_are_made(
+    simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaves: list[bool] = []
+
+    def avatar_of(lent: GpuAvatar) -> Avatar:
+        found: Avatar = vars(lent)["avatar"]
+        if found is first and leaves:
+            leaves.clear()
+            renderer.release(first)  # as another thread does, just when this one looks
+        return found
+
+    looked_at = property(avatar_of, lambda lent, given: vars(lent).update(avatar=given))
+    monkeypatch.setattr(GpuAvatar, "avatar", looked_at, raising=False)
+    with Avatar.open(avatar) as first, Avatar.open(avatar) as second:
+        renderer = simulated.engines.renderer(first, Timings())
+        renderer.hold(second)
+        leaves.append(True)
+        found = renderer.render(shots(second, [speech_frame(simulated, 0, 0.0)])).wait()
+        assert not leaves
+        assert np.array_equal(found[0], second.frame(0))
+        renderer.close()
+
+
+def speech_frame(bundle: Bundle, index: int, weight: float = 1.0) -> SpeechFrame:
+    tokens = np.random.default_rng(index).normal(size=(bundle.spec.tokens, bundle.spec.audio_width))
+    return SpeechFrame(index, tokens.astype(np.float32), weight, np.zeros((1, 0), np.float32))

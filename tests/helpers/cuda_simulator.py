@@ -1,0 +1,360 @@
+"""The GPU chain's own logic where there is no GPU: CUDA and TensorRT are played by the CPU.
+
+Device memory is host memory, streams run at once, a captured graph is a list of calls; the kernels are the real ones,
+compiled for the host, and the plans are run by ONNX Runtime from the addresses that the chain gave. Events are recorded
+at ticks of a clock that moves by one for each. What this cannot show is anything about time, and whether CUDA and
+TensorRT take the calls: see test_gpu_chain.py.
+"""
+
+import ctypes
+import json
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from musetalk_runtime import Bundle
+from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA
+from musetalk_runtime.storage.folder import new_folder
+
+BUILT_ON = {
+    "gpu": "Simulated",
+    "compute_capability": "9.0",
+    "driver": "580.65.06",
+    "tensorrt": "8.6.0",
+    "os": f"{platform.system()} {platform.machine()}",
+}
+
+
+BATCHES = (1, 3)
+
+
+MEL_FRAMES = (200, 3000)
+
+
+EXTERNAL = 1
+
+
+class Stream:
+    """Runs what it is given at once, or notes it down while it is captured."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        Stream.made += 1
+        self.handle = 16 + Stream.made
+        self.captured: list[Callable[[], None]] | None = None
+        self.is_closed = False
+        Gpu.streams[self.handle] = self
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self.handle
+
+    @staticmethod
+    def from_handle(handle: int) -> "Stream":
+        return Gpu.streams.get(handle) or SimpleNamespace(handle=handle)  # type: ignore[return-value]
+
+    def do(self, work: Callable[[], None]) -> None:
+        if self.captured is None:
+            work()
+        else:
+            self.captured.append(work)
+
+    def create_graph_builder(self) -> "Builder":
+        return Builder(self)
+
+    def record(self, event: Any) -> Any:
+        assert self.captured is None, "an event recorded while capturing is no node of the graph"
+        event.record()
+        return event
+
+    def wait(self, _event: Any) -> None:
+        assert self.captured is None, "a captured stream waits for what is outside the graph"
+
+    def sync(self) -> None:
+        assert self.captured is None, "a captured stream cannot be waited for"
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class Event:
+    clock = 0
+
+    def __init__(self) -> None:
+        self.at: int | None = None
+        self.handle = self
+
+    def record(self) -> None:
+        Event.clock += 1
+        self.at = Event.clock
+
+    def sync(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def __sub__(self, other: "Event") -> float:
+        assert self.at is not None
+        assert other.at is not None
+        return float(self.at - other.at)
+
+
+class Node:
+    """The recording of an event, in a graph of which it is a part until that is gone."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+
+    def __call__(self) -> None:
+        raise AssertionError("a node runs in a graph")
+
+
+class Builder:
+    """A graph while it is captured, and the owner of its nodes."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.work: list[Callable[[], None]] = []
+        self.closed = False
+
+    def begin_building(self, _mode: str) -> None:
+        self.stream.captured = self.work
+
+    def end_building(self) -> "Builder":
+        self.stream.captured = None
+        return self
+
+    def complete(self) -> "Executable":
+        return Executable(self)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Executable:
+    """A graph that can be launched; its nodes record the events that they were last told."""
+
+    def __init__(self, source: Builder) -> None:
+        self.source = source
+        self.events = {call: call.event for call in source.work if isinstance(call, Node)}
+        self.handle = self
+
+    def set_event(self, node: Node, event: Event) -> tuple[int]:
+        assert not self.source.closed, "the graph is gone that owns the node"
+        assert node in self.events
+        self.events[node] = event
+        return (0,)
+
+    def upload(self, _stream: Stream) -> None: ...
+
+    def launch(self, _stream: Stream) -> None:
+        for call in self.source.work:
+            if isinstance(call, Node):
+                self.events[call].record()
+            else:
+                call()
+
+    def close(self) -> None: ...
+
+
+class Gpu:
+    """What is allocated, and the streams by handle."""
+
+    allocated: dict[int, Any] = {}  # noqa: RUF012
+    streams: dict[int, Stream] = {}  # noqa: RUF012
+
+    @staticmethod
+    def allocate(size: int) -> tuple[int, int]:
+        block = np.full(size + 256, 0xA5, np.uint8)
+        address = -(-block.ctypes.data // 256) * 256
+        Gpu.allocated[address] = block
+        return 0, address
+
+    @staticmethod
+    def record_external(event: Event, handle: int, flags: int) -> tuple[int]:
+        captured = Gpu.streams[handle].captured
+        assert captured is not None, "CU_EVENT_RECORD_EXTERNAL is for capturing alone"
+        assert flags == EXTERNAL
+        captured.append(Node(event))
+        return (0,)
+
+    @staticmethod
+    def capture_info(handle: int) -> tuple[Any, ...]:
+        """Status, number, graph, the nodes that the next one depends on, the data of these edges, their count."""
+        captured = Gpu.streams[handle].captured
+        assert captured is not None
+        return 0, 1, 7, object(), captured[-1:], [None], 1
+
+    @staticmethod
+    def free(address: int) -> tuple[int]:
+        del Gpu.allocated[address]
+        return (0,)
+
+
+class Execution:
+    """A TensorRT context played by ONNX Runtime, with the names that TensorRT 8.6 has."""
+
+    def __init__(self, engine: "Simulated") -> None:
+        self.engine, self.shapes, self.addresses, self.profile = engine, {}, {}, -1
+
+    def set_optimization_profile_async(self, profile: int, _stream: int) -> bool:
+        self.profile = profile
+        return 0 <= profile < engine_profiles(self.engine)
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.shapes[name] = tuple(shape)
+        return self.shapes[name] == tuple(self.engine.plan["profiles"][self.profile][name])
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        if name in self.shapes:
+            return self.shapes[name]
+        zeros = {key: np.zeros(shape, np.float32) for key, shape in self.shapes.items()}
+        return self.engine.session.run([name], zeros)[0].shape
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, handle: int) -> bool:
+        assert self.device_memory in Gpu.allocated
+        Gpu.streams[handle].do(self._run)
+        return True
+
+    def _run(self) -> None:
+        inputs = {name: _at(self.addresses[name], shape).copy() for name, shape in self.shapes.items()}
+        for output, value in zip(
+            self.engine.outputs, self.engine.session.run(self.engine.outputs, inputs), strict=True
+        ):
+            _at(self.addresses[output], value.shape)[:] = value
+
+
+class Simulated:
+    """An engine with the names that TensorRT 8.6 has; its plan is JSON."""
+
+    def __init__(self, data: Any) -> None:
+        self.plan = json.loads(bytes(data))
+        self.session = ort.InferenceSession(self.plan["onnx"], providers=["CPUExecutionProvider"])
+        self.inputs = [value.name for value in self.session.get_inputs()]
+        self.outputs = [value.name for value in self.session.get_outputs()]
+        self.num_io_tensors = len(self.inputs + self.outputs)
+        self.num_optimization_profiles = len(self.plan["profiles"])
+        self.device_memory_size = 4096
+
+    def get_tensor_name(self, index: int) -> str:
+        return (self.inputs + self.outputs)[index]
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return SimpleNamespace(name="INPUT" if name in self.inputs else "OUTPUT")
+
+    def get_tensor_dtype(self, _name: str) -> Any:
+        return SimpleNamespace(name="FLOAT")
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return tuple(size if isinstance(size, int) else -1 for size in self._value(name).shape)
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+        return [tuple(self.plan["profiles"][profile][name])] * 3
+
+    def create_execution_context_without_device_memory(self) -> Execution:
+        return Execution(self)
+
+    def _value(self, name: str) -> Any:
+        return next(value for value in self.session.get_inputs() + self.session.get_outputs() if value.name == name)
+
+
+def engine_profiles(engine: Simulated) -> int:
+    return int(engine.num_optimization_profiles)
+
+
+def _at(address: int, shape: tuple[int, ...]) -> np.ndarray:
+    size = int(np.prod(shape))
+    return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address)).reshape(shape)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu]]:
+    """CUDA and TensorRT, simulated; at the end nothing may be left allocated."""
+    success, full = SimpleNamespace(name="CUDA_SUCCESS"), SimpleNamespace(name="CUDA_ERROR_OUT_OF_MEMORY")
+    wrap = lambda result: (success, *result[1:])  # noqa: E731
+    driver = SimpleNamespace(
+        CUresult=SimpleNamespace(CUDA_SUCCESS=success, CUDA_ERROR_OUT_OF_MEMORY=full),
+        cuMemAlloc=lambda size: wrap(Gpu.allocate(size)),
+        cuMemAllocHost=lambda size: wrap(Gpu.allocate(size)),
+        cuMemFree=lambda address: wrap(Gpu.free(address)),
+        cuMemFreeHost=lambda address: wrap(Gpu.free(address)),
+        cuMemsetD8=lambda address, value, size: wrap((ctypes.memset(address, value, size) and 0,)),
+        cuMemcpyHtoD=lambda to, source, size: wrap((ctypes.memmove(to, source, size) and 0,)),
+        cuMemcpyAsync=lambda to, source, size, _stream: wrap((ctypes.memmove(to, source, size) and 0,)),
+        cuStreamSynchronize=lambda _stream: (success,),
+        cuMemGetInfo=lambda: (success, 8 << 30, 16 << 30),
+        CUevent_record_flags=SimpleNamespace(CU_EVENT_RECORD_EXTERNAL=EXTERNAL),
+        cuEventRecordWithFlags=lambda event, stream, flags: wrap(Gpu.record_external(event, stream, flags)),
+        cuStreamGetCaptureInfo=lambda stream: wrap(Gpu.capture_info(stream)),
+        cuGraphExecEventRecordNodeSetEvent=lambda graph, node, event: wrap(graph.set_event(node, event)),
+    )
+
+    def launch(stream: Stream, config: Any, kernel: str, *arguments: Any) -> None:
+        items, *rest = arguments
+        values = [ctypes.c_uint64(value) if isinstance(value, int) else ctypes.c_int(value) for value in rest]
+        run = getattr(host, f"run_{kernel}")
+        stream.do(lambda: run(ctypes.c_uint64(items), ctypes.c_uint(config.grid[1]), *values) and None)
+
+    def device(_index: int = 0) -> Any:
+        return SimpleNamespace(
+            name="Simulated", compute_capability=(9, 0), set_current=lambda: None,
+            create_stream=lambda stream=None: stream or Stream(), create_event=lambda _options: Event(),
+        )  # fmt: skip
+
+    core = SimpleNamespace(
+        Device=device, Stream=Stream, EventOptions=lambda **options: options, launch=launch,
+        LaunchConfig=lambda grid, block: SimpleNamespace(grid=grid, block=block),
+        ObjectCode=SimpleNamespace(from_cubin=lambda _: SimpleNamespace(get_kernel=lambda name: name)),
+        system=SimpleNamespace(get_kernel_mode_driver_version=lambda: (580, 65, 6)),
+    )  # fmt: skip
+    trt = SimpleNamespace(
+        __version__="8.6.0",
+        ILogger=type("ILogger", (), {}),
+        Runtime=lambda _logger: SimpleNamespace(deserialize_cuda_engine=Simulated),
+    )
+    for name, content in {"cuda.core": core, "cuda.bindings": SimpleNamespace(driver=driver), "tensorrt": trt}.items():
+        module = ModuleType(name)
+        module.__dict__.update(content.__dict__)
+        monkeypatch.setitem(sys.modules, name, module)
+    before = dict(Gpu.allocated)
+    yield Gpu
+    assert before == Gpu.allocated
+
+
+@pytest.fixture
+def simulated(gpu: type[Gpu], modelset: Path, bundle: Path, tmp_path: Path) -> Iterator[Bundle]:
+    """A TensorRT bundle whose plans name the model set's graphs."""
+    assert not gpu.allocated
+    with Bundle.open(bundle) as opened:
+        manifest, spec = opened.manifest, opened.spec
+    size, width = spec.latent_size, spec.latent_channels
+    profiles = {
+        "unet": [
+            {"latents": (n, 2 * width, size, size), "tokens": (n, spec.tokens, spec.audio_width)} for n in BATCHES
+        ],
+        "vae_decoder": [{"latents": (n, width, size, size)} for n in BATCHES],
+        "vae_encoder": [{"images": (n, 3, spec.image_size, spec.image_size)} for n in (2, 8)],
+        "audio_encoder": [{"mel": (1, spec.mel_bins, frames)} for frames in MEL_FRAMES],
+    }
+    with new_folder(tmp_path / "simulated", BUNDLE_KIND, BUNDLE_SCHEMA) as (folder, written):
+        for graph, shapes in profiles.items():
+            text = json.dumps({"onnx": str(modelset / f"{graph}.onnx"), "profiles": shapes})
+            (folder / f"{graph}.plan").write_text(text)
+        (folder / "compose.cubin").write_bytes(b"cubin")
+        engines = {graph: {"file": f"{graph}.plan", "profiles": shapes} for graph, shapes in profiles.items()}
+        written.update(
+            backend="tensorrt", model=manifest["model"], engines=engines, built_on=BUILT_ON,
+            batch_ms={str(n): 5.0 for n in BATCHES}, live_context_seconds=2.0,
+        )  # fmt: skip
+    with Bundle.open(tmp_path / "simulated") as opened:
+        yield opened

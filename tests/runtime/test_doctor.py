@@ -1,0 +1,64 @@
+"""``musetalk-edge doctor`` on a machine like this one, most likely without a GPU."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from musetalk_runtime.cli.main import main
+from musetalk_runtime.diagnostics.doctor import OK, WARNING, _driver, _tensorrt
+from musetalk_runtime.storage.folder import MANIFEST
+
+
+def test_a_good_bundle_is_healthy(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "-b", str(bundle), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    states = {finding["name"]: finding["state"] for finding in report["findings"]}
+    assert report["healthy"]
+    assert {"software", "memory", "providers", "gpu", "x264", "nvenc", "bundle"} <= states.keys()
+    assert states["x264"] == states["bundle"] == OK
+    facts = {finding["name"]: finding["facts"] for finding in report["findings"]}
+    assert facts["software"]["packages"]["numpy"] == np.__version__
+    assert 0 < facts["memory"]["available_mb"] <= facts["memory"]["total_mb"]
+    assert facts["memory"]["cores"] == len(os.sched_getaffinity(0))
+    assert "CPUExecutionProvider" in facts["providers"]["onnxruntime"]
+    assert facts["bundle"]["backend"] == "onnxruntime"
+    assert facts["bundle"]["fps"] > 0
+
+
+def test_a_bundle_that_cannot_run_is_a_failure(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = shutil.copytree(bundle, tmp_path / "bundle")
+    (broken / MANIFEST).write_text((broken / MANIFEST).read_text().replace('"schema": 1', '"schema": 2'))
+    assert main(["doctor", "-b", str(broken)]) == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1].startswith("failure  bundle")
+    assert "has schema 2" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("tensorrt", "compute_capability", "state"),
+    [
+        ("10.16.1.11", "12.1", WARNING),
+        ("11.1.0.5", "12.0", WARNING),
+        ("11.4.0.106", "12.1", OK),
+        ("10.13.3", "12.1", OK),
+        ("10.16.1.11", "9.0", OK),
+        ("8.6.0", "8.7", OK),
+    ],
+)
+def test_tensorrts_known_to_miscompile(tensorrt: str, compute_capability: str, state: str) -> None:
+    found = _tensorrt(tensorrt, compute_capability)
+    assert found.state == state
+    assert found.facts == {"version": tensorrt, "lean": False}
+
+
+def test_drivers_known_to_hang() -> None:
+    hanging = _driver("NVIDIA GB10", "590.44.01")
+    assert (hanging.state, hanging.facts) == (WARNING, {"version": "590.44.01"})
+    assert _driver("NVIDIA GB10", "580.95.05").state == OK
+    assert _driver("NVIDIA H200", "590.44.01").state == OK

@@ -1,0 +1,252 @@
+"""Videos and photos as upright RGB frames: timing, rotation, sizes, colours, limits."""
+
+import struct
+import zlib
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from helpers.avatars import solid, write_video
+from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
+from musetalk_runtime.prepare.colour import to_rgb, to_yuv420p
+from musetalk_runtime.prepare.resample import resample
+from musetalk_runtime.prepare.video import VideoSource
+
+IDENTITY = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
+QUARTER_TURN = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)  # clockwise
+
+
+def source_of(path: Path, max_seconds: float = 60) -> VideoSource:
+    return VideoSource(path, max_seconds)
+
+
+def levels(source: VideoSource) -> list[int]:
+    return [round(float(rgb.mean()) / 10) for rgb in source.frames()]
+
+
+@pytest.mark.parametrize(
+    ("rate", "kept", "step"),
+    [
+        (10, "10", 1),
+        (24, "24", 1),
+        (25, "25", 1),
+        (30, "30", 1),
+        ("30000/1001", "30000/1001", 1),
+        (48, "24", 2),
+        (50, "25", 2),
+        (60, "30", 2),
+        ("60000/1001", "30000/1001", 2),
+        (120, "30", 4),
+    ],
+)
+def test_a_steady_rate_is_kept_or_divided(rate: int | str, kept: str, step: int) -> None:
+    times = [round(k / Fraction(rate), 3) for k in range(40)]  # rounded to 1 ms, as in Matroska
+    assert resample([float(t) for t in times], Fraction(rate)) == (Fraction(kept), list(range(0, 40, step)))
+
+
+def test_frames_larger_than_wanted_are_scaled_down(tmp_path: Path) -> None:
+    write_video(tmp_path / "v.mp4", [solid((40 * k, 90, 200), 640, 360) for k in range(5)])
+    cv2.imwrite(str(tmp_path / "p.png"), solid((10, 90, 200), 361, 641))
+    video = VideoSource(tmp_path / "v.mp4", 60, max_side=320)
+    assert (video.width, video.height, video.scale) == (320, 180, 0.5)
+    frames = list(video.frames())
+    assert [frame.shape for frame in frames] == [(180, 320, 3)] * 5
+    assert [round(float(frame[..., 0].mean()) / 40) for frame in frames] == [0, 1, 2, 3, 4]
+    photo = VideoSource(tmp_path / "p.png", 60, max_side=320)
+    assert (photo.width, photo.height, len(photo)) == (180, 320, 1)
+    assert next(photo.frames()).shape == (320, 180, 3)
+    assert VideoSource(tmp_path / "p.png", 60, max_side=641).scale == 1
+
+
+def test_an_unsteady_rate_shows_the_frame_of_each_instant() -> None:
+    rate, indexes = resample([0.0, 0.04, 0.08, 0.28, 0.32, 0.36], Fraction(25))
+    assert rate == 24
+    shown = [round(k / 24, 2) for k in range(len(indexes))]
+    assert all(low <= high <= low + 1 for low, high in pairwise(indexes))
+    assert indexes[shown.index(0.25)] == 2
+    assert indexes[-1] == 5
+
+
+def test_a_wrong_stated_rate_is_corrected() -> None:
+    assert resample([k / 25 for k in range(50)], Fraction(50))[0] == 25
+
+
+def test_a_video_of_variable_rate(tmp_path: Path) -> None:
+    times = [0, 40, 80, 400, 440, 480, 520, 560]
+    path = write_video(tmp_path / "v.mkv", [solid((k * 30 + 10,) * 3) for k in range(8)], times)
+    source = source_of(path)
+    assert source.fps == 24
+    seen = levels(source)
+    assert len(seen) == len(source) == 15
+    assert sum(level == 7 for level in seen) > 6  # the frame that lasts 320 ms
+    assert seen[-1] == 22
+    assert list(seen) == levels(source)  # again, the same
+
+
+def test_fifty_frames_a_second_become_twenty_five(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", [solid((k * 20 + 10,) * 3) for k in range(12)], rate=Fraction(50))
+    source = source_of(path)
+    assert (source.fps, levels(source)) == (25, [1, 5, 9, 13, 17, 21])
+
+
+def test_rotation_is_applied(tmp_path: Path) -> None:
+    rgb = solid((20, 20, 20), 96, 64)
+    rgb[:, :32] = (220, 30, 30)
+    path = write_video(tmp_path / "v.mp4", [rgb] * 3)
+    data = path.read_bytes()
+    matrix = data.index(IDENTITY, data.index(b"tkhd"))
+    path.write_bytes(data[:matrix] + QUARTER_TURN + data[matrix + len(IDENTITY) :])
+    source = source_of(path)
+    assert (source.width, source.height) == (64, 96)
+    frame = next(iter(source.frames()))
+    assert frame[10, 32, 0] > 180  # the left edge is on top
+    assert frame[80, 32, 0] < 60
+
+
+def test_odd_sizes_lose_a_line(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", [solid((90, 90, 90), 65, 49)] * 2, pix_fmt="yuv444p")
+    source = source_of(path)
+    assert (source.width, source.height) == (64, 48)
+    assert [rgb.shape for rgb in source.frames()] == [(48, 64, 3)] * 2
+
+
+def test_pixels_become_square(tmp_path: Path) -> None:
+    path = tmp_path / "v.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(2)
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(solid((9, 9, 9), 64, 64), format="rgb24")))
+        container.mux(stream.encode(None))
+    assert (source_of(path).width, source_of(path).height) == (128, 64)
+
+
+COLOURS = [(255, 0, 0), (0, 200, 0), (20, 40, 230), (200, 120, 90), (255, 255, 255), (0, 0, 0), (128, 128, 128)]
+
+
+@pytest.mark.parametrize("colour", COLOURS)
+@pytest.mark.parametrize(("matrix", "tag"), [("ITU601", 6), ("ITU709", 1), ("ITU601", 2)])
+@pytest.mark.parametrize("full_range", [False, True])
+def test_colours_come_through(colour: tuple[int, int, int], matrix: str, tag: int, full_range: bool) -> None:
+    """The same colour, from any matrix and range a frame is tagged with; untagged and small is BT.601."""
+    frame = av.VideoFrame.from_ndarray(solid(colour), format="rgb24").reformat(
+        format="yuv420p",
+        dst_colorspace=matrix,
+        src_color_range="JPEG",
+        dst_color_range="JPEG" if full_range else "MPEG",
+    )
+    frame.colorspace, frame.color_range = tag, 2 if full_range else 1
+    rgb = to_rgb(frame, 64, 48)
+    assert np.abs(rgb.astype(int) - colour).max() <= 3
+    stored = to_yuv420p(rgb)
+    r, g, b = (value / 255 for value in colour)
+    luma = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    expected = [16 + 219 * luma, 128 + 224 * (b - luma) / 1.8556, 128 + 224 * (r - luma) / 1.5748]
+    planes = np.split(stored.to_ndarray().ravel(), [64 * 48, 64 * 48 * 5 // 4])
+    assert [plane.mean() for plane in planes] == pytest.approx(expected, abs=3)
+
+
+def test_a_long_video_is_cut(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", [solid((50, 50, 50))] * 40)
+    source = source_of(path, 1.0)
+    assert (source.cut, len(source), len(list(source.frames()))) == (True, 25, 25)
+    assert not source_of(path, 1.6).cut
+
+
+@pytest.mark.parametrize("bits", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_photos_of_every_depth(bits: type[np.uint8] | type[np.uint16], channels: int, tmp_path: Path) -> None:
+    value = 0.6 * np.iinfo(bits).max
+    picture = np.full((49, 65, channels), value, bits)
+    picture[..., 3:] = np.iinfo(bits).max
+    picture[:, 40:, 3:] = 0
+    path = tmp_path / "photo.png"
+    path.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    source = source_of(path)
+    assert (source.fps, len(source), source.width, source.height) == (25, 1, 64, 48)
+    frame = next(iter(source.frames()))
+    assert np.abs(frame[:, :40].astype(int) - 153).max() <= 1
+    assert np.abs(frame[:, 40:].astype(int) - (0 if channels == 4 else 153)).max() <= 1
+
+
+def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
+    picture = solid((10, 10, 10), 96, 64)
+    picture[:, :48] = (0, 0, 255)  # BGR: red
+    jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
+    frame = next(iter(source_of(path).frames()))
+    assert frame.shape == (96, 64, 3)
+    assert frame[10, 32, 0] > 200
+    assert frame[80, 32, 0] < 50
+
+
+def png_of(width: int, height: int) -> bytes:
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes((width + 1) * height), 1)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("width", "height", "message"), [(5000, 4000, "scale it down"), (8, 8, "at least 32x32")])
+def test_photos_too_large_or_too_small(width: int, height: int, message: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(png_of(width, height))
+    with pytest.raises(InvalidMedia, match=message):
+        source_of(tmp_path / "photo.png")
+
+
+def test_a_changing_frame_size_is_refused(tmp_path: Path) -> None:
+    parts = [write_video(tmp_path / f"{n}.h264", [solid((50, 50, 50), n, 64)] * 5) for n in (64, 96)]
+    joined = tmp_path / "joined.h264"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    with pytest.raises(InvalidMedia, match="size changes"):
+        list(source_of(joined).frames())
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_truncated_video(suffix: str, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    frames = [noise.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(60)]
+    path = write_video(tmp_path / f"v.{suffix}", frames)
+    source_of(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    with pytest.raises(InvalidMedia):
+        source_of(path)
+
+
+def test_a_tag_in_another_encoding_is_no_damage(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", [solid((50, 50, 50))] * 5)
+    data = path.read_bytes()
+    assert data.count(b"VideoHandler") == 1
+    path.write_bytes(data.replace(b"VideoHandler", b"Vid\xe9oHandler"))
+    assert len(list(source_of(path).frames())) == 5
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(InputNotFound, match="no such file"):
+        source_of(tmp_path / "none.mp4")
+
+
+@pytest.mark.parametrize("name", ["text.txt", "text.mp4", "text.jpg", "list.m3u8"])
+def test_text_is_no_video(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("#EXTM3U\n#EXTINF:10,\nother.mp4\n" if name == "list.m3u8" else "hello\n" * 99)
+    with pytest.raises(InvalidMedia):
+        source_of(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_truncated_photo(suffix: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    data = cv2.imencode(suffix, noise)[1].tobytes()
+    (tmp_path / f"p{suffix}").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InvalidMedia):
+        source_of(tmp_path / f"p{suffix}")
+    assert capfd.readouterr().err == ""

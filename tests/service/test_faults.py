@@ -1,0 +1,159 @@
+"""What goes wrong around a session does not harm it."""
+
+import errno
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from helpers.paths import ROOT
+from helpers.service_client import Client, Viewer, serving, until
+from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.http import protocol
+from musetalk_runtime.service.security import request_limits
+from musetalk_runtime.service.security.access import Access
+from musetalk_runtime.service.security.tokens import Tokens, add_token
+from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.settings import Settings
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def service(bundle: Path, avatar: Path) -> Iterator[Service]:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        yield Service(b, {"one": a}, Settings(sessions=2))
+
+
+@pytest.fixture
+def client(service: Service, tmp_path: Path) -> Iterator[Client]:
+    token = add_token(tmp_path / "tokens", "anna", None, None)
+    with serving(service, Access(Tokens(tmp_path / "tokens"))) as server:
+        yield Client(server.port, token)
+
+
+@pytest.mark.parametrize("jump", [DAY, -DAY])
+def test_a_clock_that_is_set_changes_no_pace_and_no_link(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    path = client.begin()
+    viewer = Viewer(client, path)
+    session = service.running[0]
+    until(lambda: session.frames > 10, "frames")
+    link = client.ask("GET", path)[1]["stream"]
+    waits, wait = list[float](), session.clock.wait
+    monkeypatch.setattr(session.clock, "wait", lambda seconds: (waits.append(wait(seconds)), waits[-1])[1])
+    frames, right = session.frames, time.time
+    monkeypatch.setattr(time, "time", lambda: right() + jump)
+    until(lambda: session.frames > frames + 25, "it goes on")
+    assert session.ahead < session.lead  # it has not made a day's frames at once
+    linked = Viewer(Client(client.port), path, "?" + link.partition("?")[2], limit=2000)
+    linked.join()
+    assert linked.status == 200
+    client.ask("DELETE", path)
+    viewer.join(60)
+    assert not viewer.cut
+    assert sum(waits) < DAY / 2  # a slow machine's, but not the clock's
+    assert session.clock.now() < DAY / 2
+
+
+def test_a_full_disk_refuses_a_clip_and_harms_no_session(client: Client, service: Service, speech: Callable) -> None:
+    path = client.begin()
+    viewer = Viewer(client, path)
+    clip = speech(8.0).read_bytes()  # more than the lead: for a while, some waits
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        status, answer = client.ask("POST", f"{path}/audio", clip)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (status, answer["error"]["code"]) == (507, "no_storage")
+    assert os.strerror(errno.EFBIG) in answer["error"]["message"]
+    assert client.ask("POST", f"{path}/audio", clip)[0] == 202
+    until(lambda: service.running[0].state == "speaking", "it speaks")
+    client.ask("DELETE", path)
+    viewer.join(60)
+    assert not viewer.cut
+
+
+def connected(client: Client, sent: bytes) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", client.port), timeout=60)
+    connection.sendall(sent)
+    return connection
+
+
+def everything(connection: socket.socket) -> bytes:
+    """What it gets until it is closed."""
+    with connection:
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+def test_a_request_that_does_not_come_is_not_waited_for(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = f"POST /v1/sessions HTTP/1.1\r\nHost: localhost\r\nAuthorization: {client.authorization}\r\n".encode()
+    answered = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    again = connected(client, answered)
+    assert again.recv(4096).startswith(b"HTTP/1.1 200")  # in time
+    monkeypatch.setattr(protocol, "HEAD", 0.5)
+    again.sendall(answered + b"G")
+    silent, half, dripping = [everything(connected(client, sent)) for sent in (b"", b"GET / HT", head)]
+    assert silent == half == dripping == b""
+    assert everything(again).endswith(b'{"status":"ok"}')
+    monkeypatch.undo()
+    monkeypatch.setattr(request_limits, "PATIENCE", 0.5)
+    body = b"Content-Type: application/json\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{"
+    assert everything(connected(client, head + body)).startswith(b"HTTP/1.1 400")
+    path = client.begin()
+    monkeypatch.setattr(protocol, "HEAD", 2.0)
+    viewer = Viewer(client, path)
+    until(lambda: service.running[0].frames > 80, "it is watched for longer than that")
+    assert not viewer.cut
+    assert service.viewers == 1
+
+
+def test_slow_uploads_of_avatars_leave_room_for_clips(service: Service) -> None:
+    with ExitStack() as uploads:
+        for _ in range(4):
+            uploads.enter_context(service.upload("avatar"))
+        with pytest.raises(ServiceError, match="4 uploads are under way"):
+            uploads.enter_context(service.upload("avatar"))
+        uploads.enter_context(service.upload("clip"))
+
+
+def test_a_bug_in_one_thing_does_not_let_sessions_live_for_ever(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = client.begin()
+    asked = threading.Event()
+
+    def figures() -> None:
+        asked.set()
+        raise KeyError
+
+    monkeypatch.setattr(service.running[0], "figures", figures)
+    until(asked.is_set, "it was looked after once")
+    monkeypatch.undo()
+    monkeypatch.setattr(service, "settings", Settings(idle=0.1))
+    until(lambda: client.ask("GET", path)[0] == 404, "it ends")
+
+
+def test_random_requests_break_nothing(bundle: Path, avatar: Path) -> None:
+    """A few of the many that the script sends by itself."""
+    pytest.importorskip("schemathesis")
+    command = [sys.executable, str(ROOT / "scripts/fuzz_service.py"), str(bundle), str(avatar), "--requests", "64"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["wrong"]) == (0, [])
+    assert report["requests"] == 64
+    assert {"200", "404", "422"} <= report["statuses"].keys()

@@ -1,0 +1,449 @@
+"""The service on a real socket."""
+
+import io
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from helpers.media import voice
+from helpers.service_client import Client, HeldClock, Viewer, serving, until
+from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.service.delivery.fragments import Fragment, split
+from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.session.live_session import Broadcast
+from musetalk_runtime.service.settings import Settings
+
+SESSIONS = 4
+OTHER = "a" * 24
+
+
+@pytest.fixture(scope="module")
+def service(bundle: Path, avatar: Path) -> Iterator[Service]:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        yield Service(b, {"one": a}, Settings(sessions=SESSIONS))
+
+
+@pytest.fixture(scope="module")
+def server(service: Service) -> Iterator[Any]:
+    with serving(service) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: Any, service: Service) -> Iterator[Client]:
+    """A client; the sessions it began are ended after the test."""
+    yield Client(server.port)
+    for session in service.running:
+        session.stop()
+    until(lambda: not service.running, "the sessions end")
+
+
+def end(client: Client, path: str, *viewers: Viewer) -> None:
+    assert client.ask("DELETE", path) == (204, "")
+    for viewer in viewers:
+        viewer.join(60)
+        assert not viewer.is_alive()
+
+
+def generated(client: Client, path: str) -> float:
+    return client.ask("GET", path)[1]["generated"]
+
+
+def counter(client: Client, name: str) -> float:
+    return counter_in(client.ask("GET", "/metrics")[1], name)
+
+
+def counter_in(figures: str, name: str) -> float:
+    return next(float(line.split()[1]) for line in figures.splitlines() if line.startswith(f"musetalk_{name} "))
+
+
+def decode(data: bytes) -> list[Any]:
+    with av.open(io.BytesIO(data)) as container:
+        return list(container.decode(video=0))
+
+
+def keyframe_after(session: Broadcast, offset: int) -> bool:
+    """Whether who joins now begins after this byte of the stream."""
+    keyframe = session.window.newest_keyframe()
+    return keyframe is not None and keyframe.offset > offset
+
+
+def test_viewers_get_the_same_fragments_and_each_frame_is_made_once(
+    client: Client, service: Service, speech: Callable
+) -> None:
+    before = counter(client, "frames_total")
+    path = client.begin()
+    session = service.get(path.rpartition("/")[2])
+    viewers = [Viewer(client, path, whole=True)]
+    assert client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())[1]["seconds"] == pytest.approx(2, abs=0.01)
+    until(lambda: keyframe_after(session, viewers[0].offset), "a second of stream")
+    viewers.append(Viewer(client, path))
+    until(lambda: keyframe_after(session, viewers[1].offset), "another second of stream")
+    viewers.append(Viewer(client, path, "?slow=end"))
+    until(lambda: len(viewers[2].data) > 1000, "the third viewer gets something")
+    end(client, path, *viewers)
+    first, second, third = viewers
+    assert first.init == second.init == third.init
+    assert 0 < second.offset - first.offset < third.offset - first.offset
+    assert second.data == first.data[second.offset - first.offset :]
+    assert third.data == first.data[third.offset - first.offset :]
+    frames = [decode(viewer.init + viewer.data) for viewer in viewers]
+    assert [frame.pts for frame in frames[2]] == [frame.pts for frame in frames[0]][-len(frames[2]) :]
+    until(lambda: counter(client, "frames_total") - before == len(frames[0]), "the frames are counted")
+    _, fragments = split([first.init + first.data])
+    assert {fragment.offset for fragment in fragments if fragment.keyframe} >= {second.offset, third.offset}
+
+
+def test_a_viewer_that_was_cut_off_goes_on_to_the_byte(client: Client) -> None:
+    path = client.begin()
+    whole = Viewer(client, path, whole=True)
+    dropped = Viewer(client, path, limit=9000)  # in the middle of a fragment
+    dropped.join()
+    until(lambda: generated(client, path) > 2, "more of the stream")
+    again = Viewer(client, path, Range=f"bytes={dropped.end}-")
+    assert (again.status, again.offset) == (206, dropped.end)
+    assert again.answer.headers["Content-Range"].startswith(f"bytes {dropped.end}-")
+    by_number = Viewer(client, path, "?from=3")
+    end(client, path, whole, again, by_number)
+    at = dropped.offset - whole.offset
+    assert dropped.data + again.data == whole.data[at:]
+    _, fragments = split([whole.init + whole.data])
+    third = fragments[2]
+    assert by_number.offset == third.offset
+    assert by_number.data == whole.data[third.offset - whole.offset :]
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [("?from=99999", {}), ("", {"Range": "bytes=99999999-"}), ("", {"Range": f"bytes={'9' * 15}-"})],
+)
+def test_what_is_not_there_yet_or_no_more_is_416(client: Client, query: str, headers: dict[str, str]) -> None:
+    path = client.begin()
+    until(lambda: generated(client, path) > 0.5, "a fragment")
+    status, answer = client.ask("GET", f"{path}/stream.mp4{query}", **headers)
+    assert (status, answer["error"]["code"]) == (416, "out_of_window")
+
+
+def test_a_stalled_viewer_is_moved_or_ended_and_holds_up_nobody(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = client.begin(fps=60)
+    session = service.get(path.rpartition("/")[2])
+    before = counter(client, "skips_total"), counter(client, "dropped_viewers_total")
+    stalled = [stall(client, path, policy) for policy in ("skip", "end")]
+    watching = Viewer(client, path)
+    start = generated(client, path)
+    until(lambda: generated(client, path) > start + 4, "the stream goes on")
+    made = session.window.end_offset()
+    until(lambda: watching.end >= made, "who watches has it")
+    monkeypatch.setattr(session.window, "_seconds", 0.5)  # from here on, the stalled ones have lost their place
+    newest = session.frames
+    until(lambda: session.frames > newest + 10, "the window is shorter")
+    threads = [drain(viewer) for viewer in stalled]
+    until(lambda: counter(client, "dropped_viewers_total") == before[1] + 1, "one viewer is ended")
+    until(lambda: counter(client, "skips_total") > before[0], "the other is moved")
+    end(client, path, watching)
+    assert not watching.cut
+    assert len(decode(watching.init + watching.data)) > 200
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def stall(client: Client, path: str, policy: str) -> socket.socket:
+    """A viewer with small buffers that asks and reads nothing."""
+    viewer = socket.socket()
+    viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    viewer.connect(("127.0.0.1", client.port))
+    viewer.settimeout(60)
+    viewer.sendall(
+        f"GET {path}/stream.mp4?slow={policy} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+    )
+    return viewer
+
+
+def drain(viewer: socket.socket) -> threading.Thread:
+    def read() -> None:
+        with viewer:
+            while viewer.recv(65536):
+                pass
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    return thread
+
+
+def test_a_viewer_that_closes_in_mid_fragment_harms_nobody(client: Client, service: Service) -> None:
+    path = client.begin()
+    staying = Viewer(client, path)
+    for size in (1, 700, 3000):
+        Viewer(client, path, limit=size).join()
+    until(lambda: service.viewers == 1, "the service notices")
+    start = generated(client, path)
+    until(lambda: generated(client, path) > start + 0.5, "the stream goes on")
+    end(client, path, staying)
+    assert decode(staying.init + staying.data)
+
+
+def test_an_interruption_stops_the_mouth_within_200_ms_of_the_stream(
+    client: Client, service: Service, avatar: Path, speech: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("musetalk_runtime.service.session.live_session.PlaybackClock", HeldClock)
+    monkeypatch.setattr(HeldClock, "limit", 2.0)
+    path = client.begin(lead=1.0)
+    session = service.get(path.rpartition("/")[2])
+    viewer = Viewer(client, path)
+    client.ask("POST", f"{path}/audio", speech(20.0).read_bytes())
+    until(lambda: session.frames > 60 and session.clock.now() == 2.0, "it speaks")
+    assert session.ahead <= 1.0
+    monkeypatch.setattr(HeldClock, "limit", inf)
+    status, cut = client.ask("POST", f"{path}/interrupt")
+    assert status == 200
+    assert cut["at"] <= generated(client, path) + 0.2  # whatever was handed out before
+    assert session.feeder.queued <= 0.02
+    until(lambda: generated(client, path) > cut["at"] + 1, "it goes on")
+    end(client, path, viewer)
+    with Avatar.open(avatar) as pack:
+        frames = [(round(frame.time * 25), frame) for frame in decode(viewer.init + viewer.data)]
+        own = {k: closeness(frame, pack.frame(pack.index_at(k, session.fps))) for k, frame in frames}
+    quiet = [value for k, value in own.items() if k / 25 >= cut["at"]]
+    spoken = [value for k, value in own.items() if cut["at"] - 1.0 <= k / 25 < cut["at"] - 0.2]
+    assert len(quiet) >= 20
+    assert min(quiet) > 30  # dB: as the encoder leaves it
+    assert min(spoken) < min(quiet) - 3
+
+
+def closeness(frame: Any, own: np.ndarray) -> float:
+    """PSNR of the luma, in dB."""
+    height = frame.height
+    error = np.mean(np.square(frame.to_ndarray(format="gray").astype(float) - own[:height]))
+    return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service: Service) -> None:
+    path = client.begin()
+    session = service.get(path.rpartition("/")[2])
+    url = f"ws://127.0.0.1:{client.port}{path}/audio"
+    events = client.events(path)
+    next(events)
+    with connect(url) as audio:
+        audio.send(voice(8.0).astype("<i2").tobytes())  # more than the lead, so that some waits
+        until(lambda: session.state == "speaking", "it speaks")
+        assert closing_code(url) == 1008
+    for garbage in ("text", b"odd", b""):
+        until(lambda: not session.spoken_to, "the socket is free")
+        assert closing_code(url, garbage) == 1003
+    until(lambda: not session.spoken_to, "the socket is free")
+    assert closing_code(url, bytes(300 << 10)) == 1009
+    assert any(name == "warning" and "s16le" in content["message"] for name, content in events)
+    assert session.running
+
+
+def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client, service: Service) -> None:
+    path = client.begin()
+    session = service.get(path.rpartition("/")[2])
+    url = f"ws://127.0.0.1:{client.port}{path}/audio"
+    second = bytes(32_000)
+    assert closing_code(f"{url}?full=end", *[second] * 30) == 1013
+    until(lambda: not session.spoken_to, "the socket is free")
+    with connect(url) as audio:
+        for _ in range(20):
+            audio.send(second)
+        until(lambda: session.feeder.queued > 9, "as much waits as may")
+        assert session.feeder.queued <= 10
+        assert session.spoken_to
+        client.ask("DELETE", path)
+        assert closed_with(audio) == 1001
+
+
+def test_a_silent_audio_socket_is_closed_with_its_session(client: Client) -> None:
+    path = client.begin()
+    with connect(f"ws://127.0.0.1:{client.port}{path}/audio") as audio:
+        client.ask("DELETE", path)
+        assert closed_with(audio) == 1001
+
+
+def closing_code(url: str, *messages: bytes | str) -> int:
+    """The code that the server closes a socket with which sends `messages`."""
+    with connect(url) as audio:
+        with suppress(ConnectionClosed):
+            for message in messages:
+                audio.send(message)
+        return closed_with(audio)
+
+
+def closed_with(audio: ClientConnection) -> int:
+    with pytest.raises(ConnectionClosed) as closed:
+        audio.recv(timeout=60)
+    assert closed.value.rcvd
+    return closed.value.rcvd.code
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", f"/v1/sessions/{OTHER}"),
+        ("GET", f"/v1/sessions/{OTHER}/stream.mp4"),
+        ("GET", f"/v1/sessions/{OTHER}/events"),
+        ("POST", f"/v1/sessions/{OTHER}/interrupt"),
+        ("POST", f"/v1/sessions/{OTHER}/audio"),
+        ("DELETE", f"/v1/sessions/{OTHER}"),
+        ("GET", "/v1/sessions/..%2f..%2fetc%2fpasswd"),
+        ("GET", "/../../etc/passwd"),
+        ("GET", "/page/app.js"),
+    ],
+)
+def test_what_is_unknown_is_404_in_one_form(client: Client, method: str, path: str) -> None:
+    status, answer = client.ask(method, path)
+    assert status == 404
+    assert set(answer["error"]) == {"code", "message"}
+
+
+def test_an_audio_socket_of_an_unknown_session_is_refused(client: Client) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(f"ws://127.0.0.1:{client.port}/v1/sessions/{OTHER}/audio"):
+        pass
+    assert refused.value.response.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"avatar": "two"}, 404),
+        ({}, 422),
+        ({"avatar": "one", "fps": "fast"}, 422),
+        ({"avatar": "one", "fps": 5}, 422),
+        ({"avatar": "one", "lead": 99}, 422),
+        ({"avatar": "one", "audio": "/etc/passwd"}, 422),
+        ({"avatar": "one", "more": 1}, 422),
+        ({"avatar": "x" * 70_000}, 413),
+    ],
+)
+def test_a_session_that_cannot_be_is_refused(client: Client, service: Service, body: dict, code: int) -> None:
+    status, answer = client.ask("POST", "/v1/sessions", body)
+    assert (status, set(answer["error"])) == (code, {"code", "message"})
+    assert not service.running
+
+
+def test_a_session_is_begun_by_json_alone(client: Client, service: Service) -> None:
+    for body, headers, code in [
+        ('{"avatar": "one"}', {"Content-Type": "text/plain"}, 422),  # a page elsewhere could send it
+        ('{"avatar": ', {"Content-Type": "application/json"}, 422),
+        (iter([b"{}"]), {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}, 411),
+    ]:
+        status, answer = client.ask("POST", "/v1/sessions", body, **headers)
+        assert (status, set(answer["error"])) == (code, {"code", "message"})
+    assert not service.running
+
+
+@pytest.mark.parametrize("name", ["text.wav", "empty.wav", "silent.wav", "truncated.wav", "mute.mp4", "list.m3u8"])
+def test_a_clip_that_is_no_audio_is_refused(client: Client, bad_audio: Path, name: str) -> None:
+    path = client.begin()
+    status, answer = client.ask("POST", f"{path}/audio", (bad_audio / name).read_bytes())
+    assert status == 422
+    assert "tmp" not in answer["error"]["message"]
+    assert client.ask("GET", path)[1]["queued"] == 0
+
+
+def test_a_clip_too_large_or_too_long_is_refused(
+    client: Client, speech: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = client.begin()
+    monkeypatch.setattr("musetalk_runtime.service.api.audio.LARGEST", 1000)
+    assert client.ask("POST", f"{path}/audio", bytes(2000))[0] == 413
+    monkeypatch.undo()
+    monkeypatch.setattr("musetalk_runtime.service.session.clip.LONGEST", 0.5)
+    status, answer = client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())
+    assert (status, "longer than" in answer["error"]["message"]) == (422, True)
+
+
+def test_sessions_beyond_capacity_are_refused_until_one_ends(client: Client, service: Service) -> None:
+    paths = [client.begin(fps=15) for _ in range(SESSIONS)]
+    assert client.ask("GET", "/readyz")[1] == {"status": "ready", "free": service.free}
+    with client.request("POST", "/v1/sessions", {"avatar": "one", "fps": 60}) as answer:
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) > 0
+    end(client, paths[0])
+    until(lambda: len(service.running) < SESSIONS, "one session ends")
+    client.begin(fps=15)
+
+
+def test_an_error_in_generation_ends_that_session_alone(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = client.begin(), client.begin()
+    session = service.get(path.rpartition("/")[2])
+    viewer, bystander = Viewer(client, path), Viewer(client, other)
+    events = client.events(path)
+    next(events)
+    until(lambda: session.frames > 10, "frames")
+
+    def fail(_: Fragment) -> None:
+        raise ZeroDivisionError("/secret/path")
+
+    monkeypatch.setattr(session, "_publish", fail)
+    viewer.join(60)
+    assert viewer.cut
+    *_, (name, last) = events
+    assert (name, last["state"], last["error"]) == ("state", "failed", "the session failed: ZeroDivisionError")
+    assert client.ask("GET", path)[1]["state"] == "failed"
+    assert client.ask("GET", f"{path}/stream.mp4?from=99999")[0] == 416
+    assert [client.ask("POST", f"{path}/{what}")[0] for what in ("audio", "interrupt")] == [409, 409]
+    assert not bystander.cut
+    end(client, other, bystander)
+
+
+def test_it_answers_while_it_generates_and_tells_figures(client: Client, speech: Callable) -> None:
+    path = client.begin()
+    client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())
+    until(lambda: counter(client, "batches_total") > 0, "it speaks")
+    until(lambda: generated(client, path) > 1, "a second of stream")
+    assert client.ask("GET", "/healthz") == (200, {"status": "ok"})
+    assert counter(client, "sessions") == 1
+    assert counter(client, "first_fragment_seconds_count") > 0
+    figures = client.ask("GET", "/metrics")[1]
+    assert counter_in(figures, "faces_total") >= counter_in(figures, "batches_total") > 0
+    for stage in ("audio_encoder", "generate", "compose", "encode", "encode_sound", "mux"):
+        assert counter(client, f'stage_seconds_total{{stage="{stage}"}}') > 0
+        assert counter(client, f'stage_frames_total{{stage="{stage}"}}') > 0
+    names = [name for name, _ in zip_until(client.events(path), "buffer")]
+    assert names[0] == "state"
+    avatars = client.ask("GET", "/v1/avatars")[1]
+    assert [[avatar[key] for key in ("name", "state", "bundles")] for avatar in avatars] == [
+        ["one", "ready", ["default"]]
+    ]
+
+
+def zip_until(events: Iterator[tuple[str, Any]], last: str) -> Iterator[tuple[str, Any]]:
+    for event in events:
+        yield event
+        if event[0] == last:
+            return
+
+
+def test_a_session_that_nobody_uses_ends(client: Client, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = client.begin()
+    monkeypatch.setattr(service, "settings", Settings(idle=0.5))
+    until(lambda: client.ask("GET", path)[0] == 404, "it ends")
+
+
+def test_the_page_and_the_api_are_described_and_confined(client: Client) -> None:
+    for name in ("", "app.js", "player.js", "api.js", "token.js", "style.css", "icon.svg", "api.html", "reference.js"):
+        with client.request("GET", f"/{name}") as answer:
+            content = answer.read().decode()
+            assert answer.status == 200
+            assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+            assert "://" not in content.replace("http://www.w3.org/2000/svg", "")
+    description = client.ask("GET", "/v1/openapi.json")[1]
+    assert description["components"]["schemas"]["LiveSession"]["examples"]
+    assert {"/v1/sessions", "/v1/sessions/{id}/stream.mp4", "/metrics"} <= set(description["paths"])
+    assert client.ask("GET", "/docs")[0] == 404

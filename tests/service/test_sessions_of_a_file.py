@@ -1,0 +1,83 @@
+"""Sessions that say one file and end, on a real server."""
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import pytest
+
+from helpers.service_client import Client, Viewer, asking_by_token, until
+from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.service.api import audio
+from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.settings import Settings
+
+BEGIN = "/v1/sessions/audio?avatar=one&fps=25"
+
+
+@pytest.fixture(scope="module")
+def service(bundle: Path, avatar: Path) -> Iterator[Service]:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        yield Service(b, {"one": a}, Settings(sessions=2))
+
+
+@pytest.fixture(scope="module")
+def client(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    with asking_by_token(service, tmp_path_factory.mktemp("tokens")) as client:
+        yield client
+
+
+def test_it_says_the_file_and_ends_with_a_whole_stream(
+    client: Client, service: Service, bundle: Path, avatar: Path, speech: Callable[[float], Path]
+) -> None:
+    file = speech(2.3)
+    status, session = client.ask("POST", BEGIN, file.read_bytes())
+    assert status == 201
+    path = f"/v1/sessions/{session['id']}"
+    whole = Viewer(client, path, whole=True)
+    whole.join(60)
+    assert not whole.is_alive()
+    assert not whole.cut
+    assert client.ask("GET", path)[1]["state"] == "ended"
+    assert not service.running
+    with av.open(io.BytesIO(whole.init + whole.data)) as container:
+        shown = [frame.to_ndarray() for frame in container.decode(video=0)]
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a, Session(b, a, file, fps=25) as alone:
+        assert len(shown) == len(list(alone.frames()))
+    assert any((frame != shown[0]).any() for frame in shown)
+    assert client.ask("POST", f"{path}/audio", file.read_bytes())[0] == 409
+
+
+def test_an_interruption_ends_it(client: Client, service: Service, speech: Callable[[float], Path]) -> None:
+    _, session = client.ask("POST", BEGIN, speech(20.0).read_bytes())
+    until(lambda: service.running and service.running[0].frames > 5, "it speaks")
+    assert client.ask("POST", f"/v1/sessions/{session['id']}/interrupt")[0] == 200
+    until(lambda: not service.running, "it has nothing more to say")
+    assert client.ask("GET", f"/v1/sessions/{session['id']}")[1]["generated"] < 20
+
+
+def test_what_cannot_be_said_begins_nothing(
+    client: Client, service: Service, speech: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice = speech(1.0).read_bytes()
+
+    def code(path: str, body: bytes, held: Client = client) -> tuple[int, str]:
+        status, answer = held.ask("POST", path, body)
+        return status, answer["error"]["code"]
+
+    assert code(BEGIN, b"no audio at all") == (422, "invalid_request")
+    assert code(BEGIN, b"") == (422, "invalid_request")
+    assert code(BEGIN.replace("one", "nobody"), voice)[0] == 404
+    assert code(f"{BEGIN}&fps=1", voice)[0] == 422
+    assert code(f"{BEGIN}&other=1", voice) == (422, "invalid_request")
+    assert code(f"{BEGIN}&push=nowhere", voice)[0] in (404, 422)
+    assert code(BEGIN, voice, Client(client.port)) == (401, "unauthorized")
+    monkeypatch.setattr(audio, "LARGEST", len(voice) - 1)
+    assert code(BEGIN, voice) == (413, "too_large")
+    monkeypatch.undo()
+    assert not service.running
+    held = [client.begin() for _ in range(2)]
+    assert code(BEGIN, voice) == (503, "no_capacity")
+    for path in held:
+        client.ask("DELETE", path)
