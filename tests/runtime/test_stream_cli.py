@@ -293,7 +293,7 @@ def _wait_until_it_waits(process: "subprocess.Popen[bytes]") -> None:
 
     def waits() -> bool:
         looks.append(set(_thread_states(process.pid)) == {"S"})
-        return sum(looks) >= 40  # at some it looks itself whether it is to stop
+        return sum(looks) >= 30  # at some it looks itself whether it is to stop
 
     until(waits, "it waits")
 
