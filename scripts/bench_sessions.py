@@ -26,7 +26,7 @@ from musetalk_runtime.diagnostics.bench import gpu_memory_mb
 from musetalk_runtime.diagnostics.synthetic import write_face_video, write_voice
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
-from musetalk_runtime.session_hooks import Direction
+from musetalk_runtime.session_hooks import SessionHooks
 
 FPS = 25
 NOT_MEASURED = [
@@ -99,7 +99,7 @@ class Runs:
             def shared(avatar: Avatar, _: Timings) -> Any:
                 return worker.renderer(avatar, punctual)
 
-            direction = [Direction(renderer=shared if batched else None) for _ in range(count)]
+            direction = [SessionHooks(renderer=shared if batched else None) for _ in range(count)]
             sessions = [
                 stack.enter_context(
                     Session(self._bundle, self._avatars[n % len(self._avatars)], self._audio, FPS, direction[n])

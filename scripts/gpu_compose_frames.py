@@ -18,7 +18,7 @@ import numpy as np
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrames
-from musetalk_runtime.backends.interface import Shot
+from musetalk_runtime.backends.interface import FrameRequest
 from musetalk_runtime.core.timings import Timings
 
 FPS = Fraction(25)
@@ -49,7 +49,7 @@ def render(bundle: Bundle, avatar: Avatar, audio: Path, every: int, batch: int) 
     encode = bundle.engines.encode_audio
     speech = list(SpeechFrames(AudioFile(audio), encode, bundle.spec, FPS, bundle.live_context))[::every]
     renderer = bundle.engines.renderer(avatar, Timings())
-    shots = [Shot(avatar, avatar.index_at(frame.index, FPS), frame) for frame in speech]
+    shots = [FrameRequest(avatar, avatar.index_at(frame.index, FPS), frame) for frame in speech]
     frames: list[np.ndarray] = []
     for start in range(0, len(shots), batch):
         frames += renderer.render(shots[start : start + batch]).wait()

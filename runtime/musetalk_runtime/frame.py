@@ -10,8 +10,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
-
-NV12 = npt.NDArray[np.uint8]
+from musetalk_runtime.core.arrays import NV12
 
 
 @dataclass(frozen=True)

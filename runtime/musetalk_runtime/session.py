@@ -15,18 +15,19 @@ from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.mute import Mute
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.backends.interface import OnGpu, Rendering, Shot
+from musetalk_runtime.backends.interface import FrameRequest, OnGpu, Rendering
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.arrays import NV12
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.stage import Stage
 from musetalk_runtime.core.timings import peak_memory_mb
-from musetalk_runtime.frame import NV12, Frame, GpuFrame, mixed
+from musetalk_runtime.frame import Frame, GpuFrame, mixed
 from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
-from musetalk_runtime.session_hooks import Direction
+from musetalk_runtime.session_hooks import SessionHooks
 
 T = TypeVar("T")
 
@@ -57,13 +58,13 @@ class Session(Closable):
         avatar: Avatar,
         audio: str | Path | Iterable[bytes],
         fps: str | float | Fraction = "auto",
-        direction: Direction | None = None,
+        direction: SessionHooks | None = None,
     ) -> None:
         self._started = time.perf_counter()
         avatar.check(bundle.spec)
         self.avatar = avatar
         self.fps = parse_rate(str(fps), bundle)
-        self._direction = direction = direction or Direction()
+        self._direction = direction = direction or SessionHooks()
         self.timings = direction.timings
         self.frames_made = 0
         self.encoder: str | None = None
@@ -194,7 +195,7 @@ class Session(Closable):
             batch = [self._limited(frame) for frame in self._speech.take(size)]
             if not batch:
                 return
-            rendering = self._renderer.render([Shot(self.avatar, self._index(frame), frame) for frame in batch])
+            rendering = self._renderer.render([FrameRequest(self.avatar, self._index(frame), frame) for frame in batch])
             self._frames_rendered += len(batch)
             yield batch, rendering
 

@@ -9,7 +9,7 @@ from musetalk_runtime.core.timings import Timings
 
 
 @dataclass(frozen=True)
-class Direction:
+class SessionHooks:
     """What whoever runs a session decides, instead of the session.
 
     ``mouth`` says for a time in the stream, in seconds, how far the mouth may open there, 0 to 1: at 0 the avatar's own

@@ -15,7 +15,7 @@ from helpers.media import moving_picture, voice, write_video
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.mute import Mute
 from musetalk_runtime.audio.speech import SpeechFrame
-from musetalk_runtime.backends.interface import Shot
+from musetalk_runtime.backends.interface import FrameRequest
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
@@ -24,7 +24,7 @@ from musetalk_runtime.service.scheduling import frame_job as jobs
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker, SharedRenderer
 from musetalk_runtime.service.scheduling.frame_job import Job, Pending, take_batch
 from musetalk_runtime.service.scheduling.round_robin import Lanes
-from musetalk_runtime.session_hooks import Direction
+from musetalk_runtime.session_hooks import SessionHooks
 
 
 class Timetable:
@@ -105,7 +105,7 @@ def test_renderers_take_turns_and_hold_an_avatar_all_or_none(faces: list[Avatar]
         def __init__(self) -> None:
             self.batches, self.held, self.full, self.closed = [], 1, False, 0
 
-        def render(self, batch: list[Shot]) -> Any:
+        def render(self, batch: list[FrameRequest]) -> Any:
             self.batches.append(batch)
 
         def hold(self, _: Avatar) -> None:
@@ -149,7 +149,7 @@ def test_sessions_side_by_side_have_the_frames_of_a_lone_one(
             with Session(opened, face, speech(1.0), 25) as session:
                 expected.append([frame.nv12 for frame in session.frames()])
         with EngineWorker(opened, Timings(), lambda _: None) as worker:
-            direction = Direction(renderer=lambda face, _: worker.renderer(face, Timetable()))
+            direction = SessionHooks(renderer=lambda face, _: worker.renderer(face, Timetable()))
             found: list[list[Any]] = [[], [], []]
 
             def run(n: int) -> None:
@@ -172,7 +172,7 @@ def queue(owner: Any, indices: range, weight: float = 1.0) -> list[Job]:
     avatar = SimpleNamespace(has_face=[True])
     frames = [SpeechFrame(k, np.zeros(0, np.float32), weight, np.zeros((1, 0), np.float32)) for k in indices]
     made: list[Any] = [SimpleNamespace(avatar=avatar, shown=0, speech=frame) for frame in frames]
-    return [Job(Shot(shot.avatar, 0, shot.speech), owner, Pending(1), 0) for shot in made]
+    return [Job(FrameRequest(shot.avatar, 0, shot.speech), owner, Pending(1), 0) for shot in made]
 
 
 def owner(group: Any, timetable: Timetable) -> Any:
@@ -257,7 +257,7 @@ def test_frames_under_way_are_dropped_and_times_go_on(bundle: Path, avatar: Path
     with Bundle.open(bundle) as opened, Avatar.open(avatar) as face:
         with Session(opened, face, [pcm], 25) as session:
             whole = list(session.frames())
-        direction = Direction(mouth=lambda seconds: float(seconds * 25 < closed[0]))
+        direction = SessionHooks(mouth=lambda seconds: float(seconds * 25 < closed[0]))
         with Session(opened, face, [pcm], 25, direction) as session:
             frames = session.frames()
             first = [next(frames) for _ in range(20)]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx.reference import ReferenceEvaluator
 
@@ -13,8 +12,7 @@ from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.graph.graph import to_float
 from musetalk_engines.trt.profiles import Profile
 from musetalk_runtime.core.accuracy import Difference, difference
-
-Array = npt.NDArray[Any]
+from musetalk_runtime.core.arrays import Array
 
 # Largest ||found - expected|| / ||expected||. FP16 rounds every activation by up to 5e-4, and tens of layers add up to
 # some 1e-3 to 1e-2; what is computed wrongly is off by 1e-1, or is not a number. Faces are held to half of that: of

@@ -5,13 +5,11 @@ import numpy.typing as npt
 
 from musetalk_distill.prepare.encoders import Encoders
 from musetalk_distill.shards.clip import ClipTensors
+from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.prepare.latents import face_latents
 
 IMAGES = 16  # true faces kept of a clip
-
-Floats = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
 
 
 class ClipMaker:

@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from musetalk_export.checkpoint.checkpoint import read_checkpoint, weights_id
 from musetalk_export.graphs.vae import EncoderGraph
 from musetalk_export.graphs.whisper import AudioGraph
-
-Floats = npt.NDArray[np.float32]
+from musetalk_runtime.core.arrays import Floats
 
 MOST_JOBS = 12
 

@@ -12,7 +12,7 @@ from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.video import VideoClips
 from musetalk_distill.prepare.work import WorkFolder
 from musetalk_runtime import __version__
-from musetalk_runtime.core.errors import FaceNotFound, InputNotFound, InvalidMedia
+from musetalk_runtime.core.errors import FaceNotFound, InputNotFound, InvalidMedia, one_line
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.storage.folder import sha256
 from musetalk_runtime.storage.lock import work_key
@@ -82,4 +82,4 @@ class Maker:
 
 def _reason(error: Exception, footage: Footage) -> str:
     """What is wrong with a video, in one line that need not name it."""
-    return " ".join(str(error).removeprefix(f"{footage.path}: ").split())
+    return one_line(str(error).removeprefix(f"{footage.path}: "))

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.states import RATE, Encode, SegmentStates
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia, MuseTalkEdgeError
 from musetalk_runtime.core.model import SAMPLE_RATE, STEP, ModelSpec
-
-Floats = npt.NDArray[np.float32]
 
 MAX_SHIFT = 10.0  # seconds from the first frame to the first sample, or back
 

@@ -16,6 +16,7 @@ from musetalk_distill.prepare.sound import hear
 from musetalk_distill.shards.clip import ClipTensors, states_count
 from musetalk_runtime.audio.states import RATE
 from musetalk_runtime.avatar.box import Box, box_problem
+from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.prepare.crop import crop_face
@@ -27,8 +28,6 @@ MAX_HOURS = 2  # of one video
 
 Report = Callable[[float], None]
 """Called with the share of the video that is done."""
-Floats = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
 
 
 class VideoClips:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -19,8 +18,6 @@ from musetalk_drawn.models.fit import fit
 from musetalk_drawn.models.footage import SHAPES, Clip
 from musetalk_runtime.audio.mel import RANGE, SILENCE, log_mel_energies
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE, STEP
-
-Floats = npt.NDArray[np.float32]
 
 QUIETEST = 0.1  # gain
 RATE = 1e-3

@@ -14,12 +14,10 @@ import numpy.typing as npt
 
 from musetalk_distill.prepare.notes import read_notes
 from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import InputNotFound
 from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.crop import crop_face
-
-Floats = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
 
 SHAPES = ("opening", "width", "rounding")  # of the mouth, as a clip's JSON tells them frame by frame
 

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 import av
 import numpy as np
-import numpy.typing as npt
 
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
-
-Floats = npt.NDArray[np.float32]
 
 SOUND_RATE = 48_000  # of the stream's audio track
 

@@ -5,9 +5,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE
-
-Floats = npt.NDArray[np.float32]
 
 FFT = 400  # samples: 25 ms
 EDGE = FFT // 2  # samples of a frame before its time

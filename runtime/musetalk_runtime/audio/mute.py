@@ -1,11 +1,9 @@
 """Sound that is not to be heard, though it has been read."""
 
 import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
-
-Floats = npt.NDArray[np.float32]
+from musetalk_runtime.core.arrays import Floats
 
 FADE = SOUND_RATE // 50  # samples in which sound goes silent
 

@@ -1,9 +1,8 @@
 """The end of an array that grows while its beginning is forgotten."""
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+from musetalk_runtime.core.arrays import Floats
 
 
 class RollingArray:

@@ -1,14 +1,11 @@
 """Whisper's log-mel spectrogram of speech as it is spoken."""
 
 import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.audio.mel import EDGE, FFT, SILENCE, log_energies, normalize
 from musetalk_runtime.audio.rolling_array import RollingArray
+from musetalk_runtime.core.arrays import Floats, Indices
 from musetalk_runtime.core.model import HOP
-
-Floats = npt.NDArray[np.float32]
-Indices = npt.NDArray[np.int64]
 
 EDGE_HOPS = -(-EDGE // HOP)  # a frame that is this many frames from an end does not depend on it
 

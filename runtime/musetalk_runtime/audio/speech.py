@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.audio.activity import Activity
 from musetalk_runtime.audio.chunk import SOUND_RATE
@@ -14,10 +13,9 @@ from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.states import RATE, Encode, Measure, RollingStates, SegmentStates
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE, ModelSpec
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.mel import log_mel
 from musetalk_runtime.audio.rolling_mel import RollingMel
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.model import HOP, STEP, ModelSpec
 
-Floats = npt.NDArray[np.float32]
 States = npt.NDArray[np.floating[Any]]
 Encode = Callable[[Floats], States]
 Measure = Callable[[str], AbstractContextManager[object]]  # times the block as the work of a stage

@@ -6,16 +6,14 @@ from pathlib import Path
 import av
 import av.error
 import numpy as np
-import numpy.typing as npt
 from av.video.codeccontext import VideoCodecContext
 
+from musetalk_runtime.core.arrays import NV12
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.errors import InvalidFolder
 from musetalk_runtime.core.media import open_media
 
 CACHE_BYTES = 512 << 20
-
-NV12 = npt.NDArray[np.uint8]
 
 
 class FrameStore(Closable):

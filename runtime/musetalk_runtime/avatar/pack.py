@@ -22,9 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box, box_problem
-from musetalk_runtime.avatar.frames import NV12, FrameStore
+from musetalk_runtime.avatar.frames import FrameStore
+from musetalk_runtime.core.arrays import NV12
 from musetalk_runtime.core.closable import Closable
-from musetalk_runtime.core.errors import AvatarMismatch, InvalidFolder
+from musetalk_runtime.core.errors import AvatarMismatch, InvalidFolder, one_line
 from musetalk_runtime.core.model import ModelSpec
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, listed_file, read_folder, settled
 
@@ -122,7 +123,7 @@ class Avatar(Closable):
         try:
             array = np.asarray(np.load(file, mmap_mode="r", allow_pickle=False))
         except Exception as error:  # its header is read by Python's own parser, which has many errors
-            reason = " ".join(str(error).split())[:300]
+            reason = one_line(error)[:300]
             raise InvalidFolder(f"{file}: not a plain array: {reason}") from None
         expected = (self._count, *shape)
         if array.dtype != dtype or array.shape != expected:

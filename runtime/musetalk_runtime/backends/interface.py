@@ -4,26 +4,21 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from musetalk_runtime.audio.speech import SpeechFrame
 from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.timings import Timings
 
 if TYPE_CHECKING:
     from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
-
-Floats = npt.NDArray[np.float32]
-Bytes = npt.NDArray[np.uint8]
 
 
 ALL = slice(None)
 
 
 @dataclass(frozen=True)
-class Shot:
+class FrameRequest:
     """A frame to make: frame ``shown`` of ``avatar``, with the mouth that ``speech`` moves."""
 
     avatar: Avatar
@@ -63,7 +58,7 @@ class OnGpu(Rendering, Protocol):
 class Renderer(Protocol):
     """Makes frames of an avatar."""
 
-    def render(self, batch: Sequence[Shot]) -> Rendering:
+    def render(self, batch: Sequence[FrameRequest]) -> Rendering:
         """Begin to make a frame for each of `batch`, in order. May return before they are finished."""
 
     def close(self) -> None:

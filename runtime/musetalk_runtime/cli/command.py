@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
-from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
+from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError, one_line
 
 
 class Terminated(BaseException):
@@ -57,7 +57,7 @@ def _describe(error: Exception, extra: str) -> tuple[str, int]:
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: pip install 'musetalk-edge[{extra}]'", MachineError.exit_status
     status = error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status
-    return " ".join(str(error).split()), status
+    return one_line(error), status
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
 from musetalk_runtime.cli.logs import log_json
-from musetalk_runtime.core.errors import InvalidArgument, MachineError, MuseTalkEdgeError
+from musetalk_runtime.core.errors import InvalidArgument, MachineError, MuseTalkEdgeError, one_line
 from musetalk_runtime.demo import AVATAR, BUNDLE
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         return _serve(args)
     except (MuseTalkEdgeError, OSError) as error:
-        log.critical(" ".join(str(error).split()), exc_info=args.verbose)
+        log.critical(one_line(error), exc_info=args.verbose)
         return error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status
     except Exception:
         log.critical("a bug", exc_info=True)

@@ -3,14 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from musetalk_runtime.core.arrays import Array
 from musetalk_runtime.core.errors import AccuracyError
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

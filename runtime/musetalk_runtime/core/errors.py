@@ -57,3 +57,8 @@ class AccuracyError(MuseTalkEdgeError, ArithmeticError):
     """A graph or an engine computes something else than the model it was made from."""
 
     exit_status = 3
+
+
+def one_line(error: object) -> str:
+    """The text of an error without line breaks, for a log, a terminal or an answer."""
+    return " ".join(str(error).split())

@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.arrays import Bytes
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.output.x264 import X264
 from musetalk_runtime.session import Session
-
-Bytes = npt.NDArray[np.uint8]
 
 KEPT_BYTES = 400_000_000  # of frames, to be encoded once more
 

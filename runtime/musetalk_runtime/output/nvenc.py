@@ -14,7 +14,7 @@ import numpy.typing as npt
 from av.container import OutputContainer
 
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
-from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.core.errors import MachineError, one_line
 from musetalk_runtime.output.video import Picture, VideoOptions
 
 PACKAGE = "PyNvVideoCodec"
@@ -131,4 +131,4 @@ def _import() -> Any:
 
 def _in_one_line(error: Exception) -> str:
     """The library's messages have several lines, of which the first says little and the last names its source."""
-    return " ".join(str(error).partition("\nat ")[0].split())[:200] or type(error).__name__
+    return one_line(str(error).partition("\nat ")[0])[:200] or type(error).__name__

@@ -8,10 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.arrays import Floats
 
 FACES_A_CALL = 4
-
-Floats = npt.NDArray[np.float32]
 
 
 class LatentWriter:

@@ -4,12 +4,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from musetalk_runtime.core.arrays import RGB
 from musetalk_runtime.prepare.placement import Placement
 from musetalk_runtime.storage.output_file import write_output
-
-RGB = npt.NDArray[np.uint8]
 
 TILES, COLUMNS, TILE_HEIGHT = 6, 3, 480
 BOX_COLOUR, POINT_COLOUR, MASK_COLOUR = (80, 220, 80), (255, 220, 0), (255, 40, 160)

@@ -11,15 +11,13 @@ import av.error
 import av.video
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from musetalk_runtime.core.arrays import RGB
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
 from musetalk_runtime.core.media import open_media
 from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.photo import read_photo
 from musetalk_runtime.prepare.resample import STILL_RATE, nearest_frames, resample
-
-RGB = npt.NDArray[np.uint8]
 
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE = 32

@@ -105,7 +105,7 @@ def _describe(error: Exception, request: Request) -> tuple[str, str]:
     """A code for programs and a text for people, without this machine's paths and the command's options."""
     import cv2
 
-    from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia, MuseTalkEdgeError
+    from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia, MuseTalkEdgeError, one_line
 
     cause = error.__cause__ if isinstance(error.__cause__, OSError | MemoryError) else error
     if isinstance(cause, OSError) and cause.errno in NO_ROOM:
@@ -117,7 +117,7 @@ def _describe(error: Exception, request: Request) -> tuple[str, str]:
     if isinstance(error, FaceNotFound):
         return "no_face", "no face was found: choose a picture with one large, frontal face, or mark the face's box"
     if isinstance(error, MuseTalkEdgeError):
-        text = " ".join(str(error).split()).replace("--face-box", "the face's box")
+        text = one_line(error).replace("--face-box", "the face's box")
         text = text.replace(f"{request.source}: ", "").replace(request.output, "the avatar")
         return ("bad_media" if isinstance(error, InvalidMedia) else "failed"), text
     return "failed", f"the preparation failed: {type(error).__name__}"

@@ -25,7 +25,7 @@ from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.session.live_session import Broadcast
 from musetalk_runtime.service.settings import Settings, check_lead
 from musetalk_runtime.session import Session
-from musetalk_runtime.session_hooks import Direction
+from musetalk_runtime.session_hooks import SessionHooks
 
 if TYPE_CHECKING:
     from musetalk_runtime.service.avatars.store import AvatarStore
@@ -109,7 +109,7 @@ class Service:
 
         def start(broadcast: Broadcast) -> Session:
             timings = Timings(self.metrics.stage, TIMED)
-            direction = Direction(broadcast.feeder.mouth, lambda face, _: worker.renderer(face, broadcast), timings)
+            direction = SessionHooks(broadcast.feeder.mouth, lambda face, _: worker.renderer(face, broadcast), timings)
             return Session(engines, pack, broadcast.feeder, rate, direction)
 
         broadcast = Broadcast(start, cast, rate, lead, asyncio.get_running_loop(), self.metrics)

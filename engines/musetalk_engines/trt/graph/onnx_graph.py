@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-Array = npt.NDArray[Any]
+from musetalk_runtime.core.arrays import Array
 
 
 class OnnxGraph:

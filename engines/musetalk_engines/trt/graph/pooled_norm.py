@@ -12,8 +12,7 @@ import numpy.typing as npt
 from onnx import NodeProto, helper
 
 from musetalk_engines.trt.graph.onnx_graph import OnnxGraph, attribute
-
-Floats = npt.NDArray[Any]
+from musetalk_runtime.core.arrays import Array
 
 CELL = 8  # pixels a side that the first of two poolings takes together
 LEAST_SIDE = 64  # pixels; below, the many small kernels cost more than the layout
@@ -29,8 +28,8 @@ class GroupNorm:
     """
 
     nodes: list[NodeProto]
-    gamma: Floats
-    beta: Floats
+    gamma: Array
+    beta: Array
     groups: int
     side: int
     epsilon: float
@@ -76,7 +75,7 @@ def _around(graph: OnnxGraph, node: NodeProto) -> list[NodeProto]:
     return nodes
 
 
-def _constant_of(graph: OnnxGraph, node: NodeProto) -> Floats | None:
+def _constant_of(graph: OnnxGraph, node: NodeProto) -> Array | None:
     """The constant operand of `node`, flat."""
     found = [graph.constant(name) for name in node.input if graph.is_constant(name)]
     return found[0].reshape(-1) if found else None

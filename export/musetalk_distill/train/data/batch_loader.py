@@ -11,7 +11,7 @@ from torch import Tensor
 
 from musetalk_distill.train.data.batch import Batch, assemble
 from musetalk_distill.train.data.footage import Footage
-from musetalk_distill.train.data.order import Indices
+from musetalk_runtime.core.arrays import Indices
 from musetalk_runtime.core.closable import Closable
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from musetalk_distill.shards.shards import Clip, ClipTensors, Shards, window_start
 from musetalk_distill.train.data.batch import Batch, assemble
-from musetalk_distill.train.data.order import Indices, Order
+from musetalk_distill.train.data.order import Order
+from musetalk_runtime.core.arrays import Indices
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.model import ModelSpec
 

@@ -6,11 +6,9 @@ by two pixels; H and W are even. Colours are BT.709, limited range.
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box
-
-Bytes = npt.NDArray[np.uint8]
+from musetalk_runtime.core.arrays import Bytes
 
 # RGB in [0, 255] to Y, U, V (ITU-R BT.709, 8 bits, limited range), one row each, the last column added.
 _KR, _KB = 0.2126, 0.0722

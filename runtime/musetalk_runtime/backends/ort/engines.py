@@ -3,18 +3,14 @@
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.ort.onnx_session import OnnxSession
 from musetalk_runtime.backends.ort.provider import CPU, CUDA
 from musetalk_runtime.backends.ort.renderer import CpuRenderer
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidFolder, MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, listed_file
-
-Floats = npt.NDArray[np.float32]
 
 
 class OnnxEngines:

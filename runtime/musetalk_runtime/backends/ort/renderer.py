@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.backends.interface import ALL, Shot
+from musetalk_runtime.backends.interface import ALL, FrameRequest
 from musetalk_runtime.backends.ort.compose import compose
 from musetalk_runtime.backends.ort.onnx_session import OnnxSession
+from musetalk_runtime.core.arrays import Bytes
 from musetalk_runtime.core.timings import Timings
-
-Bytes = npt.NDArray[np.uint8]
 
 
 class Rendered:
     """Frames whose faces (None where there is none) are generated; whoever waits composes them. See ``Rendering``."""
 
-    def __init__(self, batch: Sequence[Shot], faces: Sequence[Bytes | None], timings: Timings) -> None:
+    def __init__(self, batch: Sequence[FrameRequest], faces: Sequence[Bytes | None], timings: Timings) -> None:
         self._shots = list(zip(batch, faces, strict=True))
         self._timings = timings
 
@@ -46,14 +44,14 @@ class CpuRenderer:
     def release(self, avatar: Avatar) -> None:
         """Nothing is held."""
 
-    def render(self, batch: Sequence[Shot]) -> Rendered:
+    def render(self, batch: Sequence[FrameRequest]) -> Rendered:
         made = iter(self._generate([shot for shot in batch if shot.speaks]))
         return Rendered(batch, [next(made) if shot.speaks else None for shot in batch], self._timings)
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _generate(self, batch: Sequence[Shot]) -> list[Bytes]:
+    def _generate(self, batch: Sequence[FrameRequest]) -> list[Bytes]:
         if not batch:
             return []
         with self._timings.measure("generate", len(batch)):
@@ -62,7 +60,7 @@ class CpuRenderer:
             return list(self._generator.run("faces", latents=latents, tokens=tokens))
 
 
-def _composed(shot: Shot, face: Bytes | None) -> Bytes:
+def _composed(shot: FrameRequest, face: Bytes | None) -> Bytes:
     own = shot.avatar.frame(shot.shown)
     if face is None:
         return own

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
@@ -18,11 +17,10 @@ from musetalk_runtime.backends.trt.compatibility import check_built_here
 from musetalk_runtime.backends.trt.plan import Plan
 from musetalk_runtime.backends.trt.pool import AvatarStock, ChainStock
 from musetalk_runtime.backends.trt.renderer import GpuOptions, GpuRenderer, Lender
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.storage.folder import Manifest, listed_file
-
-Floats = npt.NDArray[np.float32]
 
 CUBIN = "compose.cubin"
 DEFAULT = GpuOptions()

@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
 from musetalk_runtime.backends.trt.tensorrt_api import Context, Engine, Shape
+from musetalk_runtime.core.arrays import Array
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
-
-Array = npt.NDArray[Any]
 
 
 class Plan(Closable):

@@ -12,7 +12,7 @@ from musetalk_runtime.backends.cuda.memory import copy
 from musetalk_runtime.backends.cuda.slot import Ring, Slot
 from musetalk_runtime.backends.cuda.stream import application_stream
 from musetalk_runtime.backends.cuda.times import BatchTimes, Reporter
-from musetalk_runtime.backends.interface import Shot
+from musetalk_runtime.backends.interface import FrameRequest
 from musetalk_runtime.backends.trt.chain import Chain
 from musetalk_runtime.backends.trt.rendering import GpuRendering, Streams
 from musetalk_runtime.core.errors import InvalidArgument
@@ -82,7 +82,7 @@ class GpuRenderer:
         self._held.remove(lent)
         self._lender.take(lent)
 
-    def render(self, batch: Sequence[Shot]) -> GpuRendering:
+    def render(self, batch: Sequence[FrameRequest]) -> GpuRendering:
         """Enqueue the frames of `batch`; returns before they are finished. See ``Renderer.render``."""
         if not 1 <= len(batch) <= self._chain.batch:
             raise InvalidArgument(f"a batch of {len(batch)} frames, expected 1 to {self._chain.batch}")
@@ -113,7 +113,7 @@ class GpuRenderer:
         held = tuple(self._held)  # another thread may hold and release the while
         return next(lent for lent in held if lent.avatar is avatar)
 
-    def _fill(self, slot: Slot, batch: Sequence[Shot]) -> int:
+    def _fill(self, slot: Slot, batch: Sequence[FrameRequest]) -> int:
         """Describe `batch` in `slot`; how many of its frames need the model."""
         slot.items[:] = np.zeros((), slot.items.dtype)
         faces = 0

@@ -4,16 +4,12 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.backends.cuda.memory import copy
 from musetalk_runtime.backends.cuda.slot import Ring, Slot
 from musetalk_runtime.backends.cuda.times import Reporter
 from musetalk_runtime.backends.interface import ALL
-
-Bytes = npt.NDArray[np.uint8]
+from musetalk_runtime.core.arrays import Bytes
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, MuseTalkEdgeError, OutputError
+from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, MuseTalkEdgeError, OutputError, one_line
 from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.avatars.new_avatar import NewAvatar
 from musetalk_runtime.service.avatars.preparation import prepare
@@ -236,7 +236,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, MuseTalkEdgeError):
         return f"the avatar cannot be written: {error.strerror}"
     if isinstance(error, MuseTalkEdgeError):
-        return " ".join(str(error).split())
+        return one_line(error)
     log.error("an avatar could not be made", exc_info=error)
     return "a bug: the service's log has more"
 

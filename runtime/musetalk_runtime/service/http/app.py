@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from musetalk_runtime import __version__
-from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams
 from musetalk_runtime.service.api.page_files import site_router
 from musetalk_runtime.service.errors import ServiceError
@@ -79,7 +79,7 @@ def _describe(error: Exception) -> tuple[int, str, str, dict[str, str]]:
     if isinstance(error, HTTPException):
         return error.status_code, "http_error", str(error.detail), dict(error.headers or {})
     if isinstance(error, MuseTalkEdgeError):
-        return 422, "invalid_request", " ".join(str(error).split()), {}
+        return 422, "invalid_request", one_line(error), {}
     if isinstance(error, OSError):
         return 507, "no_storage", f"a file cannot be written: {error.strerror}", {}
     return 500, "internal_error", "a bug: the log has more", {}

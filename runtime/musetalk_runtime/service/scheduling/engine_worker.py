@@ -9,10 +9,10 @@ from collections.abc import Callable, Hashable, Sequence
 import numpy as np
 
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.backends.interface import MixedRenderer, Rendering, Shot
+from musetalk_runtime.backends.interface import FrameRequest, MixedRenderer, Rendering
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.closable import Closable
-from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
+from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError, one_line
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.service.errors import EngineFailed
@@ -178,7 +178,7 @@ class EngineWorker(Closable):
         log.error("the engines failed: %s", error, exc_info=error)
         known = isinstance(error, MuseTalkEdgeError)
         with self._changed:
-            self.error = " ".join(str(error).split()) if known else f"the engines failed: {type(error).__name__}"
+            self.error = one_line(error) if known else f"the engines failed: {type(error).__name__}"
             for job in [*jobs, *self._jobs]:
                 job.done.fail(EngineFailed(self.error))
             self._jobs.clear()
@@ -194,7 +194,7 @@ class SharedRenderer:
         self._worker: EngineWorker | None = worker
         self._own = worker
 
-    def render(self, batch: Sequence[Shot]) -> Pending:
+    def render(self, batch: Sequence[FrameRequest]) -> Pending:
         """Hand `batch` to the worker."""
         done = Pending(len(batch))
         self._own.submit([Job(shot, self, done, place) for place, shot in enumerate(batch)])

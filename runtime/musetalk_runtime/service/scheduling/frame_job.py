@@ -7,12 +7,8 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
-from musetalk_runtime.backends.interface import ALL, Rendering, Shot
-
-Bytes = npt.NDArray[np.uint8]
+from musetalk_runtime.backends.interface import ALL, FrameRequest, Rendering
+from musetalk_runtime.core.arrays import Bytes
 
 PATIENCE = 1.0  # seconds after which a frame is due, whenever it is shown
 
@@ -71,7 +67,7 @@ class Pending:
 class Job:
     """One frame of ``owner``, in the ``place`` of those that ``done`` waits for."""
 
-    shot: Shot
+    shot: FrameRequest
     owner: Owner
     done: Pending
     place: int

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.backends.interface import MixedRenderer, Rendering, Shot
+from musetalk_runtime.backends.interface import FrameRequest, MixedRenderer, Rendering
 
 
 class Lanes:
@@ -19,7 +19,7 @@ class Lanes:
             self.close()
             raise
 
-    def render(self, batch: Sequence[Shot]) -> Rendering:
+    def render(self, batch: Sequence[FrameRequest]) -> Rendering:
         renderer = self._renderers[self._turn]
         self._turn = (self._turn + 1) % len(self._renderers)
         return renderer.render(batch)

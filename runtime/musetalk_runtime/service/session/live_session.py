@@ -9,7 +9,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, Literal
 
-from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.service.catalog import Cast
 from musetalk_runtime.service.delivery.fragments import Fragment, Splitter
 from musetalk_runtime.service.delivery.window import Window
@@ -210,7 +210,7 @@ class Broadcast:
             return
         known = isinstance(error, MuseTalkEdgeError)
         log.error("session failed: %s", error, exc_info=None if known else error)
-        self.error = " ".join(str(error).split()) if known else f"the session failed: {type(error).__name__}"
+        self.error = one_line(error) if known else f"the session failed: {type(error).__name__}"
         self._metrics.add("errors_total")
         self._finish("failed")
 
