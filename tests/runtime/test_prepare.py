@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from musetalk_runtime.core.errors import (
     MuseTalkEdgeError,
     OutputError,
 )
+from musetalk_runtime.prepare import video
 from musetalk_runtime.prepare.latents import encode_faces
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.prepare.video import VideoSource
@@ -97,6 +99,26 @@ def test_frames_without_the_face_are_played_as_they_are(bundle: Bundle, face_fra
         assert avatar.has_face.tolist() == expected
         for stored in (avatar.latents, avatar.masks, avatar.boxes):
             assert stored.reshape(22, -1).any(axis=1).tolist() == expected
+
+
+@pytest.mark.parametrize("box", [None, (8, 8, 40, 40)], ids=["finding faces", "face box"])
+def test_a_video_is_decoded_twice(
+    bundle: Bundle, tmp_path: Path, box: tuple[int, int, int, int] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once to know its timing and to find the faces, once to encode its frames."""
+    opened: list[Path] = []
+    real = video.open_media
+
+    def counted(path: Path, formats: str, **options: str) -> object:
+        opened.append(path)
+        return real(path, formats, **options)
+
+    monkeypatch.setattr(video, "open_media", counted)
+    path = write_video(tmp_path / "v.mp4", [solid((50, 50, 50))] * 5)
+    options = PrepareOptions(face_box=box) if box else PrepareOptions(face_model=data_file(YUNET))
+    with nullcontext() if box else pytest.raises(FaceNotFound):
+        prepare_avatar(path, bundle, tmp_path / "avatar", options)
+    assert opened == [path] * (2 if box else 1)
 
 
 def test_a_given_box_needs_no_detector(bundle: Bundle, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Where the face is in every frame of a source."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,12 +29,12 @@ class Placement:
     landmarks: npt.NDArray[np.float64] | None = None
 
 
-def detect_placements(
-    source: VideoSource, detector: FaceDetector, mask_extent: float, progress: Progress
-) -> list[Placement | None]:
-    """The face in every frame, None where it has none; raises FaceNotFound where no frame has one."""
-    path = find_faces(source, detector, progress)
-    placements = [_placement(face, source, mask_extent) for face in path]
+def followed_placements(source: VideoSource, sightings: Sequence[Faces], mask_extent: float) -> list[Placement | None]:
+    """The one face that is followed through `sightings`, those of every frame: its placements, None without it.
+
+    Raises FaceNotFound where no frame has one.
+    """
+    placements = [_placement(face, source, mask_extent) for face in _follow(source, sightings)]
     if not any(placements):
         raise FaceNotFound(
             f"no face found in {len(placements)} frame{'s' if len(placements) > 1 else ''}: use a larger or more "
@@ -49,7 +49,11 @@ def find_faces(source: VideoSource, detector: FaceDetector, progress: Progress) 
     for rgb in source.frames():
         sightings.append(detector.detect(rgb))
         progress("finding faces", len(sightings), len(source))
-    return follow_face(sightings, max_gap=round(MAX_GAP * source.fps))
+    return _follow(source, sightings)
+
+
+def _follow(source: VideoSource, sightings: Sequence[Faces]) -> Faces:
+    return follow_face(list(sightings), max_gap=round(MAX_GAP * source.fps))
 
 
 def usable_box(face: Faces, width: int, height: int) -> Box | None:

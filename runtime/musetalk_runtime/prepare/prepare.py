@@ -12,11 +12,12 @@ import numpy.typing as npt
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMA
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.arrays import RGB
 from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError, OutputError
 from musetalk_runtime.prepare.avatar_writer import write_avatar
-from musetalk_runtime.prepare.face import FaceDetector
+from musetalk_runtime.prepare.face import FaceDetector, Faces
 from musetalk_runtime.prepare.mask import MAX_EXTENT, MIN_EXTENT
-from musetalk_runtime.prepare.placement import Placement, Progress, detect_placements, fixed_placements
+from musetalk_runtime.prepare.placement import Placement, Progress, fixed_placements, followed_placements
 from musetalk_runtime.prepare.preview import Preview
 from musetalk_runtime.prepare.video import VideoSource
 from musetalk_runtime.storage.destination import Destination
@@ -78,8 +79,7 @@ def prepare_avatar(
     """
     progress = progress or _no_progress
     check_destination(output, AVATAR_KIND)
-    source = VideoSource(path, options.max_seconds, max_side=options.max_side)
-    placements = _place(source, bundle, options, progress)
+    source, placements = _place(path, bundle, options, progress)
     preview = Preview(len(source))
 
     def observe(index: int, rgb: npt.NDArray[np.uint8]) -> None:
@@ -100,17 +100,30 @@ def prepare_avatar(
     return PrepareReport(len(source), faces, source.fps, source.width, source.height, source.cut)
 
 
-def _place(source: VideoSource, bundle: Bundle, options: PrepareOptions, progress: Progress) -> list[Placement | None]:
+def _place(
+    path: Path, bundle: Bundle, options: PrepareOptions, progress: Progress
+) -> tuple[VideoSource, list[Placement | None]]:
+    """The source, and where the face is in each of its frames; faces are looked for while the file is scanned."""
     if options.face_box is not None:
+        source = VideoSource(path, options.max_seconds, max_side=options.max_side)
         x0, y0, x1, y1 = (round(value * source.scale) for value in options.face_box)
-        return fixed_placements(source, (x0, y0, x1, y1), options.mask_extent)
+        return source, fixed_placements(source, (x0, y0, x1, y1), options.mask_extent)
     model = options.face_model or bundle.face_model
     if model is None:
         raise InvalidArgument(
             "the bundle holds no face detector: give one by --face-model FILE (YuNet, such as OpenCV Zoo's "
             "face_detection_yunet), or the face's box by --face-box x0,y0,x1,y1"
         )
-    return detect_placements(source, FaceDetector(model), options.mask_extent, progress)
+    detector = FaceDetector(model)
+    sightings: list[Faces] = []
+
+    def look(rgb: RGB, total: int) -> None:
+        sightings.append(detector.detect(rgb))
+        progress("finding faces", len(sightings), total)
+
+    source = VideoSource(path, options.max_seconds, max_side=options.max_side, look=look)
+    found = [sightings[index] for index in source.indexes]
+    return source, followed_placements(source, found, options.mask_extent)
 
 
 def _face_entry(bundle: Bundle, options: PrepareOptions) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """A video or photo as upright RGB frames of even size at a constant rate."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -29,6 +29,10 @@ FORMATS = (
 DECLARING = {"mov", "matroska", "flv"}  # their headers state how long the streams are
 
 
+Look = Callable[[RGB, int], None]
+"""Called with each frame of a file, RGB ``[height, width, 3]``, and with how many the file says there are."""
+
+
 class VideoSource:
     """Frames of a video or photo, read as often as needed and never held all at once.
 
@@ -40,9 +44,14 @@ class VideoSource:
     """
 
     def __init__(
-        self, path: Path, max_seconds: float, fps: Fraction | None = None, max_side: int | None = None
+        self,
+        path: Path,
+        max_seconds: float,
+        fps: Fraction | None = None,
+        max_side: int | None = None,
+        look: Look | None = None,
     ) -> None:
-        """Decode the whole file once, to know its timing and that it is sound.
+        """Decode the whole file once, to know its timing and that it is sound; `look` is shown each of its frames.
 
         The frames are those of the file where its rate is steady, or for each tick of `fps` the one nearest in time.
         Raises InputNotFound or InvalidMedia.
@@ -50,18 +59,18 @@ class VideoSource:
         if not path.is_file():
             raise InputNotFound(f"{path}: no such file")
         self._path = path
+        self._still: RGB | None = None
         self.scale = 1.0
         with _open(path) as (container, stream):
             photo = container.format.name == "image2" or container.format.name.endswith("_pipe")
-            first, times, self.cut = _scan(path, container, stream, max_seconds)
+            times, self.cut = self._scan(container, stream, max_seconds, max_side, None if photo else look)
             rate = stream.average_rate
-        full = read_photo(path) if photo else first
-        if max_side and max(full.shape[:2]) > max_side:
-            self.scale = max_side / max(full.shape[:2])
-        self._still = even(_shrink(full, self.scale)) if photo else None
-        self.height, self.width = (_scaled(side, self.scale) & ~1 for side in full.shape[:2])
-        if min(self.width, self.height) < MIN_SIDE:
-            raise InvalidMedia(f"{path}: {self.width}x{self.height} pixels, expected at least {MIN_SIDE}x{MIN_SIDE}")
+        if photo:
+            full = read_photo(path)
+            self._set_size(full, max_side)
+            self._still = even(_shrink(full, self.scale))
+            if look:
+                look(self._still, 1)
         self.start = times[0]
         if fps is not None:
             self.fps, self.indexes = fps, nearest_frames(times, fps)
@@ -82,15 +91,57 @@ class VideoSource:
             for index, frame in enumerate(_decode(self._path, container, stream)):
                 if index != self.indexes[position]:
                     continue
-                rgb = even(_upright(frame, stream, self.scale))
-                if rgb.shape != (self.height, self.width, 3):
-                    raise InvalidMedia(f"{self._path}: the frame size changes at frame {index}: convert it to one size")
+                rgb = self._picture(index, frame, stream)
                 while position < len(self.indexes) and self.indexes[position] == index:
                     yield rgb
                     position += 1
                 if position == len(self.indexes):
                     return
         raise InvalidMedia(f"{self._path}: it became shorter while it was read")
+
+    def _scan(
+        self,
+        container: av.container.InputContainer,
+        stream: av.video.VideoStream,
+        max_seconds: float,
+        max_side: int | None,
+        look: Look | None,
+    ) -> tuple[list[float], bool]:
+        """When each frame appears, and whether there are more than `max_seconds` of them."""
+        times: list[float] = []
+        interval = float(1 / (stream.average_rate or STILL_RATE))
+        lasts = interval
+        for index, frame in enumerate(_decode(self._path, container, stream)):
+            if not times:
+                self._set_size(_upright(frame, stream), max_side)
+            previous = times[-1] if times else 0.0
+            time = frame.time if frame.time is not None else previous + interval
+            times.append(max(time, previous) if times else time)
+            lasts = float((frame.duration or 0) * (frame.time_base or 0))
+            if times[-1] - times[0] >= max_seconds:
+                return times[:-1], True
+            if look:
+                most = int(max_seconds / interval)
+                look(self._picture(index, frame, stream), max(index + 1, min(stream.frames or index + 1, most)))
+        if not times:
+            raise InvalidMedia(f"{self._path}: it holds no frame")
+        _check_length(self._path, container, stream, times[-1] + max(interval, lasts))
+        return times, False
+
+    def _set_size(self, full: RGB, max_side: int | None) -> None:
+        """Of the frames, by the size of one in the file; raises InvalidMedia if it is too small."""
+        if max_side and max(full.shape[:2]) > max_side:
+            self.scale = max_side / max(full.shape[:2])
+        self.height, self.width = (_scaled(side, self.scale) & ~1 for side in full.shape[:2])
+        if min(self.width, self.height) < MIN_SIDE:
+            size = f"{self.width}x{self.height} pixels"
+            raise InvalidMedia(f"{self._path}: {size}, expected at least {MIN_SIDE}x{MIN_SIDE}")
+
+    def _picture(self, index: int, frame: av.VideoFrame, stream: av.video.VideoStream) -> RGB:
+        rgb = even(_upright(frame, stream, self.scale))
+        if rgb.shape != (self.height, self.width, 3):
+            raise InvalidMedia(f"{self._path}: the frame size changes at frame {index}: convert it to one size")
+        return rgb
 
 
 def even(rgb: RGB) -> RGB:
@@ -115,29 +166,6 @@ def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.Vi
         context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.thread_type = "AUTO"
         yield container, stream
-
-
-def _scan(
-    path: Path, container: av.container.InputContainer, stream: av.video.VideoStream, max_seconds: float
-) -> tuple[RGB, list[float], bool]:
-    """The first frame, when each appears, and whether there are more than `max_seconds` of them."""
-    first: RGB | None = None
-    times: list[float] = []
-    interval = float(1 / (stream.average_rate or STILL_RATE))
-    lasts = interval
-    for frame in _decode(path, container, stream):
-        if first is None:
-            first = _upright(frame, stream)
-        previous = times[-1] if times else 0.0
-        time = frame.time if frame.time is not None else previous + interval
-        times.append(max(time, previous) if times else time)
-        lasts = float((frame.duration or 0) * (frame.time_base or 0))
-        if times[-1] - times[0] >= max_seconds:
-            return first, times[:-1], True
-    if first is None:
-        raise InvalidMedia(f"{path}: it holds no frame")
-    _check_length(path, container, stream, times[-1] + max(interval, lasts))
-    return first, times, False
 
 
 def _check_length(path: Path, container: av.container.InputContainer, stream: av.video.VideoStream, end: float) -> None:
