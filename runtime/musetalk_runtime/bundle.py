@@ -12,7 +12,7 @@ from musetalk_runtime.storage.folder import MANIFEST, Manifest, read_folder, set
 
 BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
 FACE_MODEL = "face_detector.onnx"
-MOST_AT_ONCE = 64  # frames
+MAX_BATCH_SIZE = 64  # frames
 BACKENDS = ("onnxruntime", "tensorrt")
 
 
@@ -78,9 +78,9 @@ def _batch_ms(manifest: dict[str, Any], where: str) -> dict[int, float]:
         measured = {int(size): float(ms) for size, ms in manifest["batch_ms"].items()}
     except (AttributeError, KeyError, TypeError, ValueError):
         raise InvalidFolder(f"{where}: 'batch_ms' must map batch sizes to milliseconds") from None
-    if not measured or not all(1 <= size <= MOST_AT_ONCE and ms > 0 for size, ms in measured.items()):
+    if not measured or not all(1 <= size <= MAX_BATCH_SIZE and ms > 0 for size, ms in measured.items()):
         raise InvalidFolder(
-            f"{where}: 'batch_ms' is {measured}, expected sizes from 1 to {MOST_AT_ONCE} and times above 0"
+            f"{where}: 'batch_ms' is {measured}, expected sizes from 1 to {MAX_BATCH_SIZE} and times above 0"
         )
     return measured
 

@@ -1,4 +1,4 @@
-"""What comes with the package: a bundle for any CPU, an avatar that fits it, and somebody's words.
+"""The demo in the package: a bundle for any CPU, an avatar that fits it, and a speech.
 
 The person is drawn, the voice is eSpeak NG's, and the model was trained on nothing else: see ``scripts/demo_recipe``.
 """

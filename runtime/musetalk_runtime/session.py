@@ -1,4 +1,4 @@
-"""One stream: an avatar that says one piece of audio."""
+"""A session: an avatar that says one piece of audio, as frames or as a stream."""
 
 import threading
 import time
@@ -31,10 +31,10 @@ from musetalk_runtime.session_hooks import SessionHooks
 
 T = TypeVar("T")
 
-SPEECH_AHEAD = 8  # frames that wait for the renderer
-RENDERINGS_AHEAD = 2  # batches that wait for the encoder
+MAX_SPEECH_FRAMES_AHEAD = 8  # frames that wait for the renderer
+MAX_BATCHES_AHEAD = 2  # batches that wait for the encoder
 DEFAULT_VIDEO = VideoOptions()
-PUSH_LEAD = 1.0  # seconds that a push to a URL runs ahead of real time
+PUSH_LEAD_S = 1.0  # seconds that a push to a URL runs ahead of real time
 
 
 class Session(Closable):
@@ -84,8 +84,8 @@ class Session(Closable):
         self._frames_rendered = 0
         encode = self.timings.timed("audio_encoder", bundle.engines.encode_audio)
         speech = SpeechFrames(self.audio, encode, bundle.spec, self.fps, bundle.live_context, self.timings.measure)
-        self._speech = Stage(iter(speech), max(SPEECH_AHEAD, bundle.batch_sizes[-1]), "speech")
-        self._renderings = Stage(self._render(), RENDERINGS_AHEAD, "render")
+        self._speech = Stage(iter(speech), max(MAX_SPEECH_FRAMES_AHEAD, bundle.batch_sizes[-1]), "speech")
+        self._renderings = Stage(self._render(), MAX_BATCHES_AHEAD, "render")
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, until the audio ends or `stop` is called."""
@@ -131,7 +131,7 @@ class Session(Closable):
         with closing(self._mux(url, container, video)) as frames:
             for frame in frames:
                 start = time.perf_counter() if start is None else start
-                self.stopping.wait(max(0.0, start + float(frame.pts) - PUSH_LEAD - time.perf_counter()))
+                self.stopping.wait(max(0.0, start + float(frame.pts) - PUSH_LEAD_S - time.perf_counter()))
                 yield frame
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""How a session is run from outside, while it runs."""
+"""The hooks by which a service steers a session while it runs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from musetalk_runtime.storage import durable
-from musetalk_runtime.storage.durable import ABANDONED, point, put_folder, sweep
+from musetalk_runtime.storage.durable import ABANDONED_AFTER_S, point, put_folder, sweep
 from musetalk_runtime.storage.folder import new_folder, read_folder
 
 WRITER = """
@@ -86,7 +86,7 @@ def test_only_what_nobody_holds_and_is_old_is_swept(tmp_path: Path) -> None:
         (tmp_path / f"{name}.partial").mkdir()
         (tmp_path / f"{name}.partial" / "file").touch()
     for name in ("held", "abandoned"):
-        os.utime(tmp_path / f"{name}.partial", (time.time() - 2 * ABANDONED,) * 2)
+        os.utime(tmp_path / f"{name}.partial", (time.time() - 2 * ABANDONED_AFTER_S,) * 2)
     held = durable.hold(tmp_path / "held.partial")
     sweep(tmp_path, "*.partial")
     os.close(held)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder
-from musetalk_runtime.storage.folder import MANIFEST, MANIFEST_LIMIT, new_folder, read_folder
+from musetalk_runtime.storage.folder import MANIFEST, MAX_MANIFEST_BYTES, new_folder, read_folder
 
 Edit = Callable[[dict], object]
 
@@ -70,7 +70,7 @@ def test_a_manifest_that_is_none_is_refused(folder: Path, text: str) -> None:
 
 def test_a_huge_manifest_is_not_read(folder: Path) -> None:
     with (folder / MANIFEST).open("wb") as file:
-        file.truncate(MANIFEST_LIMIT + 1)
+        file.truncate(MAX_MANIFEST_BYTES + 1)
     with pytest.raises(InvalidFolder, match="a manifest has at most"):
         read_folder(folder, "thing", 1)
 

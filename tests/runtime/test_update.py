@@ -15,7 +15,7 @@ from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.cli.main import main
 from musetalk_runtime.storage.folder import MANIFEST, sha256
 from musetalk_runtime.update.trial import trial
-from musetalk_runtime.update.versions import STARTS, Versions
+from musetalk_runtime.update.versions import MAX_STARTS, Versions
 
 pytestmark = pytest.mark.slow
 
@@ -138,7 +138,7 @@ def test_a_version_in_whose_start_processes_die_is_rolled_back(avatar: Path, tmp
     with trial([folder / "current"]):
         pass
     Versions(folder).add(avatar, print)
-    for _ in range(STARTS):
+    for _ in range(MAX_STARTS):
         done = subprocess.run([sys.executable, "-c", DIES, str(folder / "current")])
         assert done.returncode == -signal.SIGKILL
         assert Versions(folder).current == 2

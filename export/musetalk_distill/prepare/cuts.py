@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from musetalk_runtime.audio.states import RATE
+from musetalk_runtime.audio.states import STATES_PER_SECOND
 from musetalk_runtime.avatar.box import Box
 
 MAX_SECONDS, MIN_SECONDS = 30, 1
@@ -17,7 +17,7 @@ def cut_clips(boxes: Sequence[Box | None], fps: Fraction) -> list[range]:
     A stretch ends where the face is missing or jumps (another shot), and begins on a frame whose time is that of an
     audio state, so that a clip's states are a part of the video's.
     """
-    step = (RATE / fps).denominator
+    step = (STATES_PER_SECOND / fps).denominator
     longest = int(MAX_SECONDS * fps) // step * step
     clips = []
     for run in _runs(boxes):

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.file import AudioFile
-from musetalk_runtime.audio.states import RATE, Encode, SegmentStates
+from musetalk_runtime.audio.states import STATES_PER_SECOND, Encode, SegmentStates
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia, MuseTalkEdgeError
 from musetalk_runtime.core.model import SAMPLE_RATE, STEP, ModelSpec
@@ -24,7 +24,7 @@ def hear(video: Path, start: float, encode: Encode, spec: ModelSpec) -> tuple[np
     `start` is the file's time of that frame. The sound is encoded in the model's whole segments. Raises InvalidMedia
     for a video without sound, or whose sound is damaged and so could be out of step with the picture.
     """
-    steps = spec.audio_seconds * RATE
+    steps = spec.audio_seconds * STATES_PER_SECOND
     segments = SegmentStates(encode, replace(spec, window_steps=steps), nullcontext)
     heard = 0
     pieces: list[npt.NDArray[np.float16]] = []

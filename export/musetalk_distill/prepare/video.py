@@ -14,7 +14,7 @@ from musetalk_distill.prepare.notes import Notes
 from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.sound import hear
 from musetalk_distill.shards.clip import ClipTensors, states_count
-from musetalk_runtime.audio.states import RATE
+from musetalk_runtime.audio.states import STATES_PER_SECOND
 from musetalk_runtime.avatar.box import Box, box_problem
 from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia
@@ -92,7 +92,7 @@ class VideoClips:
 
     def _states_of(self, frames: range) -> npt.NDArray[np.float16]:
         """The states of a clip, zeros after the end of the sound."""
-        first = int(RATE * frames.start / self.source.fps)
+        first = int(STATES_PER_SECOND * frames.start / self.source.fps)
         count = states_count(len(frames), self.source.fps, self._encoders.spec)
         there = self._states[first : first + count]
         return np.concatenate([there, np.zeros((count - len(there), *there.shape[1:]), np.float16)])

@@ -24,7 +24,7 @@ from musetalk_distill.shards.file import read_tensors
 from musetalk_distill.shards.writer import ShardWriter
 from musetalk_runtime.core.errors import InvalidArgument, InvalidFolder, MuseTalkEdgeError, OutputError
 from musetalk_runtime.core.model import ModelSpec
-from musetalk_runtime.storage.folder import MANIFEST, MANIFEST_LIMIT, Manifest, new_folder, read_folder
+from musetalk_runtime.storage.folder import MANIFEST, MAX_MANIFEST_BYTES, Manifest, new_folder, read_folder
 
 __all__ = [
     "SHARDS_KIND", "SHARDS_SCHEMA", "Clip", "ClipEntry", "ClipTensors", "Shards", "states_count", "window_start",
@@ -106,8 +106,8 @@ def write_shards(
 
 def _check_size(path: Path, manifest: Manifest) -> None:
     size = len(json.dumps(manifest, indent=1))
-    if size > MANIFEST_LIMIT - FILES_SHARE:
+    if size > MAX_MANIFEST_BYTES - FILES_SHARE:
         raise InvalidArgument(
             f"{path}: {len(manifest['clips'])} clips would make a manifest of {size} bytes, expected at most "
-            f"{MANIFEST_LIMIT - FILES_SHARE}: make several folders of them"
+            f"{MAX_MANIFEST_BYTES - FILES_SHARE}: make several folders of them"
         )

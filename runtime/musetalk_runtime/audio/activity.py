@@ -1,4 +1,4 @@
-"""Where speech is: how much of the generated mouth to show at each frame."""
+"""Voice activity: how much of the generated mouth each frame shows."""
 
 from collections import deque
 from fractions import Fraction
@@ -12,18 +12,18 @@ from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.core.model import STEP
 
 THRESHOLD = 10 ** (-50 / 10)  # mean square of full scale: -50 dBFS
-FADE_IN = 0.12  # seconds: what is heard ahead of a frame, so the fade is over when the speech begins
-FADE_OUT = 0.2
-HOLD = 0.3  # seconds of silence that still count as speech
+FADE_IN_S = 0.12  # seconds: what is heard ahead of a frame, so the fade is over when the speech begins
+FADE_OUT_S = 0.2
+HOLD_S = 0.3  # seconds of silence that still count as speech
 
 
 class Activity:
     """A weight in [0, 1] per frame: 1 in speech, 0 in silence, with short ramps between."""
 
     def __init__(self, fps: Fraction) -> None:
-        self._rise = 1.0 / max(1, round(FADE_IN * fps))
-        self._fall = 1.0 / max(1, round(FADE_OUT * fps))
-        self._hold = round(HOLD * fps)
+        self._rise = 1.0 / max(1, round(FADE_IN_S * fps))
+        self._fall = 1.0 / max(1, round(FADE_OUT_S * fps))
+        self._hold = round(HOLD_S * fps)
         self._silent = self._hold  # frames since the last speech
         self._weight = 0.0
         self._samples = SampleFifo()

@@ -1,4 +1,4 @@
-"""A stretch of audio, at the model's rate and at the listener's."""
+"""A chunk of audio at two sample rates, the model's and the listener's, and the resampler that makes it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Samples in, samples out, in order."""
+"""A FIFO of audio samples."""
 
 from typing import Any
 

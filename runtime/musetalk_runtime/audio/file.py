@@ -1,4 +1,4 @@
-"""Speech that is there already: any audio file."""
+"""An audio file as a source of speech."""
 
 import struct
 from collections.abc import Generator, Iterator
@@ -18,7 +18,10 @@ FORMATS = (  # those that name other files, such as playlists, are left out
 # By itself FFmpeg reads many small packets of a WAV ahead, to see whether its PCM is another codec's bits.
 # One larger packet does for that, and 5 s of speech are decoded in a third of the time.
 WAV_OPTIONS = {"max_size": "32768", "max_probe_packets": "1"}
-RATES = (1000, 768_000)  # samples a second: outside, a resampler takes all memory, or a few bytes stand for hours
+SAMPLE_RATE_RANGE = (
+    1000,
+    768_000,
+)  # samples a second: outside, a resampler takes all memory, or a few bytes stand for hours
 
 
 class AudioFile:
@@ -73,8 +76,8 @@ class AudioFile:
             for frame in self._frames(container, stream):
                 if not seconds:
                     self.start = frame.time or 0.0
-                if not RATES[0] <= frame.sample_rate <= RATES[1]:
-                    rates = f"expected {RATES[0]} to {RATES[1]}"
+                if not SAMPLE_RATE_RANGE[0] <= frame.sample_rate <= SAMPLE_RATE_RANGE[1]:
+                    rates = f"expected {SAMPLE_RATE_RANGE[0]} to {SAMPLE_RATE_RANGE[1]}"
                     raise InvalidMedia(f"{self.path}: its audio has {frame.sample_rate} samples a second, {rates}")
                 seconds += frame.samples / frame.sample_rate
                 if chunk := resample(frame):

@@ -1,4 +1,4 @@
-"""Speech as it is spoken."""
+"""Live speech from a pipe or an iterable, as raw PCM."""
 
 import os
 import select
@@ -11,8 +11,8 @@ import numpy as np
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
 from musetalk_runtime.core.model import SAMPLE_RATE
 
-READ = 1 << 16  # bytes at once, at most
-LOOK = 0.1  # seconds between looks for an interruption
+MAX_READ_BYTES = 1 << 16  # bytes at once, at most
+POLL_INTERVAL_S = 0.1  # seconds between looks for an interruption
 
 
 class LivePcm:
@@ -62,10 +62,10 @@ class PipeReader:
 
     def __iter__(self) -> Iterator[bytes]:
         while not self._interrupted.is_set():
-            ready, _, _ = select.select([self._descriptor], [], [], LOOK)
+            ready, _, _ = select.select([self._descriptor], [], [], POLL_INTERVAL_S)
             if not ready:
                 continue
-            data = os.read(self._descriptor, READ)
+            data = os.read(self._descriptor, MAX_READ_BYTES)
             if not data:
                 return
             yield data

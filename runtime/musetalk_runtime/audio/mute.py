@@ -1,11 +1,11 @@
-"""Sound that is not to be heard, though it has been read."""
+"""A mute for a session that is interrupted: its sound fades out, and in again at a given time."""
 
 import numpy as np
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.arrays import Floats
 
-FADE = SOUND_RATE // 50  # samples in which sound goes silent
+FADE_SAMPLES = SOUND_RATE // 50  # samples in which sound goes silent
 
 
 class Mute:
@@ -31,6 +31,6 @@ class Mute:
         if not begin < end or at >= end or self.position <= begin:
             return sound
         samples = np.arange(at, self.position)
-        gain = np.clip(1 - (samples - begin) / FADE, 0, 1)
+        gain = np.clip(1 - (samples - begin) / FADE_SAMPLES, 0, 1)
         gain[samples >= end] = 1
         return (sound * gain).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The packets in an Ogg stream that comes in pieces.
+"""An incremental Ogg demuxer.
 
 FFmpeg's demuxer pulls its bytes, and so would want a waiting thread for every socket.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from musetalk_runtime.core.errors import InvalidMedia
 
 HEADER = struct.Struct("<4sBBqIIIB")  # magic, version, flags, position, serial, number, checksum, count of lengths
-LARGEST = 1 << 16  # bytes of a packet
+MAX_PACKET_BYTES = 1 << 16  # bytes of a packet
 
 
 class OggPackets:
@@ -32,8 +32,8 @@ class OggPackets:
             for length in lengths:
                 self._packet += body[at : at + length]
                 at += length
-                if len(self._packet) > LARGEST:
-                    raise InvalidMedia(f"an Ogg packet is larger than {LARGEST} bytes")
+                if len(self._packet) > MAX_PACKET_BYTES:
+                    raise InvalidMedia(f"an Ogg packet is larger than {MAX_PACKET_BYTES} bytes")
                 if length < 255:
                     packet = bytes(self._packet)
                     self._packet.clear()

@@ -1,4 +1,4 @@
-"""Opus, as it is spoken, to PCM."""
+"""An incremental Opus decoder."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from musetalk_runtime.audio.ogg import OggPackets
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
 
-LONGEST = 10.0  # seconds in one piece: a few bytes can stand for minutes
+MAX_PIECE_SECONDS = 10.0  # seconds in one piece: a few bytes can stand for minutes
 
 
 class OpusDecoder:
@@ -33,8 +33,8 @@ class OpusDecoder:
         for frame in self._frames(self._sound(packets)):
             for out in self._resample.resample(frame):
                 pcm += out.to_ndarray().astype("<i2").tobytes()
-            if len(pcm) > LONGEST * SAMPLE_RATE * 2:
-                raise InvalidMedia(f"a piece of Opus holds more than {LONGEST:g} s")
+            if len(pcm) > MAX_PIECE_SECONDS * SAMPLE_RATE * 2:
+                raise InvalidMedia(f"a piece of Opus holds more than {MAX_PIECE_SECONDS:g} s")
         return bytes(pcm)
 
     def _sound(self, packets: Iterable[bytes]) -> Iterator[bytes]:

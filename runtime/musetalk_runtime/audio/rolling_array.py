@@ -1,4 +1,4 @@
-"""The end of an array that grows while its beginning is forgotten."""
+"""A growing array that forgets its beginning."""
 
 import numpy as np
 

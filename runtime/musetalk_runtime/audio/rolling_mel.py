@@ -1,4 +1,4 @@
-"""Whisper's log-mel spectrogram of speech as it is spoken."""
+"""Whisper's log-mel spectrogram, computed incrementally for live speech."""
 
 import numpy as np
 

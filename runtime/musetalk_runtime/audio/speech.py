@@ -1,4 +1,4 @@
-"""Speech cut into video frames: the tokens that move the mouth and the sound that goes with them."""
+"""Speech frames: for each video frame the tokens that move the mouth and the sound that goes with it."""
 
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
@@ -12,7 +12,7 @@ from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
-from musetalk_runtime.audio.states import RATE, Encode, Measure, RollingStates, SegmentStates
+from musetalk_runtime.audio.states import STATES_PER_SECOND, Encode, Measure, RollingStates, SegmentStates
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE, ModelSpec
@@ -84,7 +84,9 @@ class SpeechFrames:
             if window is None:
                 return
             tokens = window.reshape(self._spec.tokens, self._spec.audio_width)
-            sound = self._take_sound(None if self._index + 1 == count else (start + steps) * SOUND_RATE // RATE)
+            sound = self._take_sound(
+                None if self._index + 1 == count else (start + steps) * SOUND_RATE // STATES_PER_SECOND
+            )
             yield SpeechFrame(self._index, tokens, self._activity.weight(start, steps), sound)
             self._index += 1
 
@@ -99,7 +101,7 @@ class SpeechFrames:
 
 def window_start(index: int, fps: Fraction, before: int) -> int:
     """Index of the first audio state that conditions frame `index`: `before` states before the frame's time."""
-    return int(RATE * index / fps) - before
+    return int(STATES_PER_SECOND * index / fps) - before
 
 
 def frame_count(samples: int, fps: Fraction) -> int:

@@ -1,4 +1,4 @@
-"""Audio states over time: what the Whisper encoder makes of the speech heard so far.
+"""The Whisper encoder's hidden states over time, for a whole file or for live speech.
 
 Both classes answer the same question, the ten states that condition one frame, and differ in the context the encoder
 sees. Where the context is the same, so are the states.
@@ -21,8 +21,8 @@ States = npt.NDArray[np.floating[Any]]
 Encode = Callable[[Floats], States]
 Measure = Callable[[str], AbstractContextManager[object]]  # times the block as the work of a stage
 
-RATE = 50  # states a second
-FRAMES = STEP // HOP  # of mel, a state
+STATES_PER_SECOND = 50  # states a second
+MEL_FRAMES_PER_STATE = STEP // HOP  # of mel, a state
 MEL_STAGE = "mel"
 
 
@@ -36,7 +36,7 @@ class SegmentStates:
         self._encode = encode
         self._spec = spec
         self._measure = measure
-        self._segment = spec.audio_seconds * RATE * STEP
+        self._segment = spec.audio_seconds * STATES_PER_SECOND * STEP
         self._samples = SampleFifo()
         self._states = np.empty((0, spec.audio_states, spec.audio_width), np.float32)
         self._first = 0  # index of self._states[0]
@@ -88,8 +88,8 @@ class RollingStates:
         self._encode = encode
         self._spec = spec
         self._measure = measure
-        self._context = round(context * RATE)  # states
-        self._mel = RollingMel(spec.mel_bins, self._context * FRAMES)
+        self._context = round(context * STATES_PER_SECOND)  # states
+        self._mel = RollingMel(spec.mel_bins, self._context * MEL_FRAMES_PER_STATE)
         self._states: States = np.empty((0, spec.audio_states, spec.audio_width), np.float32)
         self._first = 0  # index of self._states[0]
         self._finished = False
@@ -117,7 +117,7 @@ class RollingStates:
         """Encode the context that ends at state `end`."""
         first = max(0, end - self._context)
         with self._measure(MEL_STAGE):
-            mel = self._mel.window(first * FRAMES, end * FRAMES)
+            mel = self._mel.window(first * MEL_FRAMES_PER_STATE, end * MEL_FRAMES_PER_STATE)
         self._states, self._first = self._encode(mel)[: end - first], first
 
 

@@ -1,4 +1,4 @@
-"""The box that the model repaints: where it lies on a face, and which boxes can be used."""
+"""The face box that the model repaints: where it lies on a face, and which boxes can be used."""
 
 import numpy as np
 import numpy.typing as npt

@@ -1,4 +1,4 @@
-"""The stored frames of an avatar: H.264 where every frame is a keyframe, so that any of them decodes by itself."""
+"""The stored frames of an avatar: H.264 with keyframes only, so that any frame decodes by itself."""
 
 import threading
 from pathlib import Path

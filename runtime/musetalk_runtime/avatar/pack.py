@@ -1,4 +1,4 @@
-"""An avatar: a face prepared for one VAE encoder, as frames with the latents, boxes and masks that go with them.
+"""An avatar pack: a person's frames with the latents, boxes and masks made for one VAE encoder.
 
 The folder holds, for n frames and the model's sizes C (latent channels) and S (latent size):
 

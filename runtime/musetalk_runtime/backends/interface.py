@@ -1,4 +1,4 @@
-"""What a bundle's engines do, whatever runs them."""
+"""The interface of a backend: engines, renderers, and the frames they make."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The option that says which engines a command uses."""
+"""The option ``--bundle`` of the commands that run engines."""
 
 import argparse
 from pathlib import Path

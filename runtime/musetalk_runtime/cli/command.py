@@ -1,4 +1,4 @@
-"""What every command of this project has in common: its errors, its exit status, its end by a signal."""
+"""The frame of every command: errors as one line, the exit status, the end by a signal."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Logs as JSON, a line an event, for who collects them."""
+"""Logs as JSON, one line an event."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""One line on stderr that says how far a command has come."""
+"""A status line on stderr that shows a command's progress."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""How far a computed tensor is from the one it should be."""
+"""Errors of computed tensors against expected ones, and the bounds they are held to."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What holds something, and lets go of it at the end of a ``with`` block."""
+"""A base class of context managers that have a ``close`` method."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""What can go wrong, by what the user has to do about it.
+"""The errors that this project raises, by what the user has to do about them.
 
 Every class is also the builtin it means, and carries the exit status of the command line: 2 for bad input or
 usage, 3 for a machine that cannot do what was asked. A call that raises has created nothing.

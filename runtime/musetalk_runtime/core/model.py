@@ -1,4 +1,4 @@
-"""The model's shapes, as model sets and bundles declare them: every size comes from the checkpoint's config.
+"""The sizes of a model, as model sets and bundles declare them. Every size comes from the checkpoint's config.
 
 The four graphs, with N the batch (dynamic), S ``latent_size``, I ``image_size``, T mel frames (dynamic, even):
 
@@ -24,7 +24,7 @@ GRAPHS = ("unet", "vae_decoder", "vae_encoder", "audio_encoder")
 SAMPLE_RATE = 16_000
 HOP = 160  # samples from one mel frame to the next
 STEP = 320  # samples from one audio state to the next: 50 a second
-MOST = {  # of what a manifest says: sizes of arrays follow from it
+MAX_VALUES = {  # of what a manifest says: sizes of arrays follow from it
     "image_size": 2048,
     "latent_size": 512,
     "latent_channels": 64,
@@ -77,7 +77,7 @@ class ModelSpec:
             if kinds[name] is str:
                 fits, wanted = isinstance(value[name], str), "text"
             else:
-                most = MOST[name]
+                most = MAX_VALUES[name]
                 fits = type(value[name]) in (int, kinds[name]) and 0 < value[name] <= most
                 wanted = f"a {kinds[name].__name__} above 0, at most {most}"
             if not fits:

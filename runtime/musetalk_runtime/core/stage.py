@@ -9,7 +9,7 @@ from weakref import WeakSet
 
 T = TypeVar("T")
 
-PATIENCE = 2.0  # seconds for a thread to end when the process does
+EXIT_TIMEOUT_S = 2.0  # seconds for a thread to end when the process does
 
 
 class Stage(Generic[T]):
@@ -95,4 +95,4 @@ def _close_all() -> None:
     for stage in stages:
         stage.stop()
     for stage in stages:
-        stage.close(PATIENCE)
+        stage.close(EXIT_TIMEOUT_S)

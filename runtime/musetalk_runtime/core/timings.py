@@ -1,4 +1,4 @@
-"""How long each stage took, and how much memory the process uses."""
+"""Times of the stages of the chain, and the memory of the process."""
 
 import resource
 import time
@@ -13,7 +13,7 @@ import numpy as np
 P = ParamSpec("P")
 R = TypeVar("R")
 
-KEPT = 10_000  # frames of each stage
+MAX_KEPT_FRAMES = 10_000  # frames of each stage
 
 
 class Timings:
@@ -23,7 +23,7 @@ class Timings:
     is told of each call: its stage, milliseconds and frames.
     """
 
-    def __init__(self, heard: Callable[[str, float, int], None] | None = None, kept: int = KEPT) -> None:
+    def __init__(self, heard: Callable[[str, float, int], None] | None = None, kept: int = MAX_KEPT_FRAMES) -> None:
         self._heard = heard
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=kept))
         self.first_ms: dict[str, float] = {}

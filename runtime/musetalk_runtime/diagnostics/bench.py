@@ -1,4 +1,4 @@
-"""The chain's speed and memory over a fixed synthetic input."""
+"""The benchmark: speed and memory of the chain over a fixed synthetic input."""
 
 import tempfile
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""How much of the CPU a stream takes at the pace of real time, and how much of that is libx264's."""
+"""The share of a CPU core that a stream takes at the pace of real time, and libx264's part of it."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.output.x264 import X264
 from musetalk_runtime.session import Session
 
-KEPT_BYTES = 400_000_000  # of frames, to be encoded once more
+MAX_KEPT_BYTES = 400_000_000  # of frames, to be encoded once more
 
 
 def run_paced(bundle: Bundle, avatar: Avatar, audio: Path, fps: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def run_paced(bundle: Bundle, avatar: Avatar, audio: Path, fps: str) -> dict[str
     with Session(bundle, avatar, audio, fps) as session:
         with closing(session.push(os.devnull, "mp4")) as stream:
             for frame in stream:
-                if (len(kept) + 1) * frame.nv12.nbytes <= KEPT_BYTES:
+                if (len(kept) + 1) * frame.nv12.nbytes <= MAX_KEPT_BYTES:
                     kept.append(frame.nv12)
                 time.sleep(max(0.0, begin + float((frame.index + 1) / session.fps) - time.perf_counter()))
         wall, share = time.perf_counter() - begin, time.process_time() - cpu

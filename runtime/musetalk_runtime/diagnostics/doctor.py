@@ -1,4 +1,4 @@
-"""What this machine has, and whether a bundle will run on it."""
+"""The findings of ``doctor``: what this machine has, and whether a bundle runs on it."""
 
 import os
 import platform

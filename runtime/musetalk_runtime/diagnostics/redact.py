@@ -1,4 +1,4 @@
-"""Text for others' eyes, without what would let them in."""
+"""Removal of secrets from text that others will read."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Whether a bundle or an avatar works here, found by letting it work."""
+"""The self test of a bundle or an avatar: it is made to work once."""
 
 import tempfile
 from pathlib import Path

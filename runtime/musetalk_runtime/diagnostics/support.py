@@ -1,4 +1,4 @@
-"""One file for who helps: what a machine has, what was built, what a service said and counted.
+"""The support file: what a machine has, what was built, what a service logged and counted.
 
 It holds text alone, and no audio, frames, latents or tokens. Logs go through `redact`.
 """
@@ -20,12 +20,12 @@ from musetalk_runtime.diagnostics.doctor import Finding, to_json
 from musetalk_runtime.diagnostics.redact import redact
 from musetalk_runtime.storage.current import CURRENT
 from musetalk_runtime.storage.destination import Destination
-from musetalk_runtime.storage.folder import MANIFEST, MANIFEST_LIMIT
+from musetalk_runtime.storage.folder import MANIFEST, MAX_MANIFEST_BYTES
 from musetalk_runtime.storage.output_file import write_output
 
 UNIT = "musetalk-edge"
 LOG_BYTES, ANSWER_BYTES, LINES = 2 << 20, 1 << 20, "20000"
-PATIENCE = 5.0  # seconds to wait for the service
+SERVICE_TIMEOUT_S = 5.0  # seconds to wait for the service
 MACHINE = ("/etc/os-release", "/proc/version", "/proc/meminfo", "/proc/driver/nvidia/version", "/etc/nv_tegra_release")
 README = "Made by 'musetalk-edge doctor --support'. It holds no audio, pictures or tokens; look before you send it.\n"
 
@@ -85,7 +85,7 @@ def _manifests(folder: Path, where: str) -> dict[str, str]:
 
 def _manifest(folder: Path) -> str:
     """It as it is if it is JSON, since its long words are digests; else only what can be said of it."""
-    text = _text(folder / MANIFEST, MANIFEST_LIMIT)
+    text = _text(folder / MANIFEST, MAX_MANIFEST_BYTES)
     try:
         return json.dumps(json.loads(text), indent=1)
     except (ValueError, RecursionError) as error:
@@ -131,7 +131,7 @@ def _last_lines(log: bytes) -> str:
 
 def _ask(service: tuple[str, int], path: str, token: str | None) -> str:
     headers: dict[str, Any] = {"Authorization": f"Bearer {token}"} if token else {}
-    connection = http.client.HTTPConnection(*service, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(*service, timeout=SERVICE_TIMEOUT_S)
     try:
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()

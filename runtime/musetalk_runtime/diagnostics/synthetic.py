@@ -1,4 +1,4 @@
-"""A drawn face and a voice-like sound, for benchmarks and for the demo of a machine with nothing else at hand."""
+"""A drawn face and a voice-like sound, for benchmarks and self tests."""
 
 import wave
 from pathlib import Path

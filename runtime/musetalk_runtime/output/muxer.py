@@ -1,4 +1,4 @@
-"""Frames and sound to a container, in small fragments a viewer can start from.
+"""The muxer: frames and sound to a container, in small fragments that a viewer can start from.
 
 MP4 is fragmented: as many whole frames as 100 ms hold a fragment, a keyframe every second, AAC at 48 kHz. Frame k has
 pts k / fps and sound its sample count, so the two cannot drift.
@@ -20,8 +20,8 @@ from musetalk_runtime.output.video import Picture, VideoOptions
 
 # Without skip_trailer FFmpeg keeps 40 bytes a fragment and track, for an index at the end that no stream needs.
 MP4_FLAGS = "empty_moov+default_base_moof+frag_keyframe+skip_trailer"
-FRAGMENTS = 10  # a second, at least
-BUFFER = 1 << 18  # bytes handed over at once, at most
+MIN_FRAGMENTS_PER_SECOND = 10  # a second, at least
+MAX_BUFFER_BYTES = 1 << 18  # bytes handed over at once, at most
 AAC_BITS = 96_000  # a second and channel
 AAC_OPTIONS = {"aac_coder": "fast"}  # a quarter of the default's time, for as many bits
 
@@ -46,7 +46,7 @@ class Muxer:
         self._target = target
         self._samples = 0
         flags = {"flush_packets": "1", **(_mp4_options(picture.fps) if container == "mp4" else {})}
-        self._container = av.open(target, "w", format=container, options=flags, buffer_size=BUFFER)
+        self._container = av.open(target, "w", format=container, options=flags, buffer_size=MAX_BUFFER_BYTES)
         self._encoder = open_encoder(self._container, picture, options)
         self._layout = "stereo" if channels == 2 else "mono"
         self._audio: Any = self._container.add_stream("aac", SOUND_RATE, AAC_OPTIONS, layout=self._layout)
@@ -119,7 +119,7 @@ class Muxer:
 
 def fragment_frames(fps: Fraction) -> int:
     """How many frames an MP4 fragment has, but for the last one before a keyframe, which may have fewer."""
-    return max(1, int(fps / FRAGMENTS))
+    return max(1, int(fps / MIN_FRAGMENTS_PER_SECOND))
 
 
 def _mp4_options(fps: Fraction) -> dict[str, str]:

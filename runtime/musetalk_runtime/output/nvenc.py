@@ -1,4 +1,4 @@
-"""NVENC through NVIDIA's PyNvVideoCodec; its packets are muxed by PyAV. Not run on hardware yet: see README.
+"""The NVENC encoder, by NVIDIA's PyNvVideoCodec. Its packets are muxed by PyAV. It has not run on hardware yet.
 
 PyNvVideoCodec 2.2 gives a frame's packet with the third frame after it, or at the end: it takes no option about that.
 """

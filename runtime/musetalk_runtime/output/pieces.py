@@ -1,4 +1,4 @@
-"""The bytes of a stream, on their way to whoever iterates it."""
+"""A buffer between a muxer that writes and an iterator that is read."""
 
 
 class Pieces:

@@ -1,4 +1,4 @@
-"""Fragmented MP4 on stdin, sent on to a URL as it comes: ``python -m musetalk_runtime.output.relay``.
+"""The relay process: fragmented MP4 on stdin, sent on to a URL (``python -m musetalk_runtime.output.relay``).
 
 The first line is the URL, so that a stream's key is on no command line. On stdout it says ``connected``, and why it
 failed. A process of its own, because FFmpeg can wait for a server for ever, and only a process can be ended.
@@ -16,15 +16,15 @@ from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.output.url import url_container
 
 CONNECTED = "connected"
-PROBED = {"probesize": "32"}  # bytes: the header tells all
-FORWARD_ONLY = 4096  # bytes read at once
+PROBE_OPTIONS = {"probesize": "32"}  # bytes: the header tells all
+READ_BYTES = 4096  # bytes read at once
 
 
 def relay(source: BinaryIO, url: str, connected: Callable[[], None]) -> None:
     """Send the packets in `source` to `url`, timed from 0 on; raises av.FFmpegError, OSError or InvalidArgument."""
     container = url_container(url)
     with (
-        av.open(source, "r", format="mp4", options=PROBED, buffer_size=FORWARD_ONLY) as stream,
+        av.open(source, "r", format="mp4", options=PROBE_OPTIONS, buffer_size=READ_BYTES) as stream,
         av.open(url, "w", format=container, options={"flush_packets": "1"}) as target,
     ):
         tracks = {track.index: target.add_stream_from_template(track) for track in stream.streams}

@@ -1,4 +1,4 @@
-"""Where the bytes of a stream go. Every sink writes all it is given."""
+"""Sinks for the bytes of a stream: pipes and files. Every sink writes all it is given."""
 
 import os
 import select
@@ -12,9 +12,9 @@ from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.storage.destination import Destination
 from musetalk_runtime.storage.output_file import OutputFile
 
-PIPE_WRITE = 4096  # bytes a pipe that polls as writable takes without blocking (PIPE_BUF)
-LOOK = 0.1  # seconds between looks at the stop signal
-GRACE = 2.0  # seconds a stalled reader is waited for once the stream is to stop
+MAX_WRITE_BYTES = 4096  # bytes a pipe that polls as writable takes without blocking (PIPE_BUF)
+POLL_INTERVAL_S = 0.1  # seconds between looks at the stop signal
+STALLED_READER_TIMEOUT_S = 2.0  # seconds a stalled reader is waited for once the stream is to stop
 
 
 class PipeSink:
@@ -39,17 +39,17 @@ class PipeSink:
     def write(self, data: bytes) -> None:
         view = memoryview(data)
         while view and self._wait():
-            view = view[os.write(self._descriptor, view[:PIPE_WRITE]) :]
+            view = view[os.write(self._descriptor, view[:MAX_WRITE_BYTES]) :]
 
     def _wait(self) -> bool:
         """Wait until something can be written; False once that is given up."""
         deadline = None
         while not self._given_up:
-            _, ready, _ = select.select([], [self._descriptor], [], LOOK)
+            _, ready, _ = select.select([], [self._descriptor], [], POLL_INTERVAL_S)
             if ready:
                 return True
             if self._stopping.is_set():
-                deadline = deadline or time.monotonic() + GRACE
+                deadline = deadline or time.monotonic() + STALLED_READER_TIMEOUT_S
                 self._given_up = time.monotonic() > deadline
         return False
 
@@ -78,7 +78,7 @@ def _open_for_writing(path: Path, stopping: threading.Event) -> int:
             waits_for_reader = stat.S_ISFIFO(path.stat().st_mode) and not stopping.is_set()
             if not waits_for_reader or isinstance(error, PermissionError):
                 raise OutputError(f"{path}: cannot be opened: {error.strerror}") from None
-            stopping.wait(LOOK)
+            stopping.wait(POLL_INTERVAL_S)
             continue
         os.set_blocking(descriptor, True)
         return descriptor

@@ -1,4 +1,4 @@
-"""Where a stream can be sent to."""
+"""Output URLs, and the container that each protocol takes."""
 
 from musetalk_runtime.core.errors import InvalidArgument
 

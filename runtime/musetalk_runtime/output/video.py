@@ -1,4 +1,4 @@
-"""What is to be encoded, and how."""
+"""The video options of an encoder, and the size and rate of its pictures."""
 
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""libx264, tuned for no latency."""
+"""The libx264 encoder, tuned for no latency."""
 
 from typing import Any
 

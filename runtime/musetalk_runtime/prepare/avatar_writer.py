@@ -1,4 +1,4 @@
-"""Write the files of an avatar, in one pass over its source."""
+"""The writer of an avatar's files, in one pass over its source."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

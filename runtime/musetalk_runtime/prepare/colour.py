@@ -1,4 +1,4 @@
-"""Between decoded video of any kind and RGB, and from RGB to the one kind stored: BT.709, limited range."""
+"""Colour conversion: decoded video of any kind to RGB, and RGB to BT.709 in limited range."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The part of a frame that the model sees."""
+"""The crop of a frame that the model sees."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Find faces: boxes and five landmarks, by YuNet through OpenCV."""
+"""Face detection: boxes and five landmarks, by YuNet through OpenCV."""
 
 from pathlib import Path
 from threading import Lock
@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
 
-LONG_SIDE = 640
-SCORE = 0.7
-FACE_SIZE = 14
+MAX_DETECTION_SIDE = 640
+MIN_SCORE = 0.7
+FACE_VALUES = 14
 
 Faces = npt.NDArray[np.float64]
 """``[m, 14]``, pixels: box x0, y0, x1, y1, then x, y of the right eye, left eye, nose tip, right and left mouth corner
@@ -29,8 +29,8 @@ class FaceDetector:
         level = cv2.utils.logging.getLogLevel()
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the errors raised here say it in one line
         try:
-            self._yunet = cv2.FaceDetectorYN.create(str(model), "", (LONG_SIDE, LONG_SIDE), SCORE)
-            self.detect(np.zeros((LONG_SIDE, LONG_SIDE, 3), np.uint8))
+            self._yunet = cv2.FaceDetectorYN.create(str(model), "", (MAX_DETECTION_SIDE, MAX_DETECTION_SIDE), MIN_SCORE)
+            self.detect(np.zeros((MAX_DETECTION_SIDE, MAX_DETECTION_SIDE, 3), np.uint8))
         except cv2.error:
             raise InvalidArgument(
                 f"{model}: OpenCV cannot run it as a face detector, expected YuNet (OpenCV Zoo's face_detection_yunet)"
@@ -41,15 +41,15 @@ class FaceDetector:
     def detect(self, rgb: npt.NDArray[np.uint8]) -> Faces:
         """The faces in an RGB frame ``[H, W, 3]``."""
         height, width = rgb.shape[:2]
-        scale = LONG_SIDE / max(width, height)
+        scale = MAX_DETECTION_SIDE / max(width, height)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         with self._lock:
             self._yunet.setInputSize(size)
             found = self._yunet.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
         if found is None:
-            return np.empty((0, FACE_SIZE))
-        faces: Faces = found[:, :FACE_SIZE].astype(np.float64)
+            return np.empty((0, FACE_VALUES))
+        faces: Faces = found[:, :FACE_VALUES].astype(np.float64)
         faces[:, 2:4] += faces[:, :2]
         faces[:, 0::2] *= width / size[0]
         faces[:, 1::2] *= height / size[1]

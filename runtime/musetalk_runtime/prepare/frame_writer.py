@@ -1,4 +1,4 @@
-"""Write the frames of an avatar as H.264 where every frame is a keyframe."""
+"""The writer of an avatar's frames, as H.264 with keyframes only."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the UNet sees of the face in each frame: the VAE's latents of its crop."""
+"""The latents of the faces: what the VAE encoder makes of each crop, half black and whole."""
 
 from collections.abc import Callable
 from pathlib import Path

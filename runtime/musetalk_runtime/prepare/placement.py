@@ -1,4 +1,4 @@
-"""Where the face is in every frame of a source."""
+"""The placement of the face in every frame: box, mask and landmarks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from musetalk_runtime.prepare.mask import face_mask
 from musetalk_runtime.prepare.track import follow_face
 from musetalk_runtime.prepare.video import VideoSource
 
-MAX_GAP = 0.5  # seconds without the face that are bridged
+MAX_GAP_S = 0.5  # seconds without the face that are bridged
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many frames are done, and of how many."""
@@ -53,7 +53,7 @@ def find_faces(source: VideoSource, detector: FaceDetector, progress: Progress) 
 
 
 def _follow(source: VideoSource, sightings: Sequence[Faces]) -> Faces:
-    return follow_face(list(sightings), max_gap=round(MAX_GAP * source.fps))
+    return follow_face(list(sightings), max_gap=round(MAX_GAP_S * source.fps))
 
 
 def usable_box(face: Faces, width: int, height: int) -> Box | None:

@@ -1,4 +1,4 @@
-"""Turn a video or a photo of a person into an avatar."""
+"""The preparation of an avatar from a video or a photo of a person."""
 
 from dataclasses import asdict, dataclass
 from fractions import Fraction

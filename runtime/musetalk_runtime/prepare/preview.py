@@ -1,4 +1,4 @@
-"""A sheet of sample frames with the box, the landmarks and the mask drawn on them."""
+"""The preview: a sheet of sample frames with box, landmarks and mask drawn on them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""One constant frame rate for a video, and which of its frames is shown at each tick of it."""
+"""Frame-rate conversion: one constant rate for a video, and the source frame shown at each tick of it."""
 
 import math
 from collections.abc import Sequence

@@ -1,11 +1,11 @@
-"""Follow one face through the frames of a video, and smooth its path."""
+"""Face tracking: one face is followed through the frames of a video, and its path is smoothed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from musetalk_runtime.prepare.face import FACE_SIZE, Faces
+from musetalk_runtime.prepare.face import FACE_VALUES, Faces
 
 SAME_FACE = 0.3  # intersection over union, from one sighting to the next
 SIGMA = 2.0  # frames
@@ -17,7 +17,7 @@ def follow_face(sightings: Sequence[Faces], max_gap: int) -> Faces:
     The face that is largest when it appears is followed as long as it is seen, others coming and going; then the
     next. Up to `max_gap` frames without it are interpolated. Its path is smoothed, never across a cut.
     """
-    path = np.full((len(sightings), FACE_SIZE), np.nan)
+    path = np.full((len(sightings), FACE_VALUES), np.nan)
     tracks = _link(sightings, max_gap)
     start = 0
     while alive := [track for track in tracks if track.frames[-1] >= start]:

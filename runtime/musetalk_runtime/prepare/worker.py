@@ -1,4 +1,4 @@
-"""Prepare one avatar in a process of its own, so that a hostile file harms nobody else.
+"""The worker process that prepares one uploaded avatar, so that a hostile file harms nobody else.
 
     python -m musetalk_runtime.prepare.worker
 
@@ -22,8 +22,8 @@ from typing import Any
 from musetalk_runtime.avatar.box import Box
 
 NICENESS = 10
-INTERVAL = 0.1  # seconds between reports of one stage
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # NumPy gives none for an array that does not fit
+PROGRESS_INTERVAL_S = 0.1  # seconds between reports of one stage
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # NumPy gives none for an array that does not fit
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _prepare(request: Request, say: Any) -> dict[str, Any]:
 
     def progress(stage: str, done: int, total: int) -> None:
         nonlocal said_at
-        if done == total or time.monotonic() - said_at > INTERVAL:
+        if done == total or time.monotonic() - said_at > PROGRESS_INTERVAL_S:
             said_at = time.monotonic()
             say(progress=[stage, done, total])
 
@@ -108,7 +108,7 @@ def _describe(error: Exception, request: Request) -> tuple[str, str]:
     from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia, MuseTalkEdgeError, one_line
 
     cause = error.__cause__ if isinstance(error.__cause__, OSError | MemoryError) else error
-    if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+    if isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRORS:
         return "no_storage", "there is no room for this avatar: delete others, or send a shorter or smaller video"
     no_thread = isinstance(cause, OSError) and cause.errno == errno.EAGAIN  # there is no memory for its stack
     no_picture = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem

@@ -1,4 +1,4 @@
-"""The link in a folder of versions that leads to the one in use."""
+"""The link ``current`` in a folder of versions, which leads to the version in use."""
 
 from pathlib import Path
 

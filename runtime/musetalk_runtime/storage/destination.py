@@ -1,4 +1,4 @@
-"""Where an output goes: what the path that a user named leads to, and whether that may be replaced."""
+"""The destination of an output: what the path that a user named leads to, and whether it may be replaced."""
 
 import errno
 import fcntl
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from musetalk_runtime.core.errors import OutputError
 
-LINKS = 40  # that Linux follows in one path
+MAX_LINKS = 40  # that Linux follows in one path
 DEVICES, PROCESSES, MEMORY = "/dev", "/proc", "/dev/shm"  # noqa: S108
 
 
@@ -57,7 +57,7 @@ class Destination:
 
 def followed(path: Path) -> Iterator[Path]:
     """`path`, then what it links to if it is a link, and so on; raises OSError."""
-    for _ in range(LINKS + 1):
+    for _ in range(MAX_LINKS + 1):
         yield path
         if not path.is_symlink():
             return

@@ -1,4 +1,4 @@
-"""Writing that a power cut leaves as it was, or done: what is on disk before what names it."""
+"""Durable writing: after a power cut there is the old content or the new, whole."""
 
 import ctypes
 import fcntl
@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-ABANDONED = 10.0  # seconds after which a folder that nobody holds is nobody's
+ABANDONED_AFTER_S = 10.0  # seconds after which a folder that nobody holds is nobody's
 
 
 def sync(path: Path) -> None:
@@ -73,7 +73,7 @@ def sweep(above: Path, pattern: str) -> None:
     """Remove the folders in `above` whose makers were killed: old enough, and held by nobody."""
     for folder in above.glob(pattern):
         with suppress(OSError):
-            if not folder.is_symlink() and time.time() - folder.stat().st_mtime >= ABANDONED:
+            if not folder.is_symlink() and time.time() - folder.stat().st_mtime >= ABANDONED_AFTER_S:
                 remove_free(folder)
 
 

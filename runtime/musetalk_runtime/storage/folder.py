@@ -1,4 +1,4 @@
-"""A folder with a ``manifest.json``: the one format of model sets, bundles and avatars.
+"""Folders with a ``manifest.json``: the one format of model sets, bundles and avatars.
 
 The manifest is a JSON object with ``kind``, ``schema`` (raised when the meaning changes), ``created_by``, and
 ``files``: name to ``{"bytes": int, "sha256": hex}``. A folder is written aside and renamed into place whole; where its
@@ -25,8 +25,8 @@ from musetalk_runtime.storage.durable import hold, put_folder, remove, sweep, sy
 Manifest = dict[str, Any]
 
 MANIFEST = "manifest.json"
-MANIFEST_LIMIT = 4 << 20
-CHUNK = 1 << 20
+MAX_MANIFEST_BYTES = 4 << 20
+READ_BYTES = 1 << 20
 
 
 def read_folder(path: Path, kind: str, schema: int) -> Manifest:
@@ -120,7 +120,7 @@ def sha256(file: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
-        while block := stream.read(CHUNK):
+        while block := stream.read(READ_BYTES):
             digest.update(block)
     return digest.hexdigest()
 
@@ -158,8 +158,8 @@ def _load_manifest(path: Path, kind: str) -> Manifest:
         raise InputNotFound(f"{path}: no such {kind}")
     if not file.is_file():
         raise InvalidFolder(f"{path}: not a {kind}: it has no {MANIFEST}")
-    if file.stat().st_size > MANIFEST_LIMIT:
-        raise InvalidFolder(f"{file}: {file.stat().st_size} bytes, a manifest has at most {MANIFEST_LIMIT}")
+    if file.stat().st_size > MAX_MANIFEST_BYTES:
+        raise InvalidFolder(f"{file}: {file.stat().st_size} bytes, a manifest has at most {MAX_MANIFEST_BYTES}")
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What long work that can be interrupted needs: a folder for one process at a time, and keys of what lies there."""
+"""Locked work folders of long builds, and the keys of what lies in them."""
 
 import fcntl
 import hashlib

@@ -1,4 +1,4 @@
-"""A file that a user named, as it is written."""
+"""Output files that a user named, written aside and renamed where that is possible."""
 
 import errno
 import io

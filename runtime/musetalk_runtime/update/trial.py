@@ -1,4 +1,4 @@
-"""A start with versions that have not been proven: they are, or are rolled back."""
+"""The trial start of a new version: it is proven, or rolled back."""
 
 import logging
 from collections.abc import Callable, Iterable, Iterator

@@ -23,7 +23,7 @@ from musetalk_runtime.storage.folder import MANIFEST, kind_of, read_folder, writ
 from musetalk_runtime.storage.lock import lock_folder
 from musetalk_runtime.storage.output_file import write_output
 
-STARTS = 3  # of a version that has never started well
+MAX_STARTS = 3  # of a version that has never started well
 
 Progress = Callable[[str], None]
 
@@ -102,7 +102,7 @@ class Versions:
             number, record = self._known()
             if record.proven:
                 return None
-            if record.starts >= STARTS and record.previous is not None:
+            if record.starts >= MAX_STARTS and record.previous is not None:
                 tried = f"{self.path}: version {number} was tried {record.starts} times and never started"
                 return f"{tried}: rolled back to version {self._roll_back()}"
             record.starts += 1

@@ -1,4 +1,4 @@
-"""A generated face onto a frame, in the frame's own NV12.
+"""Composition on the CPU: a generated face is blended onto an NV12 frame.
 
 NV12 is one array ``[H * 3 / 2, W]`` uint8: H rows of luma, then H / 2 rows of interleaved chroma, one U and V for two
 by two pixels; H and W are even. Colours are BT.709, limited range.

@@ -1,4 +1,4 @@
-"""What runs ONNX graphs: ONNX Runtime's execution provider for the CPU, or the one for a GPU by CUDA."""
+"""ONNX Runtime's execution providers, and sessions opened on one of them."""
 
 import io
 from contextlib import redirect_stdout

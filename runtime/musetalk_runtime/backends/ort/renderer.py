@@ -1,4 +1,4 @@
-"""Speech frames to video frames: the mouths by ONNX Runtime, composed onto the avatar by OpenCV."""
+"""The renderer of the ONNX Runtime backend: speech frames to video frames, composed on the CPU."""
 
 from collections.abc import Sequence
 

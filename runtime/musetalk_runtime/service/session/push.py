@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from musetalk_runtime.output.relay import CONNECTED
 from musetalk_runtime.service.delivery.reader import Reader
 from musetalk_runtime.service.errors import StreamFailed
-from musetalk_runtime.session import PUSH_LEAD
+from musetalk_runtime.session import PUSH_LEAD_S
 
 if TYPE_CHECKING:
     from musetalk_runtime.service.session.live_session import Broadcast
@@ -100,7 +100,7 @@ class Push:
     async def _pace(self, seconds: float) -> None:
         """Wait until playback is near: a server wants a stream at its own pace."""
         self._session.touch()
-        while self._session.running and (ahead := seconds - PUSH_LEAD - self._session.clock.now()) > 0:
+        while self._session.running and (ahead := seconds - PUSH_LEAD_S - self._session.clock.now()) > 0:
             await asyncio.sleep(min(ahead, 0.1))
 
     async def _wait(self, seconds: float, message: str) -> bool:
