@@ -73,25 +73,6 @@ def test_using_the_runtime_pulls_in_no_training_or_export_package() -> None:
     assert loaded_modules(imports, ["torch", "diffusers", "transformers", "onnx", "polygraphy"]) == []
 
 
-def test_imports_run_one_way() -> None:
-    for source, forbidden in {
-        "runtime": (
-            "musetalk_engines",
-            "musetalk_export",
-            "import torch",
-            "import onnx\n",
-            "diffusers",
-            "transformers",
-        ),
-        "engines": ("musetalk_export", "import torch"),
-        "export": ("musetalk_engines",),
-    }.items():
-        for file in (ROOT / source).rglob("*.py"):
-            lines = [line for line in file.read_text().splitlines(keepends=True) if "import" in line.split("#")[0]]
-            code = "".join(line for line in lines if line.lstrip().startswith(("import ", "from ")))
-            assert not [name for name in forbidden if name in code], file
-
-
 def test_the_changelog_begins_with_this_version() -> None:
     headings = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     assert headings[0].split()[1] == musetalk_runtime.__version__
