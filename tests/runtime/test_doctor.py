@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from musetalk_runtime.cli.main import main
-from musetalk_runtime.diagnostics.doctor import OK, WARNING, _driver, _tensorrt
+from musetalk_runtime.diagnostics.doctor import OK, WARNING, driver_finding, tensorrt_finding
 from musetalk_runtime.storage.folder import MANIFEST
 
 
@@ -52,13 +52,13 @@ def test_a_bundle_that_cannot_run_is_a_failure(
     ],
 )
 def test_tensorrts_known_to_miscompile(tensorrt: str, compute_capability: str, state: str) -> None:
-    found = _tensorrt(tensorrt, compute_capability)
+    found = tensorrt_finding(tensorrt, compute_capability)
     assert found.state == state
     assert found.facts == {"version": tensorrt, "lean": False}
 
 
 def test_drivers_known_to_hang() -> None:
-    hanging = _driver("NVIDIA GB10", "590.44.01")
+    hanging = driver_finding("NVIDIA GB10", "590.44.01")
     assert (hanging.state, hanging.facts) == (WARNING, {"version": "590.44.01"})
-    assert _driver("NVIDIA GB10", "580.95.05").state == OK
-    assert _driver("NVIDIA H200", "590.44.01").state == OK
+    assert driver_finding("NVIDIA GB10", "580.95.05").state == OK
+    assert driver_finding("NVIDIA H200", "590.44.01").state == OK

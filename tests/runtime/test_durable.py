@@ -73,7 +73,7 @@ def test_a_folder_that_is_replaced_is_there_all_the_time(tmp_path: Path) -> None
 def test_where_folders_cannot_be_exchanged_they_are_still_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(durable, "_exchange", lambda *_: False)
+    monkeypatch.setattr(durable, "exchange", lambda *_: False)
     make(tmp_path / "thing", b"old")
     make(tmp_path / "thing", b"new")
     assert (tmp_path / "thing" / "data.bin").read_bytes() == b"new"

@@ -106,7 +106,7 @@ class OnGpu(DeviceFrame):
 
 @pytest.fixture
 def nvenc(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.setattr("musetalk_runtime.output.encoder._tries", set())
+    monkeypatch.setattr("musetalk_runtime.output.encoder.nvenc_tries", set())
     module: Any = ModuleType("PyNvVideoCodec")
     module.__spec__ = SimpleNamespace(name="PyNvVideoCodec")
     module.CreateEncoder = StandIn

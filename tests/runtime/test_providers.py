@@ -62,9 +62,9 @@ class StandIn(ModuleType):
 def gpu_runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     stand_in = StandIn()
     monkeypatch.setitem(sys.modules, "onnxruntime", stand_in)
-    provider._preload.cache_clear()
+    provider.preload.cache_clear()
     yield stand_in
-    provider._preload.cache_clear()
+    provider.preload.cache_clear()
 
 
 @pytest.fixture

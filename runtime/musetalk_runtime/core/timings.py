@@ -20,11 +20,17 @@ class Timings:
     """Milliseconds a frame, by stage; the last `kept` frames count. Each stage belongs to one thread at a time.
 
     ``first_ms`` maps a stage to the milliseconds its first call took in all, however many frames it was for. `heard`
-    is told of each call: its stage, milliseconds and frames.
+    is told of each call: its stage, milliseconds and frames. `clock` gives seconds.
     """
 
-    def __init__(self, heard: Callable[[str, float, int], None] | None = None, kept: int = MAX_KEPT_FRAMES) -> None:
+    def __init__(
+        self,
+        heard: Callable[[str, float, int], None] | None = None,
+        kept: int = MAX_KEPT_FRAMES,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._heard = heard
+        self._clock = clock
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=kept))
         self.first_ms: dict[str, float] = {}
 
@@ -39,9 +45,9 @@ class Timings:
     @contextmanager
     def measure(self, stage: str, frames: int = 1) -> Iterator[None]:
         """Time the block as the work of `frames` frames. See `record`."""
-        start = time.perf_counter()
+        start = self._clock()
         yield
-        self.record(stage, (time.perf_counter() - start) * 1e3, frames)
+        self.record(stage, (self._clock() - start) * 1e3, frames)
 
     def timed(self, stage: str, function: Callable[P, R]) -> Callable[P, R]:
         """`function`, each call timed as one frame's work."""

@@ -103,12 +103,12 @@ def _gpu() -> list[Finding]:
     text = f"{facts.name}, compute capability {facts.compute_capability}, {facts.memory_mb / 1000:.0f} GB"
     return [
         Finding("gpu", OK, text, {name: getattr(facts, name) for name in ("name", "compute_capability", "memory_mb")}),
-        _driver(facts.name, facts.driver),
-        _tensorrt(facts.tensorrt, facts.compute_capability, facts.lean),
+        driver_finding(facts.name, facts.driver),
+        tensorrt_finding(facts.tensorrt, facts.compute_capability, facts.lean),
     ]
 
 
-def _driver(gpu: str, driver: str) -> Finding:
+def driver_finding(gpu: str, driver: str) -> Finding:
     facts = {"version": driver}
     if "GB10" in gpu and driver.startswith("590."):
         text = f"{driver} is reported to hang in graph capture here: use --no-cuda-graph"
@@ -116,7 +116,7 @@ def _driver(gpu: str, driver: str) -> Finding:
     return Finding("driver", OK, driver, facts)
 
 
-def _tensorrt(tensorrt: str | None, compute_capability: str, lean: bool = False) -> Finding:
+def tensorrt_finding(tensorrt: str | None, compute_capability: str, lean: bool = False) -> Finding:
     if tensorrt is None:
         return Finding("tensorrt", NOTE, "not installed: pip install 'musetalk-edge[gpu]' (or [gpu-lean])")
     facts = {"version": tensorrt, "lean": lean}

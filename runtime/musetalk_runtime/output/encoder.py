@@ -19,7 +19,7 @@ from musetalk_runtime.output.x264 import X264
 
 log = logging.getLogger(__name__)
 
-_tries: set[bool] = set()  # how NVENC's ended in this process: one that fails takes 0.4 s
+nvenc_tries: set[bool] = set()  # how they ended in this process: one that fails takes 0.4 s
 
 
 class Encoder(Protocol):
@@ -41,15 +41,15 @@ def open_encoder(container: OutputContainer, picture: Picture, options: VideoOpt
     installed in vain; where it never worked, only the first stream tries it. Raises MachineError when NVENC is asked
     for and cannot be had.
     """
-    if options.encoder == "nvenc" or (options.encoder == "auto" and _tries != {False} and find_spec(PACKAGE)):
+    if options.encoder == "nvenc" or (options.encoder == "auto" and nvenc_tries != {False} and find_spec(PACKAGE)):
         try:
             encoder = Nvenc(container, picture, options)
         except MachineError as error:
             if options.encoder == "nvenc":
                 raise
-            _tries.add(False)
+            nvenc_tries.add(False)
             log.warning("%s; encoding with libx264", error)
         else:
-            _tries.add(True)
+            nvenc_tries.add(True)
             return encoder
     return X264(container, picture, options)

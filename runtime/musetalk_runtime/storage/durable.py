@@ -47,7 +47,7 @@ def put_folder(work: Path, path: Path) -> None:
     sync_tree(work)
     if not os.path.lexists(path):
         work.rename(path)
-    elif _exchange(work, path):
+    elif exchange(work, path):
         remove(work)
     else:
         old = work.with_suffix(".old")
@@ -94,7 +94,7 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def exchange(one: Path, other: Path) -> bool:
     """Swap two names in one step; False where that is not possible."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:

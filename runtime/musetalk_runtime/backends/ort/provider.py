@@ -43,7 +43,7 @@ def import_onnxruntime() -> Any:
 
 
 def _open_on_gpu(ort: Any, path: Path, options: Any) -> Any:
-    reason = _preload()
+    reason = preload()
     providers = [(CUDA, CUDA_OPTIONS)]
     ort.set_default_logger_severity(SILENT)  # it would log to stderr what is raised below
     try:
@@ -62,7 +62,7 @@ def _open_on_gpu(ort: Any, path: Path, options: Any) -> Any:
 
 
 @cache
-def _preload() -> str:
+def preload() -> str:
     """Load CUDA and cuDNN from where pip puts them; the first line of what that prints on stdout."""
     ort = import_onnxruntime()
     said = io.StringIO()
