@@ -14,7 +14,7 @@ PAGES = {"index.html": "", "player.html": "player"}
 def site_router() -> APIRouter:
     """Routes to the page's files, which are read now and held."""
     router = APIRouter(include_in_schema=False)
-    for file in files(__package__).joinpath("page").iterdir():
+    for file in files("musetalk_runtime.service").joinpath("page").iterdir():
         suffix = file.name.rpartition(".")[2]
         if suffix in TYPES:
             path = f"/{PAGES.get(file.name, file.name)}"
