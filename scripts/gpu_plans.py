@@ -20,18 +20,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-import tensorrt as trt
 from onnx import shape_inference
 
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.engine import build_engine
-from musetalk_engines.trt.families.family import is_strongly_typed
+from musetalk_engines.trt.families.family import AS_BUILT, Family, PlanSpec
+from musetalk_engines.trt.families.registry import family_of
 from musetalk_engines.trt.machine import describe, load_plan, require_gpu
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.profiles import Profile, engine_profiles
-from musetalk_engines.trt.source import check_precision, write_source
+from musetalk_engines.trt.source import write_source
 from musetalk_engines.trt.timing_cache import TIMING_CACHE, TimingCache
-from musetalk_engines.trt.variant import AS_BUILT
 from musetalk_runtime.backends.cuda.device import free_memory, open_device
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
 
@@ -50,29 +49,37 @@ def main() -> None:
     parser.add_argument("--ceiling", type=float, help="TFLOP/s")
     args = parser.parse_args()
     facts, models = require_gpu(), ModelSet.open(args.modelset)
+    family = family_of(str(facts.tensorrt))
     sizes = tuple(int(size) for size in args.batch_sizes.split(","))
     rows: list[dict[str, Any]] = []
     for graph in args.graphs.split(","):
         gflop = flops(models, graph) / 1e9
         for level in (int(text) for text in args.levels.split(",")):
             options = BuildOptions(sizes, level=level)
-            check_precision(models, options.precision, strongly_typed=is_strongly_typed(str(facts.tensorrt)))
+            family.check_precision(models, options.precision)
             groups = [engine_profiles(models.spec, graph, sizes)]
             groups += [[profile] for profile in groups[0]] if args.apart else []
             for profiles in groups:
-                rows.append(measure(models, graph, profiles, options, gflop, args.ceiling))
+                spec = PlanSpec(graph, options.precision, AS_BUILT)
+                rows.append(measure(family, models, spec, profiles, options, gflop, args.ceiling))
                 print(json.dumps(rows[-1]), flush=True)
                 result = {"built_on": describe(facts), "ceiling_tflops": args.ceiling, "plans": rows}
                 args.output.write_text(json.dumps(result, indent=1) + "\n")  # after each: it takes minutes
 
 
 def measure(
-    models: ModelSet, graph: str, profiles: list[Profile], options: BuildOptions, gflop: float, ceiling: float | None
+    family: Family,
+    models: ModelSet,
+    spec: PlanSpec,
+    profiles: list[Profile],
+    options: BuildOptions,
+    gflop: float,
+    ceiling: float | None,
 ) -> dict[str, Any]:
     """Build one plan from scratch, and run each of its profiles."""
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()
-        file = build_plan(models, graph, profiles, options, Path(scratch))
+        file = build_plan(family, models, spec, profiles, options, Path(scratch))
         seconds = time.perf_counter() - start
         free, _ = free_memory()
         with load_plan(file) as plan:
@@ -85,7 +92,7 @@ def measure(
                 batches[size] = {"ms": round(ms, 3), "tflops": round(reached, 1), **share, "ms_by_layers": kinds}
             memory = free - free_memory()[0]
         return {
-            "graph": graph,
+            "graph": spec.graph,
             "level": options.level,
             "gflop_a_frame": round(gflop, 1),
             "build_seconds": round(seconds, 1),
@@ -95,24 +102,28 @@ def measure(
         }
 
 
-def build_plan(models: ModelSet, graph: str, profiles: list[Profile], options: BuildOptions, folder: Path) -> Path:
-    typed = is_strongly_typed(trt.__version__)
-    source = write_source(models, graph, folder, precision=options.precision, variant=AS_BUILT, strongly_typed=typed)
-    file = folder / f"{graph}.plan"
-    build_engine(source, file, profiles, AS_BUILT, options, TimingCache(folder / TIMING_CACHE, []), lambda _: None)
+def build_plan(
+    family: Family, models: ModelSet, spec: PlanSpec, profiles: list[Profile], options: BuildOptions, folder: Path
+) -> Path:
+    source = write_source(family, models, spec, folder)
+    file, cache = folder / f"{spec.graph}.plan", TimingCache(folder / TIMING_CACHE, [])
+    build_engine(family, spec, source, file, profiles, options, cache, lambda _: None)
     return file
 
 
-class Layers(trt.IProfiler):  # type: ignore[misc]
-    """Milliseconds by layer."""
+def layer_profiler(ms: dict[str, list[float]]) -> Any:
+    """Adds the milliseconds of each layer to `ms`."""
+    import tensorrt as trt
 
-    def __init__(self) -> None:
-        trt.IProfiler.__init__(self)
-        self.ms: dict[str, list[float]] = {}
+    class Profiler(trt.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
 
-    def report_layer_time(self, name: str, ms: float) -> None:
-        """Called by TensorRT."""
-        self.ms.setdefault(name, []).append(ms)
+        def report_layer_time(self, name: str, layer_ms: float) -> None:
+            """Called by TensorRT."""
+            ms.setdefault(name, []).append(layer_ms)
+
+    return Profiler()
 
 
 def run(plan: Any, profile: int) -> tuple[float, dict[str, float]]:
@@ -144,13 +155,13 @@ def run(plan: Any, profile: int) -> tuple[float, dict[str, float]]:
 
 
 def by_kind(context: Any, stream: Any) -> dict[str, float]:
-    layers = Layers()
-    context._context.profiler = layers  # the runtime has no use for it
+    layers: dict[str, list[float]] = {}
+    context._context.profiler = layer_profiler(layers)  # the runtime has no use for it
     for _ in range(WARM_UP):
         context.enqueue(int(stream.handle))
         stream.sync()
     kinds: Counter[str] = Counter()
-    for name, times in layers.ms.items():
+    for name, times in layers.items():
         kinds[next((kind for word, kind in KINDS.items() if word in name), "other")] += float(np.median(times))
     return {kind: round(ms, 3) for kind, ms in kinds.most_common()}
 

@@ -4,11 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import musetalk_runtime
 from musetalk_runtime.core.errors import MachineError
-
-COMPOSE_SOURCE = Path(musetalk_runtime.__file__).parent / "backends" / "cuda" / "compose.cu"
-COMPOSE_KERNEL = "compose.cubin"  # in a bundle
 
 
 def compile_kernel(source: Path, compute_capability: str, output: Path) -> None:

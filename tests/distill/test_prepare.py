@@ -30,7 +30,7 @@ from musetalk_distill.prepare.options import PrepareOptions as ShardOptions
 from musetalk_distill.prepare.prepare import prepare_shards
 from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.threads import in_threads
-from musetalk_distill.prepare.work import WorkFolder
+from musetalk_distill.prepare.work import ClipFolder
 from musetalk_distill.shards.shards import Clip, ClipTensors, Shards, window_start
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrames
@@ -238,7 +238,7 @@ from musetalk_distill.prepare.clip_maker import ClipMaker
 from musetalk_distill.prepare.encoders import Encoders
 from musetalk_distill.prepare.options import PrepareOptions as ShardOptions
 from musetalk_distill.prepare.prepare import prepare_shards
-from musetalk_distill.prepare.work import WorkFolder
+from musetalk_distill.prepare.work import ClipFolder
 from musetalk_distill.shards.writer import ShardWriter
 
 def killed(owner, name, count):
@@ -251,7 +251,7 @@ def killed(owner, name, count):
     setattr(owner, name, method)
 
 output, work = sys.argv[1:3]
-for point in ((ClipMaker, "add", 45), (WorkFolder, "finish", 1), (ShardWriter, "add", 2)):
+for point in ((ClipMaker, "add", 45), (ClipFolder, "finish", 1), (ShardWriter, "add", 2)):
     child = os.fork()  # PyTorch is imported once, and has no threads yet
     if not child:
         killed(*point)
@@ -288,13 +288,13 @@ def test_what_was_kept_is_made_again_when_it_no_longer_fits(
     copy = tmp_path / "videos"
     for name in ("ann_1", "bob_1"):
         write_talk(copy / f"{name}.mp4", 25, face_box=BOX)
-    monkeypatch.setattr(WorkFolder, "remove", lambda _self: None)
+    monkeypatch.setattr(ClipFolder, "remove", lambda _self: None)
     assert prepare(copy, tmp_path / "out", checkpoint) == 0
     (copy / "ann_1.json").write_text(json.dumps({"face_box": BOX, "opening": [0.5] * 30}))
     damaged = next((tmp_path / ".out.work").glob("*.safetensors"))
     made = []
-    write_clip = WorkFolder.write_clip
-    monkeypatch.setattr(WorkFolder, "write_clip", lambda *given: (made.append(given[1]), write_clip(*given))[1])
+    write_clip = ClipFolder.write_clip
+    monkeypatch.setattr(ClipFolder, "write_clip", lambda *given: (made.append(given[1]), write_clip(*given))[1])
     assert prepare(copy, tmp_path / "out", checkpoint) == 0
     assert made == ["ann_1.mp4"]
     opening = clips_of(Shards.open(tmp_path / "out"))["ann_1.mp4-0"][1].opening
@@ -382,8 +382,8 @@ def test_an_interrupt_while_videos_are_handed_out_ends_the_work_too() -> None:
 
 
 def test_two_runs_do_not_mix(tmp_path: Path) -> None:
-    with WorkFolder(tmp_path / "out"), pytest.raises(InvalidArgument, match="being prepared by another process"):
-        WorkFolder(tmp_path / "out").__enter__()
+    with ClipFolder(tmp_path / "out"), pytest.raises(InvalidArgument, match="being prepared by another process"):
+        ClipFolder(tmp_path / "out").__enter__()
     assert list(tmp_path.iterdir()) == []
 
 

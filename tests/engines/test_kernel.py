@@ -1,4 +1,4 @@
-"""Compiling the compose kernel as build-engines does; for every GPU: test_gpu_kernels.py."""
+"""Compiling the compose kernel as build-engines does; for every GPU: tests/gpu/test_kernels.py."""
 
 import shutil
 import subprocess
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from musetalk_engines.kernel import COMPOSE_SOURCE, compile_kernel
+from musetalk_engines.kernel import compile_kernel
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE
 from musetalk_runtime.core.errors import MachineError
 
 CAPABILITIES = ("9.0", "12.1")
@@ -26,7 +27,7 @@ def known() -> set[str]:
 def test_the_compose_kernel_compiles(known: set[str], tmp_path: Path, capability: str) -> None:
     if f"compute_{capability.replace('.', '')}" not in known:
         pytest.skip(f"nvcc does not list compute capability {capability}")
-    output = tmp_path / "compose.cubin"
+    output = tmp_path / COMPOSE_CUBIN
     compile_kernel(COMPOSE_SOURCE, capability, output)
     assert output.read_bytes()[:4] == b"\x7fELF"
     assert b"compose_half" in output.read_bytes()
@@ -45,5 +46,5 @@ def test_a_machine_without_a_compiler(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "cuda.core", None)
     with pytest.raises(MachineError, match=r"install NVRTC .* or put the CUDA toolkit's nvcc on PATH.*import of cuda"):
-        compile_kernel(COMPOSE_SOURCE, "9.0", tmp_path / "compose.cubin")
+        compile_kernel(COMPOSE_SOURCE, "9.0", tmp_path / COMPOSE_CUBIN)
     assert list(tmp_path.iterdir()) == []

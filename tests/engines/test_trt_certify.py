@@ -1,4 +1,4 @@
-"""The graphs of every variant, certification and the ladder, with ONNX Runtime in the place of TensorRT."""
+"""The graphs of every variant, certification and the fallbacks, with ONNX Runtime in the place of TensorRT."""
 
 import shutil
 from collections.abc import Mapping
@@ -11,12 +11,15 @@ import onnxruntime
 import pytest
 
 from musetalk_engines.modelset import ModelSet
-from musetalk_engines.trt.certify import BOUNDS, Certified, certify
-from musetalk_engines.trt.fallbacks import climb
-from musetalk_engines.trt.graph.graph import attention_products
+from musetalk_engines.trt.certify import BOUNDS, CertifiedOutput, certify
+from musetalk_engines.trt.fallbacks import first_passing
+from musetalk_engines.trt.families.family import AS_BUILT, FP32, FP32_ATTENTION, UNFUSED_ATTENTION, PlanSpec
+from musetalk_engines.trt.families.registry import family_for
+from musetalk_engines.trt.families.strongly_typed import StronglyTyped
+from musetalk_engines.trt.families.weakly_typed import WeaklyTyped
+from musetalk_engines.trt.graph.precision import attention_products
 from musetalk_engines.trt.profiles import engine_profiles
-from musetalk_engines.trt.source import check_precision, discard_source, write_source
-from musetalk_engines.trt.variant import AS_BUILT, FLOAT, GUARDED, UNFUSED, ladder
+from musetalk_engines.trt.source import discard_source, write_source
 from musetalk_runtime.core.errors import AccuracyError, InvalidArgument, MachineError, PlanError
 from musetalk_runtime.core.model import GRAPHS
 
@@ -57,12 +60,12 @@ def full(modelset: Path) -> ModelSet:
     return ModelSet.open(modelset)
 
 
-@pytest.mark.parametrize(("variant", "tightest"), [(AS_BUILT, 1e-4), (GUARDED, 1e-4), (FLOAT, 1e-5)])
+@pytest.mark.parametrize(("variant", "tightest"), [(AS_BUILT, 1e-4), (FP32_ATTENTION, 1e-4), (FP32, 1e-5)])
 def test_every_variant_of_a_strongly_typed_plan_computes_the_model(
     half: ModelSet, tmp_path: Path, variant: str, tightest: float
 ) -> None:
     plans = {
-        graph: OnnxPlan(write_source(half, graph, tmp_path, precision="fp16", variant=variant, strongly_typed=True))
+        graph: OnnxPlan(write_source(StronglyTyped(), half, PlanSpec(graph, "fp16", variant), tmp_path))
         for graph in GRAPHS
     }
     for graph, plan in plans.items():
@@ -75,20 +78,20 @@ def test_every_variant_of_a_strongly_typed_plan_computes_the_model(
         assert len(rows) == (4 if graph == "unet" else 2)
 
 
-def test_the_last_rung_and_tensorrt_8_get_graphs_that_are_fp32_throughout(half: ModelSet, tmp_path: Path) -> None:
-    for variant in ladder("fp16", strongly_typed=False):
-        file = write_source(half, "unet", tmp_path, precision="fp16", variant=variant, strongly_typed=False)
+def test_the_last_fallback_and_tensorrt_8_get_graphs_that_are_fp32_throughout(half: ModelSet, tmp_path: Path) -> None:
+    for variant in WeaklyTyped().fallbacks("fp16"):
+        file = write_source(WeaklyTyped(), half, PlanSpec("unet", "fp16", variant), tmp_path)
         model = onnx.load(file)
         kinds = {tensor.data_type for tensor in model.graph.initializer}
         kinds |= {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
         assert onnx.TensorProto.FLOAT16 not in kinds
         onnx.checker.check_model(model)
-    file = write_source(half, "unet", tmp_path, precision="fp32", variant=AS_BUILT, strongly_typed=True)
+    file = write_source(StronglyTyped(), half, PlanSpec("unet", "fp32", AS_BUILT), tmp_path)
     assert OnnxPlan(file).types == {"tensor(float)"}
 
 
 def test_attention_in_fp32_is_one_island_from_product_to_product(half: ModelSet, tmp_path: Path) -> None:
-    file = write_source(half, "unet", tmp_path, precision="fp16", variant=GUARDED, strongly_typed=True)
+    file = write_source(StronglyTyped(), half, PlanSpec("unet", "fp16", FP32_ATTENTION), tmp_path)
     model = onnx.shape_inference.infer_shapes(onnx.load(file), strict_mode=True)
     kinds = {value.name: value.type.tensor_type.elem_type for value in model.graph.value_info}
     makers = {name: node for node in model.graph.node for name in node.output}
@@ -103,16 +106,16 @@ def test_attention_in_fp32_is_one_island_from_product_to_product(half: ModelSet,
 
 
 def test_a_model_set_of_the_right_types_is_parsed_where_it_lies(half: ModelSet, full: ModelSet, tmp_path: Path) -> None:
-    for variant in (AS_BUILT, UNFUSED):
-        file = write_source(half, "unet", tmp_path, precision="fp16", variant=variant, strongly_typed=True)
+    for variant in (AS_BUILT, UNFUSED_ATTENTION):
+        file = write_source(StronglyTyped(), half, PlanSpec("unet", "fp16", variant), tmp_path)
         assert file == half.graph("unet")
-    for strong in (False, True):
-        file = write_source(full, "unet", tmp_path, precision="fp32", variant=AS_BUILT, strongly_typed=strong)
+    for family in (WeaklyTyped(), StronglyTyped()):
+        file = write_source(family, full, PlanSpec("unet", "fp32", AS_BUILT), tmp_path)
         assert file == full.graph("unet")
     discard_source(file, tmp_path)
     assert file.is_file()
     assert list(tmp_path.iterdir()) == []
-    file = write_source(half, "unet", tmp_path, precision="fp16", variant=FLOAT, strongly_typed=True)
+    file = write_source(StronglyTyped(), half, PlanSpec("unet", "fp16", FP32), tmp_path)
     assert sorted(made.name for made in tmp_path.iterdir()) == ["unet.source.onnx", "unet.source.onnx.data"]
     discard_source(file, tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -120,10 +123,16 @@ def test_a_model_set_of_the_right_types_is_parsed_where_it_lies(half: ModelSet, 
 
 def test_an_fp32_model_set_gives_no_fp16_plan_where_graphs_say_the_types(full: ModelSet, half: ModelSet) -> None:
     with pytest.raises(InvalidArgument, match="export it with --fp16, or pass --precision fp32"):
-        check_precision(full, "fp16", strongly_typed=True)
-    check_precision(full, "fp16", strongly_typed=False)
-    check_precision(full, "fp32", strongly_typed=True)
-    check_precision(half, "fp16", strongly_typed=True)
+        StronglyTyped().check_precision(full, "fp16")
+    WeaklyTyped().check_precision(full, "fp16")
+    StronglyTyped().check_precision(full, "fp32")
+    StronglyTyped().check_precision(half, "fp16")
+
+
+def test_without_tensorrt_a_family_is_assumed_that_takes_the_model_set(full: ModelSet, half: ModelSet) -> None:
+    assert family_for(full, "fp16").versions == "8.6"
+    for models, precision in ((full, "fp32"), (half, "fp16"), (half, "fp32")):
+        assert family_for(models, precision).versions == "10 and later"
 
 
 def test_plans_are_certified_at_every_profile_with_whole_batches_only(full: ModelSet) -> None:
@@ -173,11 +182,11 @@ class Built:
     """What an attempt gives: one row that is off by `error`."""
 
     def __init__(self, error: float) -> None:
-        self.certified = [Certified("unet", "prediction[1]", error, error, 2e-2, 0)]
+        self.certified = [CertifiedOutput("unet", "prediction[1]", error, error, 2e-2, 0)]
 
 
-def test_the_ladder_stops_at_the_first_variant_that_passes() -> None:
-    errors = {AS_BUILT: 0.7, UNFUSED: float("nan"), GUARDED: 8e-3, FLOAT: 1e-6}
+def test_the_search_stops_at_the_first_variant_that_passes() -> None:
+    errors = {AS_BUILT: 0.7, UNFUSED_ATTENTION: float("nan"), FP32_ATTENTION: 8e-3, FP32: 1e-6}
     tried: list[str] = []
     said: list[str] = []
 
@@ -185,8 +194,8 @@ def test_the_ladder_stops_at_the_first_variant_that_passes() -> None:
         tried.append(variant)
         return Built(errors[variant])
 
-    built = climb("unet", ladder("fp16", strongly_typed=True), attempt, said.append)
-    assert tried == [AS_BUILT, UNFUSED, GUARDED]
+    built = first_passing("unet", StronglyTyped().fallbacks("fp16"), attempt, said.append)
+    assert tried == [AS_BUILT, UNFUSED_ATTENTION, FP32_ATTENTION]
     assert built.certified[0].relative_error == 8e-3
     assert said == [
         "unet: as built: off by unet prediction[1] 7.0e-01 > 2e-02",
@@ -194,7 +203,7 @@ def test_the_ladder_stops_at_the_first_variant_that_passes() -> None:
     ]
 
 
-def test_the_ladder_refuses_what_no_variant_mends() -> None:
+def test_the_search_refuses_what_no_variant_mends() -> None:
     tried: list[str] = []
 
     def attempt(variant: str) -> Built:
@@ -202,11 +211,11 @@ def test_the_ladder_refuses_what_no_variant_mends() -> None:
         return Built(0.5)
 
     with pytest.raises(AccuracyError, match="unet computes something else than the model set, in every variant"):
-        climb("unet", ladder("fp16", strongly_typed=False), attempt, print)
-    assert tried == [AS_BUILT, UNFUSED, GUARDED, FLOAT]
+        first_passing("unet", WeaklyTyped().fallbacks("fp16"), attempt, print)
+    assert tried == [AS_BUILT, UNFUSED_ATTENTION, FP32_ATTENTION, FP32]
 
 
-def test_the_ladder_goes_on_from_a_plan_that_tensorrt_cannot_run() -> None:
+def test_the_search_goes_on_from_a_plan_that_tensorrt_cannot_run() -> None:
     tried: list[str] = []
     said: list[str] = []
 
@@ -216,13 +225,13 @@ def test_the_ladder_goes_on_from_a_plan_that_tensorrt_cannot_run() -> None:
             raise PlanError("TensorRT cannot prepare profile 0: Myelin")
         return Built(8e-3)
 
-    climb("vae_encoder", ladder("fp16", strongly_typed=False), attempt, said.append)
-    assert tried == [AS_BUILT, UNFUSED]
+    first_passing("vae_encoder", WeaklyTyped().fallbacks("fp16"), attempt, said.append)
+    assert tried == [AS_BUILT, UNFUSED_ATTENTION]
     assert said == ["vae_encoder: as built: TensorRT cannot prepare profile 0: Myelin"]
 
 
 @pytest.mark.parametrize("error", [PlanError("no kernel"), MachineError("the GPU is out of memory")])
-def test_the_ladder_raises_what_stopped_its_last_try(error: MachineError) -> None:
+def test_the_search_raises_what_stopped_its_last_try(error: MachineError) -> None:
     tried: list[str] = []
 
     def attempt(variant: str) -> Built:
@@ -230,7 +239,7 @@ def test_the_ladder_raises_what_stopped_its_last_try(error: MachineError) -> Non
         raise error
 
     with pytest.raises(type(error), match=str(error)):
-        climb("unet", ladder("fp16", strongly_typed=False), attempt, print)
+        first_passing("unet", WeaklyTyped().fallbacks("fp16"), attempt, print)
     assert len(tried) == (4 if isinstance(error, PlanError) else 1)  # memory is what no variant mends
 
 
@@ -248,8 +257,8 @@ def test_a_wrong_weight_fails_in_every_variant(half: ModelSet, tmp_path: Path) -
 
     class Attempt:
         def __init__(self, variant: str) -> None:
-            file = write_source(models, "vae_decoder", tmp_path, precision="fp16", variant=variant, strongly_typed=True)
+            file = write_source(StronglyTyped(), models, PlanSpec("vae_decoder", "fp16", variant), tmp_path)
             self.certified = certify(models, "vae_decoder", OnnxPlan(file), profiles, "fp16", None)
 
     with pytest.raises(AccuracyError, match=r"vae_decoder computes something else .* nothing was written"):
-        climb("vae_decoder", ladder("fp16", strongly_typed=True), Attempt, print)
+        first_passing("vae_decoder", StronglyTyped().fallbacks("fp16"), Attempt, print)

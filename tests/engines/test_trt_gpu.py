@@ -18,16 +18,18 @@ from helpers.processes import BUILD
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.build import build_tensorrt_bundle
 from musetalk_engines.trt.certify import certify
-from musetalk_engines.trt.families.family import is_strongly_typed
+from musetalk_engines.trt.engine import build_engine
+from musetalk_engines.trt.families.family import AS_BUILT, FP32, FP32_ATTENTION, UNFUSED_ATTENTION, Family, PlanSpec
+from musetalk_engines.trt.families.registry import family_of
 from musetalk_engines.trt.machine import load_plan, require_gpu
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.plan_builder import BUILD_ORDER
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.source import write_source
 from musetalk_engines.trt.timing_cache import TimingCache
-from musetalk_engines.trt.variant import AS_BUILT, FLOAT, GUARDED, UNFUSED, ladder
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA
-from musetalk_runtime.core.errors import AccuracyError, MachineError
+from musetalk_runtime.core.errors import AccuracyError, InvalidArgument, MachineError
 from musetalk_runtime.core.model import MODELSET_KIND, MODELSET_SCHEMA
 from musetalk_runtime.storage.folder import MANIFEST, new_folder, read_folder
 
@@ -41,7 +43,7 @@ from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.certify import certify
 from musetalk_engines.trt.machine import load_plan
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.backends.cuda.device import gpu_facts
+from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 
 models = ModelSet.open(Path(sys.argv[1]))
 with Bundle.open(sys.argv[2]) as bundle:
@@ -53,29 +55,33 @@ with Bundle.open(sys.argv[2]) as bundle:
         print(*rows, sep="\\n")
         assert all(row.passed for row in rows)
 """
-FILES = {*(f"{graph}.plan" for graph in BUILD_ORDER), "compose.cubin", "timing.cache"}
+FILES = {*(f"{graph}.plan" for graph in BUILD_ORDER), COMPOSE_CUBIN, "timing.cache"}
 
 
 @pytest.fixture(scope="module")
-def strong() -> bool:
-    """Whether this TensorRT types strongly."""
+def family() -> Family:
+    """That of this TensorRT."""
     try:
-        return is_strongly_typed(str(require_gpu().tensorrt))
+        return family_of(str(require_gpu().tensorrt))
     except MachineError as error:
         pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
-def models(strong: bool, request: pytest.FixtureRequest) -> ModelSet:
-    del strong  # without a GPU no model set is made
+def models(family: Family, request: pytest.FixtureRequest) -> ModelSet:
+    del family  # without a GPU no model set is made
     named = os.environ.get("MUSETALK_EDGE_MODELSET")
     return ModelSet.open(Path(named) if named else request.getfixturevalue("modelset"))
 
 
 @pytest.fixture(scope="module")
-def precision(models: ModelSet, strong: bool) -> str:
-    """The precision that this TensorRT can give this model set."""
-    return models.precision if strong else "fp16"
+def precision(models: ModelSet, family: Family) -> str:
+    """The precision that this TensorRT can give this model set: FP16 if it can."""
+    try:
+        family.check_precision(models, "fp16")
+    except InvalidArgument:
+        return "fp32"
+    return "fp16"
 
 
 @pytest.fixture(scope="module")
@@ -118,44 +124,38 @@ def test_inputs_and_outputs_have_the_precision_of_the_bundle(bundle: Path, preci
             assert len(plan.profiles) == 2
 
 
-@pytest.mark.parametrize("variant", [AS_BUILT, UNFUSED, GUARDED, FLOAT])
-def test_every_rung_can_be_built_and_computes_the_model(
-    models: ModelSet, options: BuildOptions, strong: bool, tmp_path: Path, variant: str
+@pytest.mark.parametrize("variant", [AS_BUILT, UNFUSED_ATTENTION, FP32_ATTENTION, FP32])
+def test_every_variant_can_be_built_and_computes_the_model(
+    models: ModelSet, options: BuildOptions, family: Family, tmp_path: Path, variant: str
 ) -> None:
-    from musetalk_engines.trt.engine import build_engine
-
-    if options.precision == "fp32" and variant in {GUARDED, FLOAT}:
-        pytest.skip("an fp32 model set has no such rung")
+    if options.precision == "fp32" and variant in {FP32_ATTENTION, FP32}:
+        pytest.skip("an fp32 model set has no such variant")
     said: list[str] = []
     profiles = engine_profiles(models.spec, "vae_encoder", (1,))
-    source = write_source(
-        models, "vae_encoder", tmp_path, precision=options.precision, variant=variant, strongly_typed=strong
-    )
+    spec = PlanSpec("vae_encoder", options.precision, variant)
+    source = write_source(family, models, spec, tmp_path)
     target, cache = tmp_path / "vae_encoder.plan", TimingCache(tmp_path / "timing.cache", [])
-    build_engine(source, target, profiles, variant, options, cache, said.append)
+    build_engine(family, spec, source, target, profiles, options, cache, said.append)
     with load_plan(target) as plan:
         rows = certify(models, "vae_encoder", plan, profiles, options.precision, None)
     print(*said, *rows, sep="\n")
     assert all(row.passed for row in rows)
     built = next(line for line in said if line.startswith("building vae_encoder: "))
     assert (", 0 constrained" in built) == (variant == AS_BUILT)
-    if variant == FLOAT:
+    if variant == FP32:
         assert rows[0].relative_error < 5e-3
 
 
 def test_a_damaged_timing_cache_is_begun_anew(
-    models: ModelSet, options: BuildOptions, strong: bool, tmp_path: Path
+    models: ModelSet, options: BuildOptions, family: Family, tmp_path: Path
 ) -> None:
-    from musetalk_engines.trt.engine import build_engine
-
     said: list[str] = []
     cache = TimingCache(tmp_path / "timing.cache", [])
     cache.file.write_bytes(b"damaged" * 100)
-    source = write_source(
-        models, "audio_encoder", tmp_path, precision=options.precision, variant=AS_BUILT, strongly_typed=strong
-    )
+    spec = PlanSpec("audio_encoder", options.precision, AS_BUILT)
+    source = write_source(family, models, spec, tmp_path)
     profiles = engine_profiles(models.spec, "audio_encoder", (1,))
-    build_engine(source, tmp_path / "audio_encoder.plan", profiles, AS_BUILT, options, cache, said.append)
+    build_engine(family, spec, source, tmp_path / "audio_encoder.plan", profiles, options, cache, said.append)
     print(*said, sep="\n")
     assert [line for line in said if "measuring anew" in line or "timing cache" in line]
     assert not cache.read().startswith(b"damaged")
@@ -182,15 +182,16 @@ def test_an_interrupted_build_goes_on_where_it_stopped(models: ModelSet, options
     assert read_folder(tmp_path / "bundle", BUNDLE_KIND, BUNDLE_SCHEMA)["batch_ms"].keys() == {"1"}
 
 
-def test_a_perturbed_weight_is_refused_on_every_rung(models: ModelSet, options: BuildOptions, tmp_path: Path) -> None:
+def test_a_perturbed_weight_is_refused_in_every_variant(
+    models: ModelSet, options: BuildOptions, family: Family, tmp_path: Path
+) -> None:
     said: list[str] = []
     broken = perturbed(models, "vae_decoder", tmp_path / "perturbed")
     with pytest.raises(AccuracyError, match="vae_decoder computes something else than the model set, in every variant"):
         build_tensorrt_bundle(broken, tmp_path / "bundle", options, None, said.append)
     print(*said, sep="\n")
     refused = [line for line in said if ": off by " in line]
-    rungs = ladder(options.precision, strongly_typed=is_strongly_typed(str(require_gpu().tensorrt)))
-    assert [line.split(": ")[1] for line in refused] == list(rungs)
+    assert [line.split(": ")[1] for line in refused] == list(family.fallbacks(options.precision))
     assert [file.name for file in tmp_path.iterdir()] == ["perturbed"]
 
 

@@ -4,26 +4,29 @@
 """
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from helpers.paths import ROOT
-from musetalk_engines.trt.families.family import is_strongly_typed
+from musetalk_engines.trt.families.family import Family
+from musetalk_engines.trt.families.registry import family_of
+from musetalk_engines.trt.families.strongly_typed import StronglyTyped
+from musetalk_engines.trt.families.weakly_typed import WeaklyTyped
 from musetalk_runtime.core.errors import MachineError
 
 PACKAGE = ROOT / "engines" / "musetalk_engines" / "trt"
 LISTINGS = {file.stem: set(file.read_text().split()) for file in (ROOT / "tests/data/tensorrt_api").glob("*.txt")}
 STRONG = ["10.3.0", "10.16.1", "11.4.0"]
-ONLY = {"weak.py": ["8.6.0"], "strong.py": STRONG, "monitor.py": STRONG}  # all others: every version
+ONLY = {"weakly_typed.py": ["8.6.0"], "strongly_typed.py": STRONG}  # all others: every version
 
 # What the package's variables of these names hold, and what these methods return.
 OBJECTS = {
     "builder": "Builder",
     "network": "INetworkDefinition",
     "config": "IBuilderConfig",
-    "_config": "IBuilderConfig",
     "parser": "OnnxParser",
     "profile": "IOptimizationProfile",
     "layer": "ILayer",
@@ -37,7 +40,8 @@ RETURNS = {
 
 
 def modules() -> list[Path]:
-    return [file for file in sorted(PACKAGE.glob("*.py")) if "import tensorrt" in file.read_text()]
+    """Those that use ``trt``, the TensorRT module of a family."""
+    return [file for file in sorted(PACKAGE.rglob("*.py")) if re.search(r"\btrt\.[A-Z]", file.read_text())]
 
 
 def names(tree: ast.AST) -> Iterator[str]:
@@ -60,7 +64,7 @@ def resolve(node: ast.expr) -> str | None:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         return RETURNS.get(resolve(node.func) or "")
     if isinstance(node, ast.Attribute):
-        if isinstance(node.value, ast.Name) and node.value.id == "trt":
+        if ast.unparse(node.value) in {"trt", "self.tensorrt"}:
             return node.attr
         owner = resolve(node.value)
         return f"{owner}.{node.attr}" if owner else None
@@ -77,11 +81,12 @@ def test_names_exist_in_every_version_they_are_used_with(file: Path) -> None:
 
 def test_the_names_are_found_in_the_code() -> None:
     used = {file.name: set(names(ast.parse(file.read_text()))) for file in modules()}
-    assert {"monitor.py", "log.py"} < used.keys()
-    assert {"BuilderFlag.FP16", "ILayer.set_output_type", "ITensor.is_network_output"} <= used["weak.py"]
-    assert {"INetworkDefinition.mark_debug", "IBuilderConfig.progress_monitor"} <= used["strong.py"]
+    assert used.keys() == {"engine.py", "strongly_typed.py", "weakly_typed.py"}
+    assert {"BuilderFlag.FP16", "ILayer.set_output_type", "ITensor.is_network_output"} <= used["weakly_typed.py"]
+    assert {"INetworkDefinition.mark_debug", "IBuilderConfig.progress_monitor"} <= used["strongly_typed.py"]
+    assert {"ILogger.log", "BuilderFlag.TF32", "OnnxParser.parse_from_file"} <= used["engine.py"]
     assert {"IOptimizationProfile.set_shape", "ITimingCache.serialize", "ParserError.desc"} <= used["engine.py"]
-    assert {"IProgressMonitor.step_complete", "IProgressMonitor.phase_start"} <= used["monitor.py"]
+    assert {"IProgressMonitor.step_complete", "IProgressMonitor.phase_start"} <= used["strongly_typed.py"]
 
 
 def test_no_listed_version_lets_a_wrong_name_pass() -> None:
@@ -92,14 +97,20 @@ def test_no_listed_version_lets_a_wrong_name_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "strong"),
-    [("8.6.0", False), ("8.6.1.6", False), ("10.3.0", True), ("10.16.1.11", True), ("11.4.0", True)],
+    ("version", "family"),
+    [
+        ("8.6.0", WeaklyTyped),
+        ("8.6.1.6", WeaklyTyped),
+        ("10.3.0", StronglyTyped),
+        ("10.16.1.11", StronglyTyped),
+        ("11.4.0", StronglyTyped),
+    ],
 )
-def test_how_versions_type(version: str, strong: bool) -> None:
-    assert is_strongly_typed(version) is strong
+def test_each_version_has_its_family(version: str, family: type[Family]) -> None:
+    assert type(family_of(version)) is family
 
 
 @pytest.mark.parametrize("version", ["7.2.3.4", "8.5.3.1", "9.3.0"])
 def test_a_version_that_is_not_supported(version: str) -> None:
     with pytest.raises(MachineError, match=rf"TensorRT {version} is not supported: install 8\.6, 10 or 11"):
-        is_strongly_typed(version)
+        family_of(version)

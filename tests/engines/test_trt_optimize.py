@@ -9,13 +9,14 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from musetalk_engines.modelset import ModelSet
+from musetalk_engines.trt.families.family import AS_BUILT, FP32, FP32_ATTENTION, UNFUSED_ATTENTION, Family, PlanSpec
+from musetalk_engines.trt.families.strongly_typed import StronglyTyped
+from musetalk_engines.trt.families.weakly_typed import WeaklyTyped
 from musetalk_engines.trt.graph.onnx_graph import OnnxGraph
-from musetalk_engines.trt.graph.optimize import quicken
+from musetalk_engines.trt.graph.optimize import optimize_graph, split_residuals
 from musetalk_engines.trt.graph.pooled_norm import pool_norms
-from musetalk_engines.trt.graph.residual import part_residuals
 from musetalk_engines.trt.graph.upsampling import fold_upsampling
 from musetalk_engines.trt.source import write_source
-from musetalk_engines.trt.variant import AS_BUILT, FLOAT, GUARDED, UNFUSED
 
 DONE = {
     "unet": {"upsampling": 2, "norms": 0, "residuals": 9},
@@ -44,7 +45,7 @@ def test_a_rewritten_model_computes_its_golden_outputs(modelset: Path, graph: st
     models = ModelSet.open(modelset)
     model, golden = onnx.load(models.graph(graph)), models.golden()
     weights = {tensor.name for tensor in model.graph.initializer}
-    assert quicken(model) == DONE[graph]
+    assert optimize_graph(model) == DONE[graph]
     assert not {"Resize"} & {node.op_type for node in model.graph.node}
     assert len({output for node in model.graph.node for output in node.output}) == len(model.graph.node)
     assert {tensor.name for tensor in model.graph.initializer} <= {n for node in model.graph.node for n in node.input}
@@ -135,28 +136,27 @@ def test_a_residual_leaves_who_shares_its_weights_alone() -> None:
     model = graph_model(nodes, constants, 3)
     x = random.normal(size=(1, 3, 8, 8)).astype(np.float32)
     expected = run(model, {"x": x})
-    assert part_residuals(OnnxGraph(model)) == 1
+    assert split_residuals(OnnxGraph(model)) == 1
     np.testing.assert_allclose(run(model, {"x": x}), expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("graph", "variant", "strong", "rewritten"),
+    ("graph", "variant", "family", "precision", "rewritten"),
     [
-        ("vae_decoder", AS_BUILT, False, True),
-        ("unet", AS_BUILT, False, False),
-        ("vae_encoder", AS_BUILT, False, False),
-        ("vae_decoder", UNFUSED, False, False),
-        ("vae_decoder", GUARDED, False, False),
-        ("vae_decoder", FLOAT, False, False),
-        ("vae_decoder", AS_BUILT, True, False),
+        ("vae_decoder", AS_BUILT, WeaklyTyped(), "fp16", True),
+        ("unet", AS_BUILT, WeaklyTyped(), "fp16", False),
+        ("vae_encoder", AS_BUILT, WeaklyTyped(), "fp16", False),
+        ("vae_decoder", UNFUSED_ATTENTION, WeaklyTyped(), "fp16", False),
+        ("vae_decoder", FP32_ATTENTION, WeaklyTyped(), "fp16", False),
+        ("vae_decoder", FP32, WeaklyTyped(), "fp16", False),
+        ("vae_decoder", AS_BUILT, StronglyTyped(), "fp32", False),
     ],
 )
-def test_only_the_first_rung_of_8_6_is_rewritten(
-    modelset: Path, tmp_path: Path, graph: str, variant: str, strong: bool, rewritten: bool
+def test_only_the_first_variant_of_8_6_is_optimized(
+    modelset: Path, tmp_path: Path, graph: str, variant: str, family: Family, precision: str, rewritten: bool
 ) -> None:
     models = ModelSet.open(modelset)
-    precision = "fp32" if strong else "fp16"
-    source = write_source(models, graph, tmp_path, precision=precision, variant=variant, strongly_typed=strong)
+    source = write_source(family, models, PlanSpec(graph, precision, variant), tmp_path)
     assert (source != models.graph(graph)) == rewritten
     if rewritten:
         assert "Resize" not in {node.op_type for node in onnx.load(source).graph.node}

@@ -10,13 +10,14 @@ import pytest
 
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.build import cache_seeds
-from musetalk_engines.trt.certify import Certified
-from musetalk_engines.trt.interruptible import patiently
+from musetalk_engines.trt.certified_plan import CertifiedPlan
+from musetalk_engines.trt.certify import CertifiedOutput
+from musetalk_engines.trt.interruptible import run_interruptibly
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.plan_builder import ingredients
+from musetalk_engines.trt.plan_folder import PlanFolder
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.timing_cache import TimingCache
-from musetalk_engines.trt.work import Engine, WorkFolder
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
 from musetalk_runtime.storage.folder import new_folder, sha256
 from musetalk_runtime.storage.lock import work_key
@@ -30,65 +31,65 @@ BUILT_ON = {
 }
 
 
-def build(work: WorkFolder, content: bytes = b"plan") -> Engine:
-    file = work.plan("unet")
+def build(work: PlanFolder, content: bytes = b"plan") -> CertifiedPlan:
+    file = work.plan_file("unet")
     file.write_bytes(content)
     rows = [
-        Certified("unet", "prediction[1]", 1e-3, 8e-3, 2e-2, 0),
-        Certified("chain", "images[1]", 1e-3, 5e-3, 1e-2, 0, 46.0),
+        CertifiedOutput("unet", "prediction[1]", 1e-3, 8e-3, 2e-2, 0),
+        CertifiedOutput("chain", "images[1]", 1e-3, 5e-3, 1e-2, 0, 46.0),
     ]
     profiles = [{"latents": (1, 8, 32, 32), "tokens": (1, 50, 384)}]
-    return Engine("unet", file.name, profiles, "as built", rows, [2.9], 160.0, len(content), sha256(file))
+    return CertifiedPlan("unet", file.name, profiles, "as built", rows, [2.9], 160.0, len(content), sha256(file))
 
 
-def unexpected() -> Engine:
+def unexpected() -> CertifiedPlan:
     raise AssertionError("it was certified already")
 
 
 def test_what_was_certified_is_taken_over(tmp_path: Path) -> None:
-    with WorkFolder(tmp_path / "bundle") as work:
-        engine, kept = work.engine("unet", {"level": 2}, lambda: build(work))
+    with PlanFolder(tmp_path / "bundle") as work:
+        plan, kept = work.take_or_build("unet", {"level": 2}, lambda: build(work))
         assert not kept
     assert [file.name for file in tmp_path.iterdir()] == [".bundle.work"]
-    with WorkFolder(tmp_path / "bundle") as work:
-        assert work.engine("unet", {"level": 2}, unexpected) == (engine, True)
+    with PlanFolder(tmp_path / "bundle") as work:
+        assert work.take_or_build("unet", {"level": 2}, unexpected) == (plan, True)
 
 
 @pytest.mark.parametrize("damage", ["level", "plan", "record", "no plan"])
 def test_what_does_not_match_is_deleted_and_built_again(tmp_path: Path, damage: str) -> None:
-    with WorkFolder(tmp_path / "bundle") as work:
-        work.engine("unet", {"level": 2}, lambda: build(work))
-    with WorkFolder(tmp_path / "bundle") as work:
+    with PlanFolder(tmp_path / "bundle") as work:
+        work.take_or_build("unet", {"level": 2}, lambda: build(work))
+    with PlanFolder(tmp_path / "bundle") as work:
         if damage == "plan":
-            work.plan("unet").write_bytes(b"other")
+            work.plan_file("unet").write_bytes(b"other")
         if damage == "no plan":
-            work.plan("unet").unlink()
+            work.plan_file("unet").unlink()
         if damage == "record":
             (work.path / "unet.json").write_text('{"key": ')
         level = 3 if damage == "level" else 2
 
-        def again() -> Engine:
+        def again() -> CertifiedPlan:
             assert sorted(file.name for file in work.path.iterdir()) == ["lock"]
             return build(work, b"new plan")
 
-        engine, kept = work.engine("unet", {"level": level}, again)
+        plan, kept = work.take_or_build("unet", {"level": level}, again)
         assert not kept
-        assert engine.bytes == len(b"new plan")
+        assert plan.bytes == len(b"new plan")
 
 
 def test_a_build_that_fails_leaves_what_was_certified_before_it(tmp_path: Path) -> None:
-    def interrupted() -> Engine:
+    def interrupted() -> CertifiedPlan:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), WorkFolder(tmp_path / "bundle") as work:
-        work.engine("unet", {}, interrupted)
+    with pytest.raises(KeyboardInterrupt), PlanFolder(tmp_path / "bundle") as work:
+        work.take_or_build("unet", {}, interrupted)
     assert list(tmp_path.iterdir()) == []
-    with WorkFolder(tmp_path / "bundle") as work:
-        work.engine("unet", {}, lambda: build(work))
-    with pytest.raises(KeyboardInterrupt), WorkFolder(tmp_path / "bundle") as work:
-        work.engine("vae_encoder", {}, interrupted)
-    with WorkFolder(tmp_path / "bundle") as work:
-        assert work.engine("unet", {}, unexpected)[1]
+    with PlanFolder(tmp_path / "bundle") as work:
+        work.take_or_build("unet", {}, lambda: build(work))
+    with pytest.raises(KeyboardInterrupt), PlanFolder(tmp_path / "bundle") as work:
+        work.take_or_build("vae_encoder", {}, interrupted)
+    with PlanFolder(tmp_path / "bundle") as work:
+        assert work.take_or_build("unet", {}, unexpected)[1]
         work.remove()
     assert list(tmp_path.iterdir()) == []
 
@@ -103,24 +104,24 @@ def test_what_was_certified_outlives_a_bundle_that_is_not_finished(
     if not linked:
         monkeypatch.setattr("os.link", refuse)
     output = tmp_path / "bundle"
-    with WorkFolder(output) as work:
-        engine, _ = work.engine("unet", {}, lambda: build(work))
+    with PlanFolder(output) as work:
+        plan, _ = work.take_or_build("unet", {}, lambda: build(work))
         with pytest.raises(KeyboardInterrupt), new_folder(output, "bundle", 1) as (folder, _):  # noqa: PT012
-            work.lend(work.plan("unet"), folder)
+            work.link_into(folder, work.plan_file("unet"))
             raise KeyboardInterrupt
     assert [file.name for file in tmp_path.iterdir()] == [".bundle.work"]
-    with WorkFolder(output) as work:
-        assert work.engine("unet", {}, unexpected) == (engine, True)
+    with PlanFolder(output) as work:
+        assert work.take_or_build("unet", {}, unexpected) == (plan, True)
         with new_folder(output, "bundle", 1) as (folder, _):
-            work.lend(work.plan("unet"), folder)
+            work.link_into(folder, work.plan_file("unet"))
         work.remove()
     assert [file.name for file in tmp_path.iterdir()] == ["bundle"]
     assert (output / "unet.plan").read_bytes() == b"plan"
 
 
 def test_two_builds_of_one_bundle_do_not_mix(tmp_path: Path) -> None:
-    with WorkFolder(tmp_path / "bundle"), pytest.raises(InvalidArgument, match="being built by another process"):
-        WorkFolder(tmp_path / "bundle").__enter__()
+    with PlanFolder(tmp_path / "bundle"), pytest.raises(InvalidArgument, match="being built by another process"):
+        PlanFolder(tmp_path / "bundle").__enter__()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -180,7 +181,7 @@ def test_a_timing_cache_is_looked_for_in_the_bundle_to_replace(tmp_path: Path) -
     assert cache_seeds(tmp_path, BuildOptions(timing_cache=named)) == [named, tmp_path / "timing.cache"]
 
 
-def test_waiting_ticks_and_gives_the_result_or_the_error() -> None:
+def test_an_interruptible_run_ticks_and_gives_the_result_or_the_error() -> None:
     ticks: list[float] = []
     enough = threading.Event()
 
@@ -189,7 +190,7 @@ def test_waiting_ticks_and_gives_the_result_or_the_error() -> None:
         if len(ticks) == 3:
             enough.set()
 
-    assert patiently(lambda: "done" if enough.wait(60) else "no ticks", tick, interval=0.05) == "done"
+    assert run_interruptibly(lambda: "done" if enough.wait(60) else "no ticks", tick, interval_s=0.05) == "done"
     assert ticks == sorted(ticks)
     with pytest.raises(ZeroDivisionError):
-        patiently(lambda: 1 // 0, ticks.append)
+        run_interruptibly(lambda: 1 // 0, ticks.append)

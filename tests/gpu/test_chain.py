@@ -20,19 +20,20 @@ import pytest
 
 from helpers.dlpack import dl_tensor
 from helpers.frame_requests import shots
-from helpers.kernels import SIZE, SOURCE, Case, cases, check, make_items
+from helpers.kernels import SIZE, Case, cases, check, make_items
 from helpers.media import voice, write_wav
 from helpers.paths import ROOT
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
-from musetalk_runtime.backends.cuda.device import free_memory, gpu_facts, open_device
+from musetalk_runtime.backends.cuda.device import free_memory, open_device
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.backends.cuda.item import ITEM
-from musetalk_runtime.backends.cuda.kernels import Kernels
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE, Kernels
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
 from musetalk_runtime.backends.cuda.stream import application_stream
 from musetalk_runtime.backends.cuda.times import BatchTimes
+from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 from musetalk_runtime.backends.trt.renderer import GpuOptions
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.timings import Timings
@@ -58,13 +59,13 @@ def kernels(device: Any, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
     """Compiled anew where there is a compiler, else those of the bundle."""
     from musetalk_engines.kernel import compile_kernel
 
-    cubin = tmp_path_factory.mktemp("kernels") / "compose.cubin"
+    cubin = tmp_path_factory.mktemp("kernels") / COMPOSE_CUBIN
     try:
-        compile_kernel(SOURCE, gpu_facts().compute_capability, cubin)
+        compile_kernel(COMPOSE_SOURCE, gpu_facts().compute_capability, cubin)
     except MachineError as error:
         if "MUSETALK_EDGE_GPU_BUNDLE" not in os.environ:
             pytest.skip(str(error))
-        cubin = Path(os.environ["MUSETALK_EDGE_GPU_BUNDLE"]) / "compose.cubin"
+        cubin = Path(os.environ["MUSETALK_EDGE_GPU_BUNDLE"]) / COMPOSE_CUBIN
     device.set_current()
     return Kernels(cubin)
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.kernels import SIZE, SOURCE, cases, check, make_items
+from helpers.kernels import SIZE, cases, check, make_items
 from musetalk_runtime.backends.cuda.item import ITEM
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE
 
 ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120", "121")
 
@@ -60,5 +61,5 @@ def test_the_kernels_compile_for_every_target(architecture: str, tmp_path: Path)
     if f"compute_{architecture}" not in known:
         pytest.skip(f"this nvcc does not know sm_{architecture}")
     build = ["nvcc", "-cubin", f"-arch=sm_{architecture}", "-Werror", "all-warnings", "-o", "compose.cubin"]
-    done = subprocess.run([*build, str(SOURCE)], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([*build, str(COMPOSE_SOURCE)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -14,9 +14,9 @@ import pytest
 
 from helpers.modules import loaded_modules
 from helpers.paths import DATA
-from musetalk_runtime.backends.cuda.device import GpuFacts
 from musetalk_runtime.backends.trt import engines, tensorrt_api
 from musetalk_runtime.backends.trt.compatibility import check_built_here
+from musetalk_runtime.backends.trt.gpu_facts import GpuFacts
 from musetalk_runtime.cli.main import main
 from musetalk_runtime.core.errors import InvalidFolder, MachineError, PlanError
 

@@ -3,7 +3,7 @@
 Device memory is host memory, streams run at once, a captured graph is a list of calls; the kernels are the real ones,
 compiled for the host, and the plans are run by ONNX Runtime from the addresses that the chain gave. Events are recorded
 at ticks of a clock that moves by one for each. What this cannot show is anything about time, and whether CUDA and
-TensorRT take the calls: see test_gpu_chain.py.
+TensorRT take the calls: see test_chain.py.
 """
 
 import ctypes
@@ -69,7 +69,7 @@ def test_silent_frames_are_the_avatars_and_need_no_plan(simulated: Bundle, avata
         renderer.close()
 
 
-def test_the_ring_bounds_what_is_on_its_way(simulated: Bundle, avatar: Path) -> None:
+def test_slots_bound_what_is_on_its_way(simulated: Bundle, avatar: Path) -> None:
     with Avatar.open(avatar) as face:
         renderer = simulated.engines.renderer(face, Timings())
         renderings = [renderer.render(shots(face, [speech_frame(simulated, k)])) for k in range(4)]

@@ -3,7 +3,7 @@
 Device memory is host memory, streams run at once, a captured graph is a list of calls; the kernels are the real ones,
 compiled for the host, and the plans are run by ONNX Runtime from the addresses that the chain gave. Events are recorded
 at ticks of a clock that moves by one for each. What this cannot show is anything about time, and whether CUDA and
-TensorRT take the calls: see test_gpu_chain.py.
+TensorRT take the calls: see tests/gpu/test_chain.py.
 """
 
 import ctypes
@@ -20,6 +20,7 @@ import onnxruntime as ort
 import pytest
 
 from musetalk_runtime import Bundle
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA
 from musetalk_runtime.storage.folder import new_folder
 
@@ -33,12 +34,8 @@ BUILT_ON = {
 
 
 BATCHES = (1, 3)
-
-
 MEL_FRAMES = (200, 3000)
-
-
-EXTERNAL = 1
+EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL
 
 
 class Stream:
@@ -350,7 +347,7 @@ def simulated(gpu: type[Gpu], modelset: Path, bundle: Path, tmp_path: Path) -> I
         for graph, shapes in profiles.items():
             text = json.dumps({"onnx": str(modelset / f"{graph}.onnx"), "profiles": shapes})
             (folder / f"{graph}.plan").write_text(text)
-        (folder / "compose.cubin").write_bytes(b"cubin")
+        (folder / COMPOSE_CUBIN).write_bytes(b"cubin")
         engines = {graph: {"file": f"{graph}.plan", "profiles": shapes} for graph, shapes in profiles.items()}
         written.update(
             backend="tensorrt", model=manifest["model"], engines=engines, built_on=BUILT_ON,

@@ -5,19 +5,16 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from musetalk_runtime.backends.cuda.item import ITEM
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE
 from musetalk_runtime.backends.ort import compose as cpu
 
-SOURCE = Path(cpu.__file__).parents[1] / "cuda" / "compose.cu"
-
-
-SIZE = 256
+SIZE = 256  # pixels of a face's side
 
 
 SHIM = """
@@ -115,7 +112,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         pytest.skip("needs g++ to compile the kernels for the host")
     folder = tmp_path_factory.mktemp("kernels")
     (folder / "shim.cpp").write_text(SHIM)
-    define = f'-DSOURCE="{SOURCE}"'
+    define = f'-DSOURCE="{COMPOSE_SOURCE}"'
     build = ["g++", "-std=c++17", "-O2", "-Wall", "-ffp-contract=off", "-shared", "-fPIC", define, "shim.cpp"]
     done = subprocess.run([*build, "-o", "kernels.so"], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

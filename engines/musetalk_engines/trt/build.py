@@ -1,4 +1,4 @@
-"""Model set to bundle, for the GPU.
+"""The build of a TensorRT bundle from a model set.
 
 TensorRT's own Python API does it. Polygraphy was looked at: it would build as well, but runs plans by a runner of its
 own, and what is certified here is a plan as the runtime loads and runs it.
@@ -7,16 +7,17 @@ own, and what is certified here is a plan as the runtime loads and runs it.
 from pathlib import Path
 
 from musetalk_engines.bundle import BuildReport, Progress, new_bundle, open_models
-from musetalk_engines.kernel import COMPOSE_KERNEL, COMPOSE_SOURCE, compile_kernel
+from musetalk_engines.kernel import compile_kernel
 from musetalk_engines.measure import affordable_context
-from musetalk_engines.trt.families.family import is_strongly_typed
+from musetalk_engines.trt.certified_plan import CertifiedPlan
+from musetalk_engines.trt.families.registry import family_of
 from musetalk_engines.trt.machine import describe, require_gpu
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_engines.trt.plan_builder import BUILD_ORDER, Job
-from musetalk_engines.trt.profiles import contexts
-from musetalk_engines.trt.source import check_precision
+from musetalk_engines.trt.plan_builder import BUILD_ORDER, PlanBuilder
+from musetalk_engines.trt.plan_folder import PlanFolder
+from musetalk_engines.trt.profiles import profiled_contexts
 from musetalk_engines.trt.timing_cache import TIMING_CACHE, TimingCache
-from musetalk_engines.trt.work import Engine, WorkFolder
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE
 from musetalk_runtime.core.errors import InputNotFound
 from musetalk_runtime.core.model import ModelSpec
 
@@ -32,35 +33,35 @@ def build_tensorrt_bundle(
     """
     facts = require_gpu()
     models = open_models(modelset, output, face_model)
-    strongly_typed = is_strongly_typed(str(facts.tensorrt))
-    check_precision(models, options.precision, strongly_typed=strongly_typed)
+    family = family_of(str(facts.tensorrt))
+    family.check_precision(models, options.precision)
     seeds = cache_seeds(output, options)
-    with WorkFolder(output) as work:
-        kernel = work.path / COMPOSE_KERNEL
+    with PlanFolder(output) as work:
+        kernel = work.path / COMPOSE_CUBIN
         compile_kernel(COMPOSE_SOURCE, facts.compute_capability, kernel)
         cache = TimingCache(work.path / TIMING_CACHE, seeds)
-        job = Job(models, options, describe(facts), strongly_typed, work, cache, progress)
-        engines = {graph: job.engine(graph) for graph in BUILD_ORDER}
-        batch_ms, audio_ms = _batch_ms(engines, options), _audio_ms(engines, models.spec)
+        builder = PlanBuilder(models, options, describe(facts), family, work, cache, progress)
+        plans = {graph: builder.certified_plan(graph) for graph in BUILD_ORDER}
+        batch_ms, audio_ms = _batch_ms(plans, options), _audio_ms(plans, models.spec)
         live_context = affordable_context(audio_ms)
         with new_bundle(models, output, face_model, "tensorrt") as (folder, manifest):
-            for engine in engines.values():
-                work.lend(work.plan(engine.graph), folder)
+            for graph in plans:
+                work.link_into(folder, work.plan_file(graph))
             for file in (kernel, cache.file):
                 if file.exists():  # no cache, where every plan was kept
-                    work.lend(file, folder)
+                    work.link_into(folder, file)
             manifest.update(
                 precision=options.precision,
-                engines={graph: engine.to_json() for graph, engine in engines.items()},
+                engines={graph: plan.to_json() for graph, plan in plans.items()},
                 batch_ms=batch_ms,
                 live_context_seconds=live_context,
                 audio_encoder_ms=audio_ms,
                 optimization_level=options.level,
                 version_compatible=options.version_compatible,
-                built_on=job.built_on,
+                built_on=builder.built_on,
             )
         work.remove()
-    return BuildReport([row for engine in engines.values() for row in engine.certified], batch_ms, live_context)
+    return BuildReport([row for plan in plans.values() for row in plan.certified], batch_ms, live_context)
 
 
 def cache_seeds(output: Path, options: BuildOptions) -> list[Path]:
@@ -70,12 +71,12 @@ def cache_seeds(output: Path, options: BuildOptions) -> list[Path]:
     return [*([options.timing_cache] if options.timing_cache else []), output / TIMING_CACHE]
 
 
-def _batch_ms(engines: dict[str, Engine], options: BuildOptions) -> dict[int, float]:
+def _batch_ms(plans: dict[str, CertifiedPlan], options: BuildOptions) -> dict[int, float]:
     """UNet and decoder, one after the other, by batch size."""
-    times = zip(options.batch_sizes, engines["unet"].ms, engines["vae_decoder"].ms, strict=True)
+    times = zip(options.batch_sizes, plans["unet"].ms, plans["vae_decoder"].ms, strict=True)
     return {size: round(unet + decoder, 3) for size, unet, decoder in times}
 
 
-def _audio_ms(engines: dict[str, Engine], spec: ModelSpec) -> dict[float, float]:
+def _audio_ms(plans: dict[str, CertifiedPlan], spec: ModelSpec) -> dict[float, float]:
     """The audio encoder, by seconds of speech."""
-    return dict(zip(contexts(spec), engines["audio_encoder"].ms, strict=True))
+    return dict(zip(profiled_contexts(spec), plans["audio_encoder"].ms, strict=True))

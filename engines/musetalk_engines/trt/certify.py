@@ -1,4 +1,4 @@
-"""Plans against the golden tensors, at every profile."""
+"""Certification: the outputs of a plan compared with the golden tensors, at every profile."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from musetalk_engines.modelset import ModelSet
-from musetalk_engines.trt.graph.graph import to_float
+from musetalk_engines.trt.graph.precision import to_float
 from musetalk_engines.trt.profiles import Profile
 from musetalk_runtime.core.accuracy import Difference, difference
 from musetalk_runtime.core.arrays import Array
@@ -24,7 +24,7 @@ FP32_BOUND = 1e-3
 OUTPUTS = {"unet": "prediction", "vae_decoder": "images", "vae_encoder": "latents", "audio_encoder": "states"}
 
 
-class RunsPlan(Protocol):
+class RunnablePlan(Protocol):
     """A plan that is loaded: ``musetalk_runtime.backends.trt.plan.Plan``."""
 
     def run(self, profile: int, inputs: Mapping[str, Array], /) -> dict[str, Array]:
@@ -32,18 +32,23 @@ class RunsPlan(Protocol):
 
 
 @dataclass(frozen=True)
-class Certified(Difference):
-    """What one output differs by at one profile; ``psnr_db`` of faces, whose peak is 1."""
+class CertifiedOutput(Difference):
+    """The difference of one output at one profile; ``psnr_db`` of faces, whose peak is 1."""
 
     profile: int
     psnr_db: float | None = None
 
 
 def certify(
-    models: ModelSet, graph: str, plan: RunsPlan, profiles: Sequence[Profile], precision: str, decoder: RunsPlan | None
-) -> list[Certified]:
+    models: ModelSet,
+    graph: str,
+    plan: RunnablePlan,
+    profiles: Sequence[Profile],
+    precision: str,
+    decoder: RunnablePlan | None,
+) -> list[CertifiedOutput]:
     """Run `plan` on the golden inputs at each of its `profiles`; with a `decoder`, the UNet's faces are judged too."""
-    rows: list[Certified] = []
+    rows: list[CertifiedOutput] = []
     for index, shapes in enumerate(profiles):
         inputs, expected = _golden(models, graph, shapes)
         found = _run(plan, index, shapes, inputs, OUTPUTS[graph])
@@ -82,7 +87,7 @@ def _reference(models: ModelSet, graph: str, inputs: dict[str, Array]) -> Array:
     return found
 
 
-def _run(plan: RunsPlan, index: int, shapes: Profile, inputs: Mapping[str, Array], output: str) -> Array:
+def _run(plan: RunnablePlan, index: int, shapes: Profile, inputs: Mapping[str, Array], output: str) -> Array:
     """`output` for all rows of `inputs`, a batch of the profile at a time."""
     size = next(iter(shapes.values()))[0]
     rows = len(next(iter(inputs.values())))
@@ -95,7 +100,7 @@ def _run(plan: RunsPlan, index: int, shapes: Profile, inputs: Mapping[str, Array
 
 def _row(
     models: ModelSet, graph: str, shapes: Profile, index: int, found: Array, expected: Array, precision: str
-) -> Certified:
+) -> CertifiedOutput:
     bound = FP32_BOUND if precision == models.precision == "fp32" else BOUNDS[graph]
     name = OUTPUTS.get(graph, "images")
     first = next(iter(shapes.values()))
@@ -105,4 +110,4 @@ def _row(
     if name == "images":
         error = float(np.sqrt(np.mean((found.astype(np.float64) - expected) ** 2)))
         psnr = round(-20 * float(np.log10(max(error, 1e-10))), 1) if np.isfinite(error) else None
-    return Certified(row.graph, row.output, row.max_error, row.relative_error, row.bound, index, psnr)
+    return CertifiedOutput(row.graph, row.output, row.max_error, row.relative_error, row.bound, index, psnr)

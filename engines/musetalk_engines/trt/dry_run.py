@@ -1,19 +1,18 @@
-"""What a build would do, as text."""
+"""The dry run of a build: what it would do, as text."""
 
 from pathlib import Path
 
 from musetalk_engines.bundle import open_models
-from musetalk_engines.kernel import COMPOSE_KERNEL
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.build import cache_seeds
-from musetalk_engines.trt.families.family import is_strongly_typed
+from musetalk_engines.trt.families.family import Family
+from musetalk_engines.trt.families.registry import family_for, family_of
 from musetalk_engines.trt.machine import require_gpu
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.plan_builder import BUILD_ORDER
 from musetalk_engines.trt.profiles import engine_profiles
-from musetalk_engines.trt.source import check_precision
 from musetalk_engines.trt.timing_cache import TIMING_CACHE
-from musetalk_engines.trt.variant import ladder
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.storage.folder import MANIFEST
 
@@ -21,8 +20,8 @@ from musetalk_runtime.storage.folder import MANIFEST
 def dry_run(modelset: Path, output: Path, options: BuildOptions, face_model: Path | None) -> str:
     """The plan of work; raises what a build would raise before it begins, but for a missing GPU or TensorRT."""
     models = open_models(modelset, output, face_model)
-    machine, strongly_typed = _machine(models, options)
-    check_precision(models, options.precision, strongly_typed=strongly_typed)
+    machine, family = _machine(models, options)
+    family.check_precision(models, options.precision)
     cache = next((str(seed) for seed in cache_seeds(output, options) if seed.is_file()), "empty")
     memory = f"{options.max_memory} MiB" if options.max_memory else "as much as there is"
     lines = [
@@ -35,21 +34,21 @@ def dry_run(modelset: Path, output: Path, options: BuildOptions, face_model: Pat
     ]
     if options.version_compatible:
         lines.append("compatible    with later TensorRTs of the same major version")
-    variants = " > ".join(ladder(options.precision, strongly_typed=strongly_typed))
+    variants = " > ".join(family.fallbacks(options.precision))
     for graph in BUILD_ORDER:
         lines += ["", f"{graph}: {graph}.onnx -> {graph}.plan", f"  variants  {variants}"]
         for shapes in engine_profiles(models.spec, graph, options.batch_sizes):
             lines.append("  profile   " + ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()))
-    files = [*(f"{graph}.plan" for graph in BUILD_ORDER), COMPOSE_KERNEL, TIMING_CACHE, MANIFEST]
+    files = [*(f"{graph}.plan" for graph in BUILD_ORDER), COMPOSE_CUBIN, TIMING_CACHE, MANIFEST]
     return "\n".join([*lines, "", f"{output}: {', '.join(files)}", "dry run: nothing was built"])
 
 
-def _machine(models: ModelSet, options: BuildOptions) -> tuple[str, bool]:
-    """The machine in words, and whether its TensorRT types strongly; without one, whichever takes this model set."""
+def _machine(models: ModelSet, options: BuildOptions) -> tuple[str, Family]:
+    """The machine in words, and its TensorRT's family; without one, a family that takes this model set."""
     try:
         facts = require_gpu()
     except MachineError:
-        strongly_typed = models.precision == "fp16" or options.precision == "fp32"
-        return f"no GPU with TensorRT here: as for {'10 and later' if strongly_typed else '8.6'}", strongly_typed
+        family = family_for(models, options.precision)
+        return f"no GPU with TensorRT here: as for {family.versions}", family
     name = f"{facts.name}, compute capability {facts.compute_capability}, driver {facts.driver}"
-    return f"{name}, TensorRT {facts.tensorrt}", is_strongly_typed(str(facts.tensorrt))
+    return f"{name}, TensorRT {facts.tensorrt}", family_of(str(facts.tensorrt))

@@ -1,58 +1,61 @@
 """One ONNX graph to one TensorRT plan."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import tensorrt as trt
-
-from musetalk_engines.trt.families.family import dialect
-from musetalk_engines.trt.interruptible import patiently
-from musetalk_engines.trt.log import Log
+from musetalk_engines.trt.families.family import Family, PlanSpec
+from musetalk_engines.trt.interruptible import run_interruptibly
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_engines.trt.plan_spec import Wanted
 from musetalk_engines.trt.profiles import Profile
 from musetalk_engines.trt.timing_cache import TimingCache
 from musetalk_runtime.backends.cuda.device import open_device
 from musetalk_runtime.core.errors import InvalidFolder, PlanError
 
+KEPT_ERRORS = 20  # messages
+
 
 def build_engine(
+    family: Family,
+    spec: PlanSpec,
     source: Path,
     target: Path,
     profiles: Sequence[Profile],
-    variant: str,
     options: BuildOptions,
     cache: TimingCache,
     progress: Callable[[str], None],
 ) -> None:
-    """Write the plan of the ONNX file `source` for the shapes of `profiles`, in one engine, to `target`.
+    """Write the plan `spec` of the ONNX file `source` for the shapes of `profiles`, in one engine, to `target`.
 
-    Inputs and outputs have the precision of `options` and lie in memory row by row. Raises InvalidFolder if TensorRT
-    cannot parse the graph, PlanError if it cannot build it; then nothing is written.
+    `family` is that of the installed TensorRT. Inputs and outputs have the precision of `spec` and lie in memory row by
+    row. Raises InvalidFolder if TensorRT cannot parse the graph, PlanError if it cannot build it; then nothing is
+    written.
     """
-    name, version = target.stem, dialect(trt.__version__)
-    log = Log(progress, verbose=options.verbose)
+    trt = family.tensorrt
+    errors: deque[str] = deque(maxlen=KEPT_ERRORS)
+    log = _log(trt, errors, progress, verbose=options.verbose)
     builder = trt.Builder(log)
-    network = builder.create_network(version.network_flags())
+    network = builder.create_network(family.network_flags())
     parser = trt.OnnxParser(network, log)
-    _parse(parser, source)
+    _parse(trt, parser, source)
     config = builder.create_builder_config()
-    _configure(config, options)
-    touched = version.constrain(network, config, Wanted(options.precision, variant, source))
-    _set_formats(network)
+    _configure(trt, config, options)
+    touched = family.constrain(network, config, spec, source)
+    _set_formats(trt, network)
     for shapes in profiles:
         config.add_optimization_profile(_profile(builder, shapes))
     _load_cache(config, cache, progress)
-    watched = version.watch(config, lambda text: progress(f"{name}: {text}"))
-    progress(f"building {name}: {variant}, {network.num_layers} layers, {touched} constrained")
-    plan = patiently(
+    watched = family.watch(config, lambda text: progress(f"{spec.graph}: {text}"))
+    progress(f"building {spec.graph}: {spec.variant}, {network.num_layers} layers, {touched} constrained")
+    plan = run_interruptibly(
         partial(_build, builder, network, config, parser, log),
-        lambda seconds: None if watched else progress(f"building {name}: {seconds:.0f} s"),
+        lambda seconds: None if watched else progress(f"building {spec.graph}: {seconds:.0f} s"),
     )
     if plan is None:
-        raise PlanError(f"TensorRT {trt.__version__} cannot build {name} ({variant}): {log.last_error}")
+        reason = errors[-1] if errors else "it gave no reason"
+        raise PlanError(f"TensorRT {trt.__version__} cannot build {spec.graph} ({spec.variant}): {reason}")
     cache.write(memoryview(config.get_timing_cache().serialize()))
     target.write_bytes(memoryview(plan))
 
@@ -63,14 +66,14 @@ def _build(builder: Any, network: Any, config: Any, *_kept: Any) -> Any:
     return builder.build_serialized_network(network, config)
 
 
-def _parse(parser: Any, source: Path) -> None:
+def _parse(trt: Any, parser: Any, source: Path) -> None:
     """By path, so that the weights beside the file are found."""
     if not parser.parse_from_file(str(source)):
         errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
         raise InvalidFolder(f"{source}: TensorRT {trt.__version__} cannot parse it: {'; '.join(errors)}")
 
 
-def _configure(config: Any, options: BuildOptions) -> None:
+def _configure(trt: Any, config: Any, options: BuildOptions) -> None:
     config.builder_optimization_level = options.level
     config.clear_flag(trt.BuilderFlag.TF32)
     if options.max_memory:
@@ -80,7 +83,7 @@ def _configure(config: Any, options: BuildOptions) -> None:
         config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)  # it is code; runtimes are told to load none
 
 
-def _set_formats(network: Any) -> None:
+def _set_formats(trt: Any, network: Any) -> None:
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
     tensors += [network.get_output(index) for index in range(network.num_outputs)]
     for tensor in tensors:
@@ -100,3 +103,21 @@ def _load_cache(config: Any, store: TimingCache, progress: Callable[[str], None]
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         progress("the timing cache is of another GPU or TensorRT, or damaged: measuring anew")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+
+
+def _log(trt: Any, errors: deque[str], progress: Callable[[str], None], *, verbose: bool) -> Any:
+    """Passes errors on, with `verbose` warnings and information too; keeps the last of them in `errors`."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+
+        def log(self, severity: object, msg: str) -> None:
+            """Called by TensorRT, from any of its threads."""
+            serious = severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
+            if serious:
+                errors.append(msg)
+            if serious or (verbose and severity in (trt.ILogger.WARNING, trt.ILogger.INFO)):
+                progress(f"TensorRT: {msg}")
+
+    return Log()

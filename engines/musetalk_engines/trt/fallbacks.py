@@ -1,4 +1,4 @@
-"""Trying variants until one passes."""
+"""Variants of a plan, tried in turn until one passes."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
@@ -17,13 +17,13 @@ class Attempt(Protocol):
 Built = TypeVar("Built", bound=Attempt)
 
 
-def climb(
+def first_passing(
     graph: str, variants: Sequence[str], attempt: Callable[[str], Built], progress: Callable[[str], None]
 ) -> Built:
     """The first of `variants` that `attempt` builds and that passes.
 
     If none does, raises what was wrong with the last one: PlanError, from `attempt`, or AccuracyError. Any other error
-    that `attempt` raises ends the climb, for what stops one build stops them all.
+    that `attempt` raises ends the search: what stops one build stops them all.
     """
     last: Built | PlanError
     for variant in variants:

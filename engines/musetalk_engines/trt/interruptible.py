@@ -1,4 +1,4 @@
-"""Waiting for native code that takes minutes and hears no signal."""
+"""Native code that takes minutes and hears no signal, run so that Ctrl-C comes through."""
 
 import time
 from collections.abc import Callable
@@ -7,9 +7,13 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+TICK_INTERVAL_S = 15.0
 
-def patiently(work: Callable[[], Result], tick: Callable[[float], None], interval: float = 15.0) -> Result:
-    """The result of `work`, run in a thread of its own; `tick` gets the seconds gone by, every `interval` of them.
+
+def run_interruptibly(
+    work: Callable[[], Result], tick: Callable[[float], None], interval_s: float = TICK_INTERVAL_S
+) -> Result:
+    """The result of `work`, run in a thread of its own; `tick` gets the seconds gone by, every `interval_s` of them.
 
     Ctrl-C and SIGTERM come through at once and leave the thread to end with the process.
     """
@@ -26,7 +30,7 @@ def patiently(work: Callable[[], Result], tick: Callable[[float], None], interva
     thread = Thread(target=run, daemon=True)
     thread.start()
     while True:
-        thread.join(interval)
+        thread.join(interval_s)
         if not thread.is_alive():
             break
         tick(time.monotonic() - start)

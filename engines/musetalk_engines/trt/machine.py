@@ -2,24 +2,21 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from musetalk_runtime.backends.cuda.device import open_device
+from musetalk_runtime.backends.trt.gpu_facts import GpuFacts, gpu_facts
+from musetalk_runtime.backends.trt.plan import Plan
 from musetalk_runtime.core.errors import MachineError
 
-if TYPE_CHECKING:
-    from musetalk_runtime.backends.cuda.device import GpuFacts
-    from musetalk_runtime.backends.trt.plan import Plan
 
-
-def require_gpu() -> "GpuFacts":
-    """What is there; raises MachineError, saying what is missing, unless it is a GPU and TensorRT."""
+def require_gpu() -> GpuFacts:
+    """The facts about it; raises MachineError, saying what is missing, unless it is a GPU and TensorRT."""
     needs = (
         "--backend tensorrt needs an NVIDIA GPU, its driver, and tensorrt 8.6, 10 or 11 with cuda-core (pip install "
         "'musetalk-edge[gpu]'); --backend onnxruntime does without"
     )
     try:
-        from musetalk_runtime.backends.cuda.device import gpu_facts
-
         facts = gpu_facts()
     except (MachineError, ImportError) as error:
         raise MachineError(f"{needs}: {error}") from error
@@ -28,7 +25,7 @@ def require_gpu() -> "GpuFacts":
     return facts
 
 
-def describe(facts: "GpuFacts") -> dict[str, Any]:
+def describe(facts: GpuFacts) -> dict[str, Any]:
     """What a plan is tied to, as a bundle's manifest says it under ``built_on``."""
     return {
         "gpu": facts.name,
@@ -39,9 +36,6 @@ def describe(facts: "GpuFacts") -> dict[str, Any]:
     }
 
 
-def load_plan(file: Path) -> "Plan":
+def load_plan(file: Path) -> Plan:
     """`file`, ready to run on the first GPU."""
-    from musetalk_runtime.backends.cuda.device import open_device
-    from musetalk_runtime.backends.trt.plan import Plan
-
     return Plan.load(file, open_device())

@@ -1,4 +1,4 @@
-"""The plans of one bundle: built, certified, measured, one after the other."""
+"""The builder of a bundle's plans, which builds, certifies and measures one after the other."""
 
 import time
 from collections.abc import Callable
@@ -11,15 +11,17 @@ import numpy as np
 
 from musetalk_engines.measure import median_ms
 from musetalk_engines.modelset import GOLDEN, ModelSet
-from musetalk_engines.trt.certify import RunsPlan, certify
-from musetalk_engines.trt.fallbacks import climb
+from musetalk_engines.trt.certified_plan import CertifiedPlan
+from musetalk_engines.trt.certify import RunnablePlan, certify
+from musetalk_engines.trt.engine import build_engine
+from musetalk_engines.trt.fallbacks import first_passing
+from musetalk_engines.trt.families.family import Family, PlanSpec
 from musetalk_engines.trt.machine import load_plan
 from musetalk_engines.trt.options import BuildOptions
+from musetalk_engines.trt.plan_folder import PlanFolder
 from musetalk_engines.trt.profiles import Profile, engine_profiles
 from musetalk_engines.trt.source import discard_source, write_source
 from musetalk_engines.trt.timing_cache import TimingCache
-from musetalk_engines.trt.variant import ladder
-from musetalk_engines.trt.work import Engine, WorkFolder
 from musetalk_runtime import __version__
 from musetalk_runtime.storage.folder import sha256
 
@@ -28,64 +30,60 @@ BUILD_ORDER = ("vae_decoder", "unet", "vae_encoder", "audio_encoder")
 
 
 @dataclass(frozen=True)
-class Job:
-    """What all plans of one bundle have in common; ``built_on`` is the machine, as the manifest says it."""
+class PlanBuilder:
+    """Builds the plans of one bundle in ``work``; ``built_on`` is the machine, as the manifest says it."""
 
     models: ModelSet
     options: BuildOptions
     built_on: dict[str, Any]
-    strongly_typed: bool
-    work: WorkFolder
+    family: Family
+    work: PlanFolder
     cache: TimingCache
     progress: Callable[[str], None]
 
-    def engine(self, graph: str) -> Engine:
+    def certified_plan(self, graph: str) -> CertifiedPlan:
         """The certified plan of `graph`: taken over from an interrupted run, or built.
 
         Raises AccuracyError if no variant passes, InvalidFolder or MachineError if TensorRT cannot build it.
         """
         profiles = engine_profiles(self.models.spec, graph, self.options.batch_sizes)
-        decoder = self.work.plan("vae_decoder") if graph == "unet" else None
-        key = ingredients(self.models, graph, self.options, profiles, self.built_on, decoder)
-        variants = ladder(self.options.precision, strongly_typed=self.strongly_typed)
-        engine, kept = self.work.engine(
-            graph,
-            key,
-            lambda: climb(graph, variants, lambda variant: self._attempt(graph, variant, profiles), self.progress),
-        )
-        worst = max(engine.certified, key=lambda row: row.relative_error / row.bound)
+        decoder = self.work.plan_file("vae_decoder") if graph == "unet" else None
+        inputs = ingredients(self.models, graph, self.options, profiles, self.built_on, decoder)
+        plan, kept = self.work.take_or_build(graph, inputs, lambda: self._build(graph, profiles))
+        worst = max(plan.certified, key=lambda row: row.relative_error / row.bound)
         self.progress(
-            f"{'kept' if kept else 'certified'} {graph}: {engine.variant}, {worst.output} off by "
-            f"{worst.relative_error:.1e}, {engine.bytes / 1e6:.0f} MB, built in {engine.build_seconds:.0f} s"
+            f"{'kept' if kept else 'certified'} {graph}: {plan.variant}, {worst.output} off by "
+            f"{worst.relative_error:.1e}, {plan.bytes / 1e6:.0f} MB, built in {plan.build_seconds:.0f} s"
         )
-        return engine
+        return plan
 
-    def _attempt(self, graph: str, variant: str, profiles: list[Profile]) -> Engine:
+    def _build(self, graph: str, profiles: list[Profile]) -> CertifiedPlan:
+        """The first variant that passes."""
+        variants = self.family.fallbacks(self.options.precision)
+        return first_passing(graph, variants, lambda variant: self._attempt(graph, variant, profiles), self.progress)
+
+    def _attempt(self, graph: str, variant: str, profiles: list[Profile]) -> CertifiedPlan:
         """Build one variant and judge it; it is measured if it passes."""
-        from musetalk_engines.trt.engine import build_engine
-
-        start, file = time.perf_counter(), self.work.plan(graph)
-        source = write_source(
-            self.models, graph, self.work.path,
-            precision=self.options.precision, variant=variant, strongly_typed=self.strongly_typed,
-        )  # fmt: skip
-        build_engine(source, file, profiles, variant, self.options, self.cache, self.progress)
+        spec = PlanSpec(graph, self.options.precision, variant)
+        start, file = time.perf_counter(), self.work.plan_file(graph)
+        source = write_source(self.family, self.models, spec, self.work.path)
+        build_engine(self.family, spec, source, file, profiles, self.options, self.cache, self.progress)
         seconds = time.perf_counter() - start
         discard_source(source, self.work.path)
         self.progress(f"certifying {graph}")
         with ExitStack() as stack:
-            plan: RunsPlan = stack.enter_context(load_plan(file))
-            decoder: RunsPlan | None = None
+            plan: RunnablePlan = stack.enter_context(load_plan(file))
+            decoder: RunnablePlan | None = None
             if graph == "unet":
-                decoder = stack.enter_context(load_plan(self.work.plan("vae_decoder")))
+                decoder = stack.enter_context(load_plan(self.work.plan_file("vae_decoder")))
             rows = certify(self.models, graph, plan, profiles, self.options.precision, decoder)
             passed = all(row.passed for row in rows)
             ms = plan_ms(plan, profiles, self.options.precision) if passed else []
         size = file.stat().st_size
-        return Engine(graph, file.name, profiles, variant, rows, ms, round(seconds, 1), size, sha256(file))
+        return CertifiedPlan(graph, file.name, profiles, variant, rows, ms, round(seconds, 1), size, sha256(file))
 
 
-def plan_ms(plan: RunsPlan, profiles: list[Profile], precision: str) -> list[float]:
+def plan_ms(plan: RunnablePlan, profiles: list[Profile], precision: str) -> list[float]:
     """Median milliseconds of a run at each profile, from arrays on the host to arrays on the host."""
     random = np.random.default_rng(0)  # a GPU is quicker at zeros
     kind = np.float16 if precision == "fp16" else np.float32

@@ -1,4 +1,4 @@
-"""The shapes that plans are built for: static ones, so that TensorRT chooses its kernels for exactly these."""
+"""The optimisation profiles of plans: static shapes, so that TensorRT chooses its kernels for exactly these."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,10 @@ from musetalk_runtime.core.model import HOP, SAMPLE_RATE, ModelSpec
 
 Profile = dict[str, tuple[int, ...]]  # shape by input
 
-LIVE_CONTEXTS = (30, 2)  # seconds of speech heard at once: a whole segment, and live audio on a slow GPU
-ENCODED_AT_ONCE = (1, 4)  # faces, of two pictures each: masked and whole
+# Speech that the audio encoder hears at once: a whole segment, and live audio on a slow GPU. Each length is a profile,
+# which costs build time and memory, so there are few.
+PROFILED_CONTEXTS_S = (30, 2)
+ENCODED_FACES = (1, 4)  # at once; each is two pictures, masked and whole
 
 
 def engine_profiles(spec: ModelSpec, graph: str, batch_sizes: Sequence[int]) -> list[Profile]:
@@ -20,10 +22,10 @@ def engine_profiles(spec: ModelSpec, graph: str, batch_sizes: Sequence[int]) -> 
     if graph == "vae_decoder":
         return [{"latents": (size, *latents)} for size in batch_sizes]
     if graph == "vae_encoder":
-        return [{"images": (2 * size, 3, spec.image_size, spec.image_size)} for size in ENCODED_AT_ONCE]
-    return [{"mel": (1, spec.mel_bins, seconds * SAMPLE_RATE // HOP)} for seconds in contexts(spec)]
+        return [{"images": (2 * size, 3, spec.image_size, spec.image_size)} for size in ENCODED_FACES]
+    return [{"mel": (1, spec.mel_bins, seconds * SAMPLE_RATE // HOP)} for seconds in profiled_contexts(spec)]
 
 
-def contexts(spec: ModelSpec) -> list[int]:
+def profiled_contexts(spec: ModelSpec) -> list[int]:
     """Seconds of the audio encoder's profiles, longest first, within what the model hears at once."""
-    return sorted({min(seconds, spec.audio_seconds) for seconds in LIVE_CONTEXTS}, reverse=True)
+    return sorted({min(seconds, spec.audio_seconds) for seconds in PROFILED_CONTEXTS_S}, reverse=True)

@@ -1,7 +1,9 @@
-"""The times of kernels that TensorRT measured before, so that it need not again."""
+"""TensorRT's timing cache: the times of kernels that it measured before, and need not measure again."""
 
 from collections.abc import Iterable
 from pathlib import Path
+
+from musetalk_runtime.storage.output_file import write_output
 
 TIMING_CACHE = "timing.cache"  # in a bundle
 
@@ -24,7 +26,5 @@ class TimingCache:
         return b""
 
     def write(self, content: bytes | memoryview) -> None:
-        """Replace the file, whole or not at all."""
-        aside = self.file.with_name(f".{self.file.name}.partial")
-        aside.write_bytes(content)
-        aside.replace(self.file)
+        """Replace the file, whole or not at all; raises OutputError."""
+        write_output(self.file, bytes(content))

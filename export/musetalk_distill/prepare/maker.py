@@ -10,7 +10,7 @@ from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.prepared import Prepared, PreparedClip
 from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.video import VideoClips
-from musetalk_distill.prepare.work import WorkFolder
+from musetalk_distill.prepare.work import ClipFolder
 from musetalk_runtime import __version__
 from musetalk_runtime.core.errors import FaceNotFound, InputNotFound, InvalidMedia, one_line
 from musetalk_runtime.prepare.face import FaceDetector
@@ -28,7 +28,7 @@ class Maker:
         encoders: Encoders,
         detector: FaceDetector | None,
         options: PrepareOptions,
-        work: WorkFolder,
+        work: ClipFolder,
         progress: Progress,
     ) -> None:
         self._encoders, self._detector, self._options = encoders, detector, options

@@ -12,7 +12,7 @@ from musetalk_distill.prepare.prepared import Prepared, PrepareReport
 from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.split import chosen_for_val
 from musetalk_distill.prepare.threads import in_threads
-from musetalk_distill.prepare.work import WorkFolder
+from musetalk_distill.prepare.work import ClipFolder
 from musetalk_distill.shards.clip import ClipEntry, ClipTensors
 from musetalk_distill.shards.shards import SHARDS_KIND, write_shards
 from musetalk_runtime.core.errors import InvalidArgument, InvalidMedia
@@ -35,7 +35,7 @@ def prepare_shards(videos: Path, output: Path, checkpoint: Path, options: Prepar
     if detector is None and not options.boxes_from_json:
         _require_boxes(footage)
     encoders = Encoders(checkpoint)
-    with WorkFolder(output) as work, Progress(footage, PROGRAM) as progress:
+    with ClipFolder(output) as work, Progress(footage, PROGRAM) as progress:
         maker = Maker(encoders, detector, options, work, progress)
         finished = in_threads(maker.prepare, footage, encoders.jobs, progress.stop)
         usable = [prepared for prepared in finished if prepared.clips]
@@ -89,7 +89,7 @@ def _entries(usable: list[Prepared], options: PrepareOptions) -> tuple[list[tupl
     return entries, warnings
 
 
-def _read(work: WorkFolder, entries: list[tuple[ClipEntry, str]]) -> Iterator[tuple[ClipEntry, ClipTensors]]:
+def _read(work: ClipFolder, entries: list[tuple[ClipEntry, str]]) -> Iterator[tuple[ClipEntry, ClipTensors]]:
     for entry, file in entries:
         tensors = work.read_clip(file, entry.id)
         yield entry, tensors if entry.split == "val" else tensors.without_images()

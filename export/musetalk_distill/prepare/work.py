@@ -1,11 +1,10 @@
-"""Where a video's clips lie from when they are made until the shards are whole."""
+"""The folder of finished clips, from which an interrupted preparation goes on."""
 
 import hashlib
 import json
 import shutil
 from glob import escape
 from pathlib import Path
-from types import TracebackType
 
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -14,42 +13,31 @@ from musetalk_distill.prepare.prepared import Prepared
 from musetalk_distill.shards.clip import ClipTensors
 from musetalk_distill.shards.file import named_tensors, read_tensors
 from musetalk_runtime.core.errors import OutputError
-from musetalk_runtime.storage.folder import real_folder, sha256
-from musetalk_runtime.storage.lock import lock_folder
+from musetalk_runtime.storage.folder import sha256
+from musetalk_runtime.storage.work_folder import WorkFolder
 
 STEM = 24  # digits of a video's hash in the names of its files
 
 
-class WorkFolder:
-    """Clips and a record of each finished video, in a hidden folder beside the shards to be.
+class ClipFolder(WorkFolder):
+    """Clips and a record of each finished video, until the shards are whole.
 
     ``<video>.json`` holds the key of what the video's clips, ``<video>-<n>.safetensors``, come from; it is written
-    last. What has another key is made again. Where the shards' place is a link, the folder lies beside what that leads
-    to.
+    last. What has another key is made again.
     """
 
-    def __init__(self, output: Path) -> None:
-        self.output = output
-        self._place = real_folder(output)
-        self.path = self._place.with_name(f".{self._place.name}.work")
+    activity = "being prepared"
+    kept_files = "*.safetensors"
 
-    def __enter__(self) -> "WorkFolder":
-        """Make the folder if need be and lock it; raises InvalidArgument while another process is at work in it."""
+    def __enter__(self) -> "ClipFolder":
+        """Make the folder if need be and lock it; raises InvalidArgument while another process has it, OutputError."""
         try:
-            self._lock = lock_folder(self.path, f"{self.output} is being prepared")
+            super().__enter__()
         except OSError as error:
             raise self._failed(error) from error
-        for killed in self.path.parent.glob(f".{escape(self._place.name)}.*.partial"):
+        for killed in self.path.parent.glob(f".{escape(self.place.name)}.*.partial"):
             shutil.rmtree(killed, ignore_errors=True)  # half-written shards; the lock says that nobody writes them
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Unlock it; it goes, too, if it holds no clip."""
-        if not any(self.path.glob("*.safetensors")):
-            self.remove()
-        self._lock.close()
 
     def kept(self, video: str, key: str) -> Prepared | None:
         """What an earlier run made of `video`, whole and of the same `key`; else its files are deleted."""
@@ -94,9 +82,6 @@ class WorkFolder:
             partial.replace(record)
         except OSError as error:
             raise self._failed(error) from error
-
-    def remove(self) -> None:
-        shutil.rmtree(self.path, ignore_errors=True)
 
     def _record(self, video: str) -> Path:
         return self.path / f"{_stem(video)}.json"

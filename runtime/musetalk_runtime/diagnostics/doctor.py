@@ -95,7 +95,7 @@ def _providers() -> Finding:
 
 def _gpu() -> list[Finding]:
     try:
-        from musetalk_runtime.backends.cuda.device import gpu_facts
+        from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 
         facts = gpu_facts()
     except (MuseTalkEdgeError, ImportError) as error:

@@ -1,1 +1,1 @@
-"""What differs between TensorRT's families: weakly and strongly typed networks."""
+"""The families of TensorRT versions, each behind one object: how a plan of it is told what to compute."""

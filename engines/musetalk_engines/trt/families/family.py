@@ -1,39 +1,75 @@
-"""What differs between TensorRT versions, behind one interface; names of an enum's members only: values differ too."""
+"""The interface of a family of TensorRT versions, and the variants of a plan that it may offer."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
-from musetalk_engines.trt.plan_spec import Wanted
-from musetalk_runtime.core.errors import MachineError
+from onnx import ModelProto
+
+from musetalk_engines.modelset import ModelSet
+
+# The ways to build a graph, from the fastest to the safest. Each adds to the one before. A family's docstring says how
+# it does each of them. FP32 is FP32: TF32 is off in all of them. From an fp16 model set the weights of an FP32 plan are
+# still those that the export rounded.
+AS_BUILT = "as built"
+UNFUSED_ATTENTION = "attention unfused"
+FP32_ATTENTION = "fp32 attention and norms"
+FP32 = "fp32"
 
 
-class Dialect(Protocol):
-    """How one family of versions is told what to build."""
+@dataclass(frozen=True)
+class PlanSpec:
+    """A plan to build: its graph, its precision (``fp16`` or ``fp32``), and one of the variants above."""
 
+    graph: str
+    precision: str
+    variant: str
+
+
+class Family(ABC):
+    """TensorRT versions that are told in the same way what to build.
+
+    Making a family imports no TensorRT, and neither do the methods that only plan: `fallbacks`, `check_precision` and
+    `rewriting`. Names of an enum's members are used, never their values: those differ between versions.
+
+    Attributes: ``versions``, in words.
+    """
+
+    versions: str
+    module = "tensorrt"
+
+    @property
+    def tensorrt(self) -> Any:
+        """The Python module of the installed TensorRT; raises ImportError."""
+        return import_module(self.module)
+
+    @abstractmethod
+    def supports(self, major: int, minor: int) -> bool:
+        """Whether a TensorRT version belongs to this family."""
+
+    @abstractmethod
+    def fallbacks(self, precision: str) -> tuple[str, ...]:
+        """The variants to try for a `precision`, in order."""
+
+    @abstractmethod
+    def check_precision(self, models: ModelSet, precision: str) -> None:
+        """Raise InvalidArgument unless plans of `precision` can be made of `models`."""
+
+    @abstractmethod
+    def rewriting(self, spec: PlanSpec, models: ModelSet) -> Callable[[ModelProto], object] | None:
+        """What changes the graph of `models` in place before it is parsed; None: nothing."""
+
+    @abstractmethod
     def network_flags(self) -> int:
         """For ``Builder.create_network``."""
 
-    def constrain(self, network: Any, config: Any, wanted: Wanted, /) -> int:
-        """Make the parsed `network` what is `wanted`. Returns how many layers were touched."""
+    @abstractmethod
+    def constrain(self, network: Any, config: Any, spec: PlanSpec, source: Path) -> int:
+        """Make the `network`, parsed from the file `source`, that of `spec`; returns how many layers it touched."""
 
-    def watch(self, config: Any, progress: Callable[[str], None], /) -> bool:
+    @abstractmethod
+    def watch(self, config: Any, progress: Callable[[str], None]) -> bool:
         """Have the builder report its progress; False where it cannot."""
-
-
-def is_strongly_typed(version: str) -> bool:
-    """Whether this TensorRT ``version`` (``8.6.0``) types strongly here; raises MachineError if it is none of ours."""
-    major, minor = (int(number) for number in version.split(".")[:2])
-    if (major, minor) < (8, 6) or major == 9:
-        raise MachineError(f"TensorRT {version} is not supported: install 8.6, 10 or 11")
-    return major >= 10
-
-
-def dialect(version: str) -> Dialect:
-    """The dialect of TensorRT `version`, which must be installed."""
-    if is_strongly_typed(version):
-        from musetalk_engines.trt.families.strongly_typed import Strong
-
-        return Strong()
-    from musetalk_engines.trt.families.weakly_typed import Weak
-
-    return Weak()

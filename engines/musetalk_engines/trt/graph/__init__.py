@@ -1,1 +1,1 @@
-"""ONNX graphs, and how they are rewritten for TensorRT 8.6."""
+"""ONNX graphs, and how they are rewritten before TensorRT parses them."""

@@ -1,4 +1,4 @@
-"""An ONNX graph, to be rewritten: who makes and reads a tensor, and its constants."""
+"""An ONNX graph that is rewritten: the nodes that make and read each tensor, and the constants."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Upsampling and the convolution after it, as one transposed convolution."""
+"""Upsampling and the convolution after it, folded into one transposed convolution."""
 
 from typing import Any
 

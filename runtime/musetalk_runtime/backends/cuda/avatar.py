@@ -1,4 +1,4 @@
-"""An avatar on the GPU."""
+"""An avatar in the GPU's memory."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from musetalk_runtime.backends.cuda.device import check, free_memory
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory
 from musetalk_runtime.core.errors import MachineError
 
-RESERVE = 256 << 20  # bytes of the GPU that an avatar leaves to the rest
+RESERVED_BYTES = 256 << 20  # of the GPU, that an avatar leaves to the rest
 
 
 class GpuAvatar:
@@ -58,11 +58,11 @@ class GpuAvatar:
 
     def _check_room(self) -> None:
         free, _ = free_memory()
-        if self.memory() + RESERVE > free:
+        if self.memory() + RESERVED_BYTES > free:
             raise MachineError(
                 f"{self.avatar.path}: its {len(self.avatar)} frames of {self.avatar.width}x{self.avatar.height} need "
-                f"{self.memory() / 1e6:.0f} MB on the GPU, which has {free / 1e6:.0f} MB free, {RESERVE / 1e6:.0f} of "
-                "them reserved: prepare a shorter or smaller avatar"
+                f"{self.memory() / 1e6:.0f} MB on the GPU, which has {free / 1e6:.0f} MB free, "
+                f"{RESERVED_BYTES / 1e6:.0f} of them reserved: prepare a shorter or smaller avatar"
             )
 
     def _upload(self, device: Any) -> None:

@@ -1,47 +1,9 @@
-"""The GPU of this machine: opening it, what it is, and what CUDA answers."""
+"""The GPU of this machine: its context, memory and driver, and the status of CUDA calls."""
 
 import os
-import platform
-from dataclasses import dataclass
 from typing import Any
 
-from musetalk_runtime.backends.trt import tensorrt_api
 from musetalk_runtime.core.errors import MachineError
-
-
-@dataclass(frozen=True)
-class GpuFacts:
-    """What a plan depends on: ``compute_capability`` as "9.0", ``tensorrt`` None where it is not installed.
-
-    ``lean`` says that TensorRT is its lean runtime only, which takes version-compatible plans and no others.
-
-    ``driver`` is the driver's version ("580.65.06"), or the CUDA version it brings ("CUDA 13.0") where only that can
-    be read. ``memory_mb`` is all of the GPU's memory, in 1e6 bytes; the machine's where they share it. ``os`` is the
-    system that runs here ("Linux aarch64").
-    """
-
-    name: str
-    compute_capability: str
-    driver: str
-    memory_mb: int
-    tensorrt: str | None
-    lean: bool = False
-    os: str = f"{platform.system()} {platform.machine()}"
-
-
-def gpu_facts() -> GpuFacts:
-    """What the first GPU is; raises MachineError where there is none."""
-    device = open_device()
-    major, minor = device.compute_capability
-    _, total = free_memory()
-    return GpuFacts(
-        name=str(device.name),
-        compute_capability=f"{major}.{minor}",
-        driver=_driver_version(),
-        memory_mb=total // 1_000_000,
-        tensorrt=tensorrt_api.version(),
-        lean=tensorrt_api.is_lean(),
-    )
 
 
 def open_device(index: int = 0) -> Any:
@@ -73,6 +35,19 @@ def free_memory() -> tuple[int, int]:
     return int(free), int(total)
 
 
+def driver_version() -> str:
+    """The driver's version ("580.65.06"), or the CUDA version it brings ("CUDA 13.0") where only that can be read."""
+    try:
+        from cuda.core import system
+
+        return ".".join(f"{part:02d}" for part in system.get_kernel_mode_driver_version())
+    except Exception:  # no NVML, as on some Jetsons
+        from cuda.bindings import driver
+
+        version = int(check(driver.cuDriverGetVersion()))
+        return f"CUDA {version // 1000}.{version % 1000 // 10}"
+
+
 def check(result: tuple[Any, ...]) -> Any:
     """What a ``cuda.bindings`` call returned beside its status: nothing, a value or a tuple of them.
 
@@ -89,15 +64,3 @@ def check(result: tuple[Any, ...]) -> Any:
     if len(values) > 1:
         return tuple(values)
     return values[0] if values else None
-
-
-def _driver_version() -> str:
-    try:
-        from cuda.core import system
-
-        return ".".join(f"{part:02d}" for part in system.get_kernel_mode_driver_version())
-    except Exception:  # no NVML, as on some Jetsons
-        from cuda.bindings import driver
-
-        version = int(check(driver.cuDriverGetVersion()))
-        return f"CUDA {version // 1000}.{version % 1000 // 10}"

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-Mark = Any  # a cuda.core.Event
+Event = Any  # a cuda.core.Event
 
 
 class DeviceFrame:
@@ -15,7 +15,7 @@ class DeviceFrame:
     ``shape``.
     """
 
-    def __init__(self, address: int, shape: tuple[int, int], finished: Mark, stream: Any) -> None:
+    def __init__(self, address: int, shape: tuple[int, int], finished: Event, stream: Any) -> None:
         self.shape = shape
         self._address = address
         self._finished = finished

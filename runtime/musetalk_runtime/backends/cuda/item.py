@@ -1,4 +1,4 @@
-"""What the kernels are told about one frame of a batch."""
+"""The record that describes one frame of a batch to the kernels."""
 
 import numpy as np
 

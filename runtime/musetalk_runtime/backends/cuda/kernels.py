@@ -1,4 +1,4 @@
-"""The project's own kernels, as the bundle's cubin holds them."""
+"""The project's CUDA kernels: their source, their cubin in a bundle, and how they are launched."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,12 @@ import numpy.typing as npt
 
 from musetalk_runtime.core.errors import MachineError
 
+COMPOSE_SOURCE = Path(__file__).with_name("compose.cu")
+COMPOSE_CUBIN = "compose.cubin"
+"""The file in a bundle that holds the kernels, compiled for its GPU."""
+
 THREADS = 128  # a block
-STRIP = 16  # pixels of two rows that one thread composes
+THREAD_PIXELS = 16  # of two rows, that one thread composes
 GATHER_BLOCKS = 16  # an item
 SUFFIXES = {np.dtype(np.float16): "half", np.dtype(np.float32): "float"}
 
@@ -57,7 +61,7 @@ class Kernels:
         `faces` are RGB ``[N, 3, side, side]`` of `dtype`, in [0, 1].
         """
         width, height = frame
-        blocks = -(-(-(-width // STRIP) * (height // 2)) // THREADS)
+        blocks = -(-(-(-width // THREAD_PIXELS) * (height // 2)) // THREADS)
         arguments = (faces, np.int32(side), np.int32(width), np.int32(height))
         self._launch(stream, f"compose_{_suffix(dtype)}", (blocks, count), items, *arguments)
 

@@ -1,4 +1,4 @@
-"""Where a batch is while it is made, and the ring of such places that bounds how many are."""
+"""The memory of a batch that is being made, and the pool that bounds how many are."""
 
 import threading
 from collections import deque
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from musetalk_runtime.backends.cuda.item import ITEM
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory
 
-MARKS = (
+EVENTS = (
     *("upload_begin", "upload_end", "compute_begin", "unet_end", "decoder_end"),
     *("compute_end", "download_begin", "download_end"),
 )  # in order; those of UNet and decoder only where a face is made
@@ -32,7 +32,7 @@ class Slot:
         self.item_bytes = -(-batch * ITEM.itemsize // 256) * 256
         self.frame_bytes = width * height * 3 // 2
         self._memories: list[DeviceMemory | PinnedMemory] = []
-        self.marks: dict[str, Any] = {}
+        self.events: dict[str, Any] = {}
         try:
             staged = self._pinned(device, self.item_bytes + token_bytes)
             downloaded = self._pinned(device, batch * self.frame_bytes)
@@ -48,16 +48,16 @@ class Slot:
         self.tokens: npt.NDArray[Any] = staged.array[self.item_bytes :].view(dtype).reshape(batch, *tokens)
         self.frames = downloaded.array.reshape(batch, height * 3 // 2, width)
         options = EventOptions(timing_enabled=True, blocking_sync=True)
-        self.marks.update({name: device.create_event(options) for name in MARKS})
+        self.events.update({name: device.create_event(options) for name in EVENTS})
 
-    def settle(self) -> None:
+    def wait_until_read(self) -> None:
         """Wait until the GPU no longer reads what the host wrote."""
-        self.marks["compute_end"].sync()
+        self.events["compute_end"].sync()
 
     def close(self) -> None:
         """Free the memory, once the GPU is done with it. Closing twice is fine."""
-        while self.marks:
-            self.marks.popitem()[1].close()
+        while self.events:
+            self.events.popitem()[1].close()
         while self._memories:
             self._memories.pop().close()
 
@@ -72,30 +72,30 @@ class Slot:
         return memory
 
 
-class Ring:
-    """Slots that are free; whoever wants one waits until there is one. Safe from any thread."""
+class SlotPool:
+    """The slots that are free; whoever wants one waits until there is one. Safe from any thread."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._free = deque(slots)
         self._changed = threading.Condition()
         self.closed = False
 
-    def take(self) -> Slot:
-        """A free slot; raises RuntimeError once the ring is closed."""
+    def acquire(self) -> Slot:
+        """A free slot; raises RuntimeError once the pool is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._free or self.closed)
             if self.closed:
                 raise RuntimeError("the renderer is closed")
             return self._free.popleft()
 
-    def give(self, slot: Slot) -> None:
-        """Give back a slot that was taken."""
+    def release(self, slot: Slot) -> None:
+        """Give back a slot that was acquired."""
         with self._changed:
             self._free.append(slot)
             self._changed.notify()
 
     def close(self) -> None:
-        """Let nobody wait or take any more."""
+        """End all waiting; no slot can be acquired any more."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()

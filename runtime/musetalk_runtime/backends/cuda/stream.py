@@ -1,4 +1,4 @@
-"""An application's CUDA stream."""
+"""The CUDA stream of an application, as ours."""
 
 from typing import Any
 

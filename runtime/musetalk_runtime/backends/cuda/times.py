@@ -1,4 +1,4 @@
-"""When the GPU did what for a batch, by the events of its slot."""
+"""The GPU times of a batch, by the events of its slot."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -40,16 +40,16 @@ class Reporter:
 
     def report(self, slot: Slot, frames: int, faces: int) -> None:
         """Tell of the batch of so many `frames`, `faces` of them with a face made, that left `slot` finished."""
-        marks, parts = slot.marks, _compute_parts(faces)
+        events, parts = slot.events, _compute_parts(faces)
         for stage, (begin, end) in {**COPIES, **parts}.items():
-            self.timings.record(stage, float(marks[end] - marks[begin]), faces if stage in MODELS else frames)
+            self.timings.record(stage, float(events[end] - events[begin]), faces if stage in MODELS else frames)
         if self.timeline:
             upload, compute, download = (self._span(slot, (f"{lane}_begin", f"{lane}_end")) for lane in LANES)
             inner = {stage: self._span(slot, ends) for stage, ends in parts.items()}
             self.timeline(BatchTimes(frames, faces, upload, compute, download, inner))
 
     def _span(self, slot: Slot, ends: tuple[str, str]) -> Span:
-        begin, end = (float(slot.marks[mark] - self.origin) for mark in ends)
+        begin, end = (float(slot.events[mark] - self.origin) for mark in ends)
         return begin, end
 
 

@@ -1,4 +1,4 @@
-"""The work of one batch size, as a CUDA graph."""
+"""The CUDA graph of one batch size."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,31 +7,36 @@ from musetalk_runtime.backends.cuda.device import check
 from musetalk_runtime.backends.trt.tensorrt_api import Context
 from musetalk_runtime.core.errors import MachineError
 
-Mark = Callable[[str], Any]
+RecordEvent = Callable[[str], Any]
 Events = dict[str, Any]
 
 
 class BatchGraph:
     """Runs `enqueue` on a stream: by a graph captured from it, or by calling it each time.
 
-    `enqueue` takes a stream and ``mark``, which it calls with the name of an event to record between its parts. It
+    `enqueue` takes a stream and ``record``, which it calls with the name of an event to record between its parts. It
     always enqueues the same work at the same addresses; `contexts` are TensorRT's in it, kept and closed here. It runs
     once on the idle `stream` to warm up, and is captured there. `events` are those of any slot, and outlive the graph.
     """
 
     def __init__(
-        self, enqueue: Callable[[Any, Mark], None], contexts: list[Context], stream: Any, capture: bool, events: Events
+        self,
+        enqueue: Callable[[Any, RecordEvent], None],
+        contexts: list[Context],
+        stream: Any,
+        capture: bool,
+        events: Events,
     ) -> None:
         self._enqueue = enqueue
         self._contexts = contexts
-        self._graph: Captured | None = None
+        self._graph: CapturedGraph | None = None
         self._run(stream, events)
         stream.sync()
         if capture:
-            self._graph = Captured(enqueue, stream, events)
+            self._graph = CapturedGraph(enqueue, stream, events)
 
     def launch(self, stream: Any, events: Events) -> None:
-        """Enqueue the work on `stream`; it records those of `events` that ``mark`` names."""
+        """Enqueue the work on `stream`; it records those of `events` that ``record`` names."""
         if self._graph is None:
             self._run(stream, events)
         else:
@@ -49,13 +54,13 @@ class BatchGraph:
         self._enqueue(stream, lambda name: stream.record(events[name]))
 
 
-class Captured:
+class CapturedGraph:
     """A graph that records events of the caller's choice, though up to four of its launches are on their way at once.
 
     Each is a node of the graph, which is told before a launch what event to record; launches before keep theirs.
     """
 
-    def __init__(self, enqueue: Callable[[Any, Mark], None], stream: Any, events: Events) -> None:
+    def __init__(self, enqueue: Callable[[Any, RecordEvent], None], stream: Any, events: Events) -> None:
         self._nodes: dict[str, Any] = {}
         self._builder = stream.create_graph_builder()  # its graph owns the nodes
         try:

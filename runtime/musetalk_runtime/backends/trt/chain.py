@@ -1,4 +1,4 @@
-"""Gather, UNet, decoder and composition for frames of one size, with all the memory they need."""
+"""The generator of frames of one size: gather, UNet, decoder and composition, with the memory they need."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from musetalk_runtime.backends.cuda.item import ITEM
 from musetalk_runtime.backends.cuda.kernels import Kernels
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
 from musetalk_runtime.backends.cuda.slot import Slot
-from musetalk_runtime.backends.trt.batch_graph import BatchGraph, Mark
+from musetalk_runtime.backends.trt.batch_graph import BatchGraph, RecordEvent
 from musetalk_runtime.backends.trt.plan import Plan
 from musetalk_runtime.core.errors import MachineError
 
@@ -16,7 +16,7 @@ SLOTS = 4  # one rendered, two that wait for the encoder, one that it takes: a s
 
 
 class Chain:
-    """The generator for one stream at a time; a renderer borrows it.
+    """The generator for one stream at a time; a renderer acquires it from the pool.
 
     Attributes: ``batch`` (the largest), ``frame`` (width, height), ``slots``, and the streams ``compute``, ``upload``
     and ``download``. All contexts work in one piece of memory, since they run in turn.
@@ -35,8 +35,8 @@ class Chain:
                 f"UNet batches {list(self._unet)}, decoder batches {list(self._decoder)}: none in common"
             )
         self.batch = self._sizes[-1]
-        self.dtype = _one_type(unet, "latents", unet, "tokens")
-        self._latent_dtype = _one_type(unet, "prediction", decoder, "latents")
+        self.dtype = _common_dtype(unet, "latents", unet, "tokens")
+        self._latent_dtype = _common_dtype(unet, "prediction", decoder, "latents")
         self._face_dtype = decoder.dtype("images")
         self._graphs: dict[int, BatchGraph] = {}
         self._memories: dict[str, DeviceMemory] = {}
@@ -54,7 +54,7 @@ class Chain:
         """Enqueue on `stream`: the frames of all items in `slot`, whose `faces` faces fill rows 0, 1, ..."""
         copy(self._memories["items"].address, slot.item_address, slot.item_bytes, stream)
         if faces:
-            self._graphs[next(size for size in self._sizes if size >= faces)].launch(stream, slot.marks)
+            self._graphs[next(size for size in self._sizes if size >= faces)].launch(stream, slot.events)
         else:
             self._compose(stream)
 
@@ -79,18 +79,18 @@ class Chain:
         batch, largest = self.batch, unet.profiles[self._unet[self.batch]]
         latents, tokens = largest["latents"], largest["tokens"]
         channels = latents[1] // 2
-        self._counts = int(np.prod(latents[1:])), int(np.prod(tokens[1:]))
+        self._elements = int(np.prod(latents[1:])), int(np.prod(tokens[1:]))
         predicted = decoder.profiles[self._decoder[batch]]["latents"]
         if predicted[1:] != (channels, *latents[2:]):
             raise MachineError(f"the UNet makes latents {(channels, *latents[2:])}, the decoder takes {predicted[1:]}")
-        working = [unet.memory_size(self._unet[size]) for size in self._sizes]
-        working += [decoder.memory_size(self._decoder[size]) for size in self._sizes]
+        workspaces = [unet.memory_size(self._unet[size]) for size in self._sizes]
+        workspaces += [decoder.memory_size(self._decoder[size]) for size in self._sizes]
         sizes = {
             "items": -(-batch * ITEM.itemsize // 256) * 256,
-            "latents": batch * self._counts[0] * self.dtype.itemsize,
-            "tokens": batch * self._counts[1] * self.dtype.itemsize,
+            "latents": batch * self._elements[0] * self.dtype.itemsize,
+            "tokens": batch * self._elements[1] * self.dtype.itemsize,
             "prediction": int(np.prod(predicted)) * self._latent_dtype.itemsize,
-            "work": max(working),
+            "workspace": max(workspaces),
         }
         for name, size in sizes.items():
             self._memories[name] = DeviceMemory(self._device, size)
@@ -98,9 +98,9 @@ class Chain:
             self.slots.append(Slot(self._device, batch, (tokens[1], tokens[2]), self.dtype, self.frame))
 
     def _build(self, size: int, unet: Plan, decoder: Plan, cuda_graph: bool) -> BatchGraph:
-        work = self._memories["work"]
-        predict = unet.context(self._unet[size], work, self.compute)
-        decode = decoder.context(self._decoder[size], work, self.compute)
+        workspace = self._memories["workspace"]
+        predict = unet.context(self._unet[size], workspace, self.compute)
+        decode = decoder.context(self._decoder[size], workspace, self.compute)
         shape = decode.shape("images")
         self._side = shape[-1]
         if "images" not in self._memories:
@@ -111,19 +111,19 @@ class Chain:
         decode.set_address("latents", self._memories["prediction"].address)
         decode.set_address("images", self._memories["images"].address)
 
-        def enqueue(stream: Any, mark: Mark) -> None:
+        def enqueue(stream: Any, record: RecordEvent) -> None:
             self._gather(stream)
             predict.enqueue(int(stream.handle))
-            mark("unet_end")
+            record("unet_end")
             decode.enqueue(int(stream.handle))
-            mark("decoder_end")
+            record("decoder_end")
             self._compose(stream)
 
-        return BatchGraph(enqueue, [predict, decode], self.compute, cuda_graph, self.slots[0].marks)
+        return BatchGraph(enqueue, [predict, decode], self.compute, cuda_graph, self.slots[0].events)
 
     def _gather(self, stream: Any) -> None:
         items, latents, tokens = (self._memories[name].address for name in ("items", "latents", "tokens"))
-        self._kernels.gather(stream, items, self.batch, latents, tokens, self._counts, self.dtype)
+        self._kernels.gather(stream, items, self.batch, latents, tokens, self._elements, self.dtype)
 
     def _compose(self, stream: Any) -> None:
         items, images = (self._memories[name].address for name in ("items", "images"))
@@ -135,7 +135,7 @@ def _by_batch(plan: Plan) -> dict[int, int]:
     return {shapes["latents"][0]: profile for profile, shapes in enumerate(plan.profiles)}
 
 
-def _one_type(a: Plan, first: str, b: Plan, second: str) -> Any:
+def _common_dtype(a: Plan, first: str, b: Plan, second: str) -> Any:
     if a.dtype(first) != b.dtype(second):
         raise MachineError(f"{first} is {a.dtype(first)} and {second} {b.dtype(second)}: run build-engines again")
     return a.dtype(first)

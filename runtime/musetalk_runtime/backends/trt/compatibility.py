@@ -1,11 +1,11 @@
-"""Whether a bundle was built on this machine."""
+"""The compatibility of a bundle's plans with this machine."""
 
 import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.backends.cuda.device import GpuFacts
+from musetalk_runtime.backends.trt.gpu_facts import GpuFacts
 from musetalk_runtime.core.errors import InvalidFolder, MachineError
 
 COMPARED = {
@@ -35,7 +35,7 @@ def check_built_here(path: Path, built_on: Any, facts: GpuFacts, version_compati
             "with --version-compatible: build it again so, or pip install tensorrt"
         )
     differing = [name for name in COMPARED if built_on[name] != here[name]]
-    if version_compatible and _later(facts.tensorrt, str(built_on["tensorrt"])):
+    if version_compatible and _is_later(facts.tensorrt, str(built_on["tensorrt"])):
         differing = [name for name in differing if name != "tensorrt"]
     if differing:
         built = ", ".join(f"{COMPARED[name]} {built_on[name]}" for name in differing)
@@ -46,7 +46,7 @@ def check_built_here(path: Path, built_on: Any, facts: GpuFacts, version_compati
         )
 
 
-def _later(version: str, than: str) -> bool:
+def _is_later(version: str, than: str) -> bool:
     """Whether `version` is `than` or a later one of the same major version."""
     found, builders = ([int(part) for part in re.findall(r"\d+", text)] for text in (version, than))
     return found[:1] == builders[:1] and found >= builders

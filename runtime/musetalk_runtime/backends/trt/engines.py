@@ -1,4 +1,4 @@
-"""A bundle's engines on TensorRT."""
+"""The engines of a bundle on TensorRT."""
 
 import threading
 from functools import cached_property
@@ -10,20 +10,20 @@ import numpy as np
 from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
-from musetalk_runtime.backends.cuda.device import gpu_facts, open_device
-from musetalk_runtime.backends.cuda.kernels import Kernels
+from musetalk_runtime.backends.cuda.device import open_device
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, Kernels
 from musetalk_runtime.backends.trt.chain import Chain
 from musetalk_runtime.backends.trt.compatibility import check_built_here
+from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 from musetalk_runtime.backends.trt.plan import Plan
-from musetalk_runtime.backends.trt.pool import AvatarStock, ChainStock
-from musetalk_runtime.backends.trt.renderer import GpuOptions, GpuRenderer, Lender
+from musetalk_runtime.backends.trt.pool import AvatarPool, ChainPool
+from musetalk_runtime.backends.trt.renderer import GpuOptions, GpuRenderer, PoolAccess
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.storage.folder import Manifest, listed_file
 
-CUBIN = "compose.cubin"
-DEFAULT = GpuOptions()
+DEFAULT_OPTIONS = GpuOptions()
 
 
 class TensorRtEngines:
@@ -35,7 +35,7 @@ class TensorRtEngines:
 
     lanes = 2  # a batch alone does not fill a large GPU
 
-    def __init__(self, folder: Path, manifest: Manifest, options: GpuOptions = DEFAULT) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, options: GpuOptions = DEFAULT_OPTIONS) -> None:
         self._folder = folder
         self._manifest = manifest
         self.options = options
@@ -45,7 +45,7 @@ class TensorRtEngines:
     def check(self) -> None:
         with self._lock:
             self._device.set_current()
-            Kernels(listed_file(self._folder, self._manifest, CUBIN))
+            Kernels(listed_file(self._folder, self._manifest, COMPOSE_CUBIN))
 
     def encode_images(self, images: Floats) -> Floats:
         plan = self._plan("vae_encoder")
@@ -75,18 +75,18 @@ class TensorRtEngines:
         return avatar.width, avatar.height
 
     def renderer(self, avatar: Avatar, timings: Timings) -> GpuRenderer:
-        lender = Lender(self._lend_avatar, self._take_avatar, self._take_chain)
+        pools = PoolAccess(self._acquire_avatar, self._release_avatar, self._release_chain)
         with self._lock:
-            options, lent = self.options, self._lend_avatar(avatar)
+            options, loaded = self.options, self._acquire_avatar(avatar)
             try:
-                chain = self._lend_chain(self.group(avatar), options.cuda_graph)
+                chain = self._acquire_chain(self.group(avatar), options.cuda_graph)
                 try:
-                    return GpuRenderer(chain, lent, timings, options, self._device, lender)
+                    return GpuRenderer(chain, loaded, timings, options, self._device, pools)
                 except BaseException:
-                    self._take_chain(chain)
+                    self._release_chain(chain)
                     raise
             except BaseException:
-                self._take_avatar(lent)
+                self._release_avatar(loaded)
                 raise
 
     def close(self) -> None:
@@ -110,23 +110,23 @@ class TensorRtEngines:
                 self._plans[graph] = Plan.load(file, self._device)
             return self._plans[graph]
 
-    def _lend_avatar(self, avatar: Avatar) -> GpuAvatar:
+    def _acquire_avatar(self, avatar: Avatar) -> GpuAvatar:
         with self._lock:
             self._device.set_current()
-            return self._avatars.borrow(avatar)
+            return self._avatars.acquire(avatar)
 
-    def _take_avatar(self, avatar: GpuAvatar) -> None:
+    def _release_avatar(self, avatar: GpuAvatar) -> None:
         with self._lock:
-            self._avatars.give_back(avatar)
+            self._avatars.release(avatar)
 
-    def _lend_chain(self, frame: tuple[int, int], cuda_graph: bool) -> Chain:
+    def _acquire_chain(self, frame: tuple[int, int], cuda_graph: bool) -> Chain:
         with self._lock:
             unet, decoder = self._plan("unet"), self._plan("vae_decoder")
-            return self._chains.borrow(unet, decoder, self._kernels, frame, cuda_graph)
+            return self._chains.acquire(unet, decoder, self._kernels, frame, cuda_graph)
 
-    def _take_chain(self, chain: Chain) -> None:
+    def _release_chain(self, chain: Chain) -> None:
         with self._lock:
-            self._chains.give_back(chain)
+            self._chains.release(chain)
 
     @cached_property
     def _device(self) -> Any:
@@ -136,12 +136,12 @@ class TensorRtEngines:
 
     @cached_property
     def _kernels(self) -> Kernels:
-        return Kernels(listed_file(self._folder, self._manifest, CUBIN))
+        return Kernels(listed_file(self._folder, self._manifest, COMPOSE_CUBIN))
 
     @cached_property
-    def _avatars(self) -> AvatarStock:
-        return AvatarStock(self._device)
+    def _avatars(self) -> AvatarPool:
+        return AvatarPool(self._device)
 
     @cached_property
-    def _chains(self) -> ChainStock:
-        return ChainStock(self._device)
+    def _chains(self) -> ChainPool:
+        return ChainPool(self._device)

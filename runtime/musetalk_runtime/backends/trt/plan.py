@@ -1,4 +1,4 @@
-"""A TensorRT plan, and running it from and to host memory."""
+"""A TensorRT plan, loaded on the GPU and run from and to host memory."""
 
 import threading
 from collections.abc import Mapping

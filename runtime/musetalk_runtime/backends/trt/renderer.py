@@ -1,4 +1,4 @@
-"""Speech frames to video frames on the GPU."""
+"""The renderer of video frames on the GPU."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
 from musetalk_runtime.backends.cuda.memory import copy
-from musetalk_runtime.backends.cuda.slot import Ring, Slot
+from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.stream import application_stream
 from musetalk_runtime.backends.cuda.times import BatchTimes, Reporter
 from musetalk_runtime.backends.interface import FrameRequest
@@ -34,12 +34,12 @@ class GpuOptions:
 
 
 @dataclass(frozen=True)
-class Lender:
-    """Whose the avatars and the chain of a renderer are: more avatars are lent, and all of it is taken back."""
+class PoolAccess:
+    """What a renderer does with the pools that its avatars and its chain come from."""
 
-    lend: Callable[[Avatar], GpuAvatar]
-    take: Callable[[GpuAvatar], None]
-    take_chain: Callable[[Chain], None]
+    acquire_avatar: Callable[[Avatar], GpuAvatar]
+    release_avatar: Callable[[GpuAvatar], None]
+    release_chain: Callable[[Chain], None]
 
 
 class GpuRenderer:
@@ -47,7 +47,7 @@ class GpuRenderer:
 
     The upload of a batch, the computing of the one before and the download of the one before that overlap: each has
     a stream of its own. `render` waits only where four batches are neither waited for, finished nor released. `chain`
-    and `avatar` are lent, by `lender`.
+    and `avatar` were acquired from `pools`, and go back there.
     """
 
     def __init__(
@@ -57,16 +57,16 @@ class GpuRenderer:
         timings: Timings,
         options: GpuOptions,
         device: Any,
-        lender: Lender,
+        pools: PoolAccess,
     ) -> None:
         device.set_current()
         self._device = device
-        self._chain, self._lender = chain, lender
+        self._chain, self._pools = chain, pools
         self._held = [avatar]  # one entry for each `hold`
         self._compute = chain.compute if options.stream is None else application_stream(options.stream)
         self._download = options.download
-        self._out = Reporter(timings, options.timeline, _origin(device, self._compute))
-        self._ring = Ring(chain.slots)
+        self._reporter = Reporter(timings, options.timeline, _origin(device, self._compute))
+        self._free_slots = SlotPool(chain.slots)
 
     def hold(self, avatar: Avatar) -> None:
         """Upload `avatar` if it is not there. See ``Renderer.hold``; raises InvalidArgument for another size."""
@@ -74,75 +74,75 @@ class GpuRenderer:
             raise InvalidArgument(
                 f"an avatar of {avatar.width}x{avatar.height}, the renderer is for {self._chain.frame}"
             )
-        self._held.append(self._lender.lend(avatar))
+        self._held.append(self._pools.acquire_avatar(avatar))
 
     def release(self, avatar: Avatar) -> None:
         """See ``Renderer.release``."""
-        lent = self._on_gpu(avatar)
-        self._held.remove(lent)
-        self._lender.take(lent)
+        loaded = self._on_gpu(avatar)
+        self._held.remove(loaded)
+        self._pools.release_avatar(loaded)
 
     def render(self, batch: Sequence[FrameRequest]) -> GpuRendering:
         """Enqueue the frames of `batch`; returns before they are finished. See ``Renderer.render``."""
         if not 1 <= len(batch) <= self._chain.batch:
             raise InvalidArgument(f"a batch of {len(batch)} frames, expected 1 to {self._chain.batch}")
-        slot = self._ring.take()
+        slot = self._free_slots.acquire()
         try:
             self._device.set_current()
-            slot.settle()
-            with self._out.timings.measure("enqueue", len(batch)):
+            slot.wait_until_read()
+            with self._reporter.timings.measure("enqueue", len(batch)):
                 faces = self._fill(slot, batch)
                 return self._enqueue(slot, len(batch), faces)
         except BaseException:
-            self._ring.give(slot)
+            self._free_slots.release(slot)
             raise
 
     def close(self) -> None:
-        """Wait for the GPU and give back what was lent. Closing twice is fine."""
-        if self._ring.closed:
+        """Wait for the GPU and give everything back to the pools. Closing twice is fine."""
+        if self._free_slots.closed:
             return
-        self._ring.close()
+        self._free_slots.close()
         self._device.set_current()
         for stream in (self._chain.upload, self._compute, self._chain.download):
             stream.sync()
-        self._lender.take_chain(self._chain)
+        self._pools.release_chain(self._chain)
         while self._held:
-            self._lender.take(self._held.pop())
+            self._pools.release_avatar(self._held.pop())
 
     def _on_gpu(self, avatar: Avatar) -> GpuAvatar:
         held = tuple(self._held)  # another thread may hold and release the while
-        return next(lent for lent in held if lent.avatar is avatar)
+        return next(loaded for loaded in held if loaded.avatar is avatar)
 
     def _fill(self, slot: Slot, batch: Sequence[FrameRequest]) -> int:
-        """Describe `batch` in `slot`; how many of its frames need the model."""
+        """Describe `batch` in `slot`; returns how many of its frames need the model."""
         slot.items[:] = np.zeros((), slot.items.dtype)
         faces = 0
         row_bytes = slot.tokens[0].nbytes
-        for number, shot in enumerate(batch):
-            item, avatar, shown = slot.items[number], self._on_gpu(shot.avatar), shot.shown
+        for number, request in enumerate(batch):
+            item, avatar, shown = slot.items[number], self._on_gpu(request.avatar), request.shown
             item["frame"] = avatar.frame(shown)
             item["output"] = slot.frame_address + number * slot.frame_bytes
             item["face"] = -1
-            if shot.speaks:
-                item["face"], item["weight"] = faces, shot.speech.weight
+            if request.speaks:
+                item["face"], item["weight"] = faces, request.speech.weight
                 item["mask"], item["box"] = avatar.mask(shown), avatar.boxes[shown]
                 item["latents"] = avatar.latents(shown)
                 item["tokens"] = slot.token_address + faces * row_bytes
-                slot.tokens[faces] = shot.speech.tokens
+                slot.tokens[faces] = request.speech.tokens
                 faces += 1
         return faces
 
     def _enqueue(self, slot: Slot, count: int, faces: int) -> GpuRendering:
-        marks, upload, compute = slot.marks, self._chain.upload, self._compute
-        upload.record(marks["upload_begin"])
+        events, upload, compute = slot.events, self._chain.upload, self._compute
+        upload.record(events["upload_begin"])
         copy(slot.item_address, slot.staged_address, slot.item_bytes + faces * slot.tokens[0].nbytes, upload)
-        upload.record(marks["upload_end"])
-        compute.wait(marks["upload_end"])
-        compute.record(marks["compute_begin"])
+        upload.record(events["upload_end"])
+        compute.wait(events["upload_end"])
+        compute.record(events["compute_begin"])
         self._chain.run(slot, faces, compute)
-        compute.record(marks["compute_end"])
+        compute.record(events["compute_end"])
         streams = Streams(self._device, compute, self._chain.download)
-        rendering = GpuRendering(slot, self._ring, count, faces, streams, self._out)
+        rendering = GpuRendering(slot, self._free_slots, count, faces, streams, self._reporter)
         if self._download:
             rendering.fetch()
         return rendering

@@ -1,4 +1,4 @@
-"""A batch on its way through the GPU."""
+"""A batch of frames on its way through the GPU."""
 
 import threading
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.backends.cuda.memory import copy
-from musetalk_runtime.backends.cuda.slot import Ring, Slot
+from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.times import Reporter
 from musetalk_runtime.backends.interface import ALL
 from musetalk_runtime.core.arrays import Bytes
@@ -27,12 +27,14 @@ class GpuRendering:
     It occupies a slot of the renderer until it is waited for or released. Safe to hand to another thread.
     """
 
-    def __init__(self, slot: Slot, ring: Ring, count: int, faces: int, streams: Streams, out: Reporter) -> None:
+    def __init__(
+        self, slot: Slot, free_slots: SlotPool, count: int, faces: int, streams: Streams, reporter: Reporter
+    ) -> None:
         self._slot = slot
-        self._ring = ring
+        self._free_slots = free_slots
         self._count, self._faces = count, faces
         self._streams = streams
-        self._out = out
+        self._reporter = reporter
         self._fetching = False
         self._frames: list[Bytes] | None = None
         self._lock = threading.Lock()
@@ -40,11 +42,11 @@ class GpuRendering:
 
     def fetch(self) -> None:
         """Enqueue the copy to the host, which `wait` does otherwise."""
-        slot, marks, stream = self._slot, self._slot.marks, self._streams.download
-        stream.wait(marks["compute_end"])
-        stream.record(marks["download_begin"])
+        slot, events, stream = self._slot, self._slot.events, self._streams.download
+        stream.wait(events["compute_end"])
+        stream.record(events["download_begin"])
         copy(slot.downloaded_address, slot.frame_address, self._count * slot.frame_bytes, stream)
-        stream.record(marks["download_end"])
+        stream.record(events["download_end"])
         self._fetching = True
 
     def wait(self, rows: slice = ALL) -> list[Bytes]:
@@ -56,12 +58,12 @@ class GpuRendering:
             if self._frames is None:
                 self._check_held()
                 self._streams.device.set_current()
-                with self._out.timings.measure("wait", self._count):
+                with self._reporter.timings.measure("wait", self._count):
                     if not self._fetching:
                         self.fetch()
-                    self._slot.marks["download_end"].sync()
+                    self._slot.events["download_end"].sync()
                     self._frames = list(self._slot.frames[: self._count].copy())
-                self._out.report(self._slot, self._count, self._faces)
+                self._reporter.report(self._slot, self._count, self._faces)
                 self._release()
             return self._frames[rows]
 
@@ -76,7 +78,7 @@ class GpuRendering:
             slot = self._slot
             shape = slot.frames.shape[1], slot.frames.shape[2]
             addresses = (slot.frame_address + index * slot.frame_bytes for index in range(self._count))
-            finished = slot.marks["compute_end"]
+            finished = slot.events["compute_end"]
             return [DeviceFrame(address, shape, finished, self._streams.compute) for address in addresses]
 
     def release(self, stream: Any = None) -> None:
@@ -86,18 +88,18 @@ class GpuRendering:
         one, their use must be over.
         """
         with self._lock:
-            if not self._released and not self._ring.closed:
+            if not self._released and not self._free_slots.closed:
                 self._streams.device.set_current()
                 if stream is not None:
                     self._streams.compute.wait(stream)
                 if self._fetching:
-                    self._slot.marks["download_end"].sync()
+                    self._slot.events["download_end"].sync()
                 self._release()
 
     def _check_held(self) -> None:
-        if self._released or self._ring.closed:
+        if self._released or self._free_slots.closed:
             raise RuntimeError("the frames were released" if self._released else "the renderer is closed")
 
     def _release(self) -> None:
         self._released = True
-        self._ring.give(self._slot)
+        self._free_slots.release(self._slot)

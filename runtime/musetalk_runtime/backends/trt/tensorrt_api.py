@@ -1,4 +1,4 @@
-"""TensorRT 8.6 to 11, the full or the lean runtime, behind one face: nothing else touches a TensorRT object.
+"""TensorRT 8.6 to 11, the full or the lean runtime, behind one interface: nothing else touches its objects.
 
 What differs: a context that brings no memory of its own is made and sized in another way in 8.6, 10 and 11. Enum
 values differ between versions too, so they are compared by name.
@@ -17,7 +17,7 @@ from musetalk_runtime.core.errors import MachineError, PlanError
 
 MODULES = ("tensorrt", "tensorrt_lean")
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT8": np.int8, "INT32": np.int32, "INT64": np.int64}
-LOG_LINES = 20
+MAX_LOG_LINES = 20
 
 Shape = tuple[int, ...]
 
@@ -32,20 +32,20 @@ class Engine:
     def __init__(self, path: Path) -> None:
         trt = _module()
         self._trt = trt
-        self.log: deque[str] = deque(maxlen=LOG_LINES)
+        self.log: deque[str] = deque(maxlen=MAX_LOG_LINES)
         self._logger = _logger(trt, self.log)
         self._runtime = trt.Runtime(self._logger)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise MachineError(f"{path}: TensorRT {trt.__version__} does not load it: {self.last_words}")
+            raise MachineError(f"{path}: TensorRT {trt.__version__} does not load it: {self.last_error}")
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         self.inputs = [name for name in names if self._engine.get_tensor_mode(name).name == "INPUT"]
         self.outputs = [name for name in names if name not in self.inputs]
         self.profiles = int(self._engine.num_optimization_profiles)
 
     @property
-    def last_words(self) -> str:
+    def last_error(self) -> str:
         """The last line that TensorRT logged."""
         return self.log[-1] if self.log else "it does not say why"
 
@@ -81,7 +81,7 @@ class Engine:
         else:
             context = engine.create_execution_context_without_device_memory()
         if context is None or not context.set_optimization_profile_async(profile, stream):
-            raise PlanError(f"TensorRT cannot prepare profile {profile}: {self.last_words}")
+            raise PlanError(f"TensorRT cannot prepare profile {profile}: {self.last_error}")
         return Context(self, context)
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class Context:
             self._context.device_memory = address
 
     def set_shape(self, name: str, shape: Shape) -> None:
-        self._demand(self._context.set_input_shape(name, shape), f"{name} {list(shape)}")
+        self._require(self._context.set_input_shape(name, shape), f"{name} {list(shape)}")
 
     def shape(self, name: str) -> Shape:
         """The shape of a tensor, once all inputs have theirs."""
@@ -112,19 +112,19 @@ class Context:
 
     def set_address(self, name: str, address: int) -> None:
         """Read or write the tensor `name` at `address`; the owner keeps the memory."""
-        self._demand(self._context.set_tensor_address(name, address), f"the address of {name}")
+        self._require(self._context.set_tensor_address(name, address), f"the address of {name}")
 
     def enqueue(self, stream: int) -> None:
         """Run on the CUDA stream with the handle `stream`."""
-        self._demand(self._context.execute_async_v3(stream), "to run")
+        self._require(self._context.execute_async_v3(stream), "to run")
 
     def close(self) -> None:
         """Release the context, once it does not run. Closing twice is fine."""
         self._context = None
 
-    def _demand(self, accepted: bool, what: str) -> None:
+    def _require(self, accepted: bool, what: str) -> None:
         if not accepted:
-            raise PlanError(f"TensorRT refuses {what}: {self._engine.last_words}")
+            raise PlanError(f"TensorRT refuses {what}: {self._engine.last_error}")
 
 
 def version() -> str | None:
@@ -154,7 +154,7 @@ def _module() -> Any:
 
 
 def _logger(trt: Any, lines: deque[str]) -> Any:
-    """Keeps TensorRT's errors and warnings in `lines`, and says nothing by itself."""
+    """A logger that keeps TensorRT's errors in `lines`, and prints nothing."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

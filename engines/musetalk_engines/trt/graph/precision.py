@@ -1,4 +1,4 @@
-"""ONNX graphs with other types: FP32 throughout, or with attention's products in FP32."""
+"""The types of an ONNX graph changed: FP32 throughout, or attention's products in FP32."""
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper

@@ -1,0 +1,42 @@
+"""The facts about this machine's GPU and TensorRT that a plan depends on."""
+
+import platform
+from dataclasses import dataclass
+
+from musetalk_runtime.backends.cuda.device import driver_version, free_memory, open_device
+from musetalk_runtime.backends.trt import tensorrt_api
+
+
+@dataclass(frozen=True)
+class GpuFacts:
+    """``compute_capability`` is as "9.0", ``tensorrt`` None where it is not installed.
+
+    ``lean`` says that TensorRT is its lean runtime only, which takes version-compatible plans and no others.
+
+    ``driver`` is the driver's version ("580.65.06"), or the CUDA version it brings ("CUDA 13.0") where only that can
+    be read. ``memory_mb`` is all of the GPU's memory, in 1e6 bytes; the machine's where they share it. ``os`` is the
+    system that runs here ("Linux aarch64").
+    """
+
+    name: str
+    compute_capability: str
+    driver: str
+    memory_mb: int
+    tensorrt: str | None
+    lean: bool = False
+    os: str = f"{platform.system()} {platform.machine()}"
+
+
+def gpu_facts() -> GpuFacts:
+    """What the first GPU is; raises MachineError where there is none."""
+    device = open_device()
+    major, minor = device.compute_capability
+    _, total = free_memory()
+    return GpuFacts(
+        name=str(device.name),
+        compute_capability=f"{major}.{minor}",
+        driver=driver_version(),
+        memory_mb=total // 1_000_000,
+        tensorrt=tensorrt_api.version(),
+        lean=tensorrt_api.is_lean(),
+    )
