@@ -152,7 +152,7 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     assert "manifest.json" in again.broken["hurt"]
     assert not (folder / ".work" / "9").exists()
     later.remove("new")
-    again._lock.close()
+    asyncio.run(again.close())
 
     assert client.ask("DELETE", "/v1/avatars/new")[0] == 204
     assert client.ask("GET", "/v1/avatars/new")[0] == 404

@@ -2,30 +2,22 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from musetalk_runtime.audio.opus import OpusDecoder
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.service.api.dependencies import ERRORS, TheRunningSession, TheService, session_of
 from musetalk_runtime.service.api.schema import ClipAnswer
+from musetalk_runtime.service.api.uploads import CLIP_BODY, LIMIT_SPENT, read_clip, spend_of
 from musetalk_runtime.service.errors import RETRY_SOON, ServiceError
-from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.session.clip import decode_clip
 from musetalk_runtime.service.session.live_session import LiveSession
-from musetalk_runtime.service.settings import Settings
 
-UPLOAD_TIMEOUT_S = 60.0
 SOCKET_QUEUE_S = 10.0  # seconds of speech from a socket that may wait
 RECEIVE_TIMEOUT_S = 1.0  # seconds between looks whether the session has ended
 ROOM_INTERVAL_S = 0.05  # seconds between looks whether there is room again
-CLIP_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}}}
-}
-LIMIT_SPENT = "this token has sent all that it may in an hour"
 NOT_AUDIO, REFUSED, TOO_FAST, SESSION_ENDED = 1003, 1008, 1013, 1001  # close codes of the WebSocket
 
 router = APIRouter(prefix="/v1/sessions/{id}", tags=["speaking"], responses=ERRORS)
@@ -41,7 +33,7 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     What is none of that closes it (1003), and so does a second socket for one session (1008).
     """
     with service.upload("clip"):
-        pcm = await read_clip(request, service, session.spend)
+        pcm = await read_clip(request, service, spend_of(session.owner))
     if not session.speech.push(pcm):
         raise ServiceError(429, "queue_full", f"{session.speech.queued:.0f} s of speech wait already", RETRY_SOON)
     return ClipAnswer(seconds=len(pcm) / 32_000, queued=session.speech.queued)
@@ -62,9 +54,8 @@ async def listen(
         await socket.close(REFUSED, "another socket speaks")
         return
     try:
-        await socket.close(
-            *await _receive_speech(socket, session, _pcm if codec == "pcm" else OpusDecoder(codec), full == "end")
-        )
+        decode = _pcm if codec == "pcm" else OpusDecoder(codec)
+        await socket.close(*await _receive_speech(socket, session, decode, full == "end"))
     except WebSocketDisconnect:
         pass
     finally:
@@ -75,6 +66,7 @@ async def _receive_speech(
     socket: WebSocket, session: LiveSession, decode: Callable[[bytes], bytes], close_when_full: bool
 ) -> tuple[int, str]:
     """Push what the socket sends; the code and reason to close it with."""
+    spend = spend_of(session.owner)
     while session.running:
         try:
             message = await asyncio.wait_for(socket.receive(), RECEIVE_TIMEOUT_S)
@@ -90,7 +82,7 @@ async def _receive_speech(
         except InvalidMedia as error:
             session.events.publish("warning", message=f"audio socket: {error}")
             return NOT_AUDIO, str(error)
-        if not session.spend(len(data)):
+        if not spend(len(data)):
             session.events.publish("warning", message=f"audio socket: {LIMIT_SPENT}")
             return REFUSED, LIMIT_SPENT
         while pcm and session.running and not session.speech.push(pcm, SOCKET_QUEUE_S):
@@ -105,29 +97,3 @@ def _pcm(data: bytes) -> bytes:
     if len(data) % 2:
         raise InvalidMedia("expected messages of whole samples: s16le, mono, 16 kHz")
     return data
-
-
-async def read_clip(request: Request, service: Service, spend: Callable[[int], bool]) -> bytes:
-    """The PCM of a request's body, whose sender is charged by `spend`; raises ServiceError or InvalidMedia."""
-    try:
-        body = await asyncio.wait_for(_read(request, service.settings, spend), UPLOAD_TIMEOUT_S)
-    except asyncio.TimeoutError:
-        raise ServiceError(408, "too_slow", f"the upload took more than {UPLOAD_TIMEOUT_S:g} s") from None
-    except ClientDisconnect:
-        raise ServiceError(400, "incomplete", "the upload ended before its end") from None
-    return await asyncio.get_running_loop().run_in_executor(
-        service.workers, decode_clip, body, service.settings.clip_seconds
-    )
-
-
-async def _read(request: Request, settings: Settings, spend: Callable[[int], bool]) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if not spend(len(chunk)):
-            raise ServiceError(429, "upload_limit", LIMIT_SPENT, {"Retry-After": "60"})
-        if len(body) > settings.clip_bytes:
-            raise ServiceError(
-                413, "too_large", f"a clip has at most {settings.clip_bytes} bytes and {settings.clip_seconds:g} s"
-            )
-    return bytes(body)

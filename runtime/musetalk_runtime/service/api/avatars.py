@@ -9,15 +9,14 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from starlette.requests import ClientDisconnect
 
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.frame import Frame
-from musetalk_runtime.service.api.audio import LIMIT_SPENT
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheService
 from musetalk_runtime.service.api.schema import AvatarAnswer, AvatarProgress, ErrorAnswer
 from musetalk_runtime.service.api.streaming_body import StreamingBody
+from musetalk_runtime.service.api.uploads import read_chunks, spend_of
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.catalog import NAME
 from musetalk_runtime.service.delivery.event_stream import ServerSentEvent
@@ -89,7 +88,7 @@ async def make_avatar(
     """
     with service.upload("avatar"):
         new = store.begin(name, _box(face_box))
-        await store.receive(new, _chunks(request))
+        await store.receive(new, read_chunks(request, spend_of(token_of(request))))
     answer = _answer(name, service, access)
     response.headers["Location"] = f"{access.root_path}/v1/avatars/{name}"
     return answer
@@ -173,17 +172,6 @@ def _box(text: str | None) -> Box | None:
         return None
     x0, y0, x1, y1 = map(int, text.split(","))
     return x0, y0, x1, y1
-
-
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    token = token_of(request)
-    try:
-        async for chunk in request.stream():
-            if token and not token.uploads.spend(len(chunk)):
-                raise ServiceError(429, "upload_limit", LIMIT_SPENT, {"Retry-After": "60"})
-            yield chunk
-    except ClientDisconnect:
-        raise ServiceError(400, "incomplete", "the upload ended before its end") from None
 
 
 async def _once(event: ServerSentEvent) -> AsyncIterator[bytes]:

@@ -12,9 +12,10 @@ PAGE_PATHS = {"index.html": "", "player.html": "player"}
 
 
 def site_router() -> APIRouter:
-    """Routes to the page's files, which are read now and held."""
+    """Routes to the files of the pages and of their scripts, all at the root. They are read now and held."""
     router = APIRouter(include_in_schema=False)
-    for file in files("musetalk_runtime.service").joinpath("page").iterdir():
+    page = files("musetalk_runtime.service").joinpath("page")
+    for file in [*page.iterdir(), *page.joinpath("scripts").iterdir()]:
         suffix = file.name.rpartition(".")[2]
         if suffix in MEDIA_TYPES:
             path = f"/{PAGE_PATHS.get(file.name, file.name)}"

@@ -5,8 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from musetalk_runtime.service.api import schema
-from musetalk_runtime.service.api.audio import CLIP_BODY, read_clip
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheRunningSession, TheService, TheSession
+from musetalk_runtime.service.api.uploads import CLIP_BODY, read_clip, spend_of
 from musetalk_runtime.service.errors import RETRY_SOON, ServiceError
 from musetalk_runtime.service.security.access import Access, token_of
 from musetalk_runtime.service.security.tokens import Token
@@ -38,7 +38,7 @@ async def begin_session_of_a_file(
     owner = token_of(request)
     _check(wanted, service, owner)
     with service.upload("clip"):
-        speech = await read_clip(request, service, owner.uploads.spend if owner else lambda _: True)
+        speech = await read_clip(request, service, spend_of(owner))
     return _answer(_begin(wanted, service, owner, speech), access)
 
 

@@ -130,10 +130,6 @@ class LiveSession:
         """Note that somebody uses it."""
         self._used_at = time.monotonic()
 
-    def spend(self, count: int) -> bool:
-        """Count `count` uploaded bytes for its owner; False, and nothing counted, if that is more than it may send."""
-        return self.owner is None or self.owner.uploads.spend(count)
-
     @property
     def unused(self) -> float:
         """Seconds since somebody used it, or since it ended."""
