@@ -1,4 +1,4 @@
-"""How long a browser takes from the click to the first frame, on this machine.
+"""The time that a browser takes from the click to the first frame, on this machine.
 
     scripts/bench_page.py BUNDLE AVATAR [--runs 10]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How a service holds up: sessions, viewers and speech for minutes, or as many sessions as it lets in.
+"""A load test of the service: sessions, viewers and speech for minutes, or as many sessions as it lets in.
 
     PYTHONPATH=runtime python scripts/bench_service.py BUNDLE AVATAR [--sessions 8] [--fps 10] [--viewers 3]
 
@@ -31,8 +31,9 @@ from musetalk_runtime.service.delivery.mp4_boxes import children, read_runs, rea
 
 VOICE_SECONDS = 5.0
 SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
-LONGEST = 0.35  # seconds from one fragment to the next
-SAMPLE, ASK = 5.0, 0.1  # seconds between looks at the process, and between questions for its health
+MAX_FRAGMENT_S = 0.35  # from the start of one fragment to that of the next
+SAMPLE_INTERVAL_S = 5.0  # seconds between samples of the process
+HEALTH_INTERVAL_S = 0.1  # seconds between requests for /healthz
 NOT_MEASURED = ["decoding", "playback in a browser", "a network", "what the clients take of the machine"]
 
 
@@ -90,7 +91,7 @@ class Viewer(threading.Thread):
         for run in read_runs(moof, self._tracks):
             if run.track.kind != "vide":
                 continue
-            if self._last is not None and not 0 < run.start - self._last < LONGEST:
+            if self._last is not None and not 0 < run.start - self._last < MAX_FRAGMENT_S:
                 self.gaps += 1
             if run.keyframe:
                 if self._keyframe is not None and run.start - self._keyframe > 1.05:
@@ -114,11 +115,11 @@ class Health(threading.Thread):
 
     def run(self) -> None:
         begun = time.monotonic()
-        while not self._ended.wait(ASK):
+        while not self._ended.wait(HEALTH_INTERVAL_S):
             asked = time.perf_counter()
             self._api.ask("GET", "/healthz")
             self.milliseconds.append((time.perf_counter() - asked) * 1e3)
-            if time.monotonic() - begun >= len(self.process) * SAMPLE:
+            if time.monotonic() - begun >= len(self.process) * SAMPLE_INTERVAL_S:
                 self.process.append({"seconds": round(time.monotonic() - begun, 1), **look(self._pid)})
 
     def stop(self) -> None:

@@ -63,7 +63,7 @@ def main() -> None:
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="musetalk-edge-")))
         bundle = stack.enter_context(Bundle.open(args.bundle))
-        bundle.engines.lanes = args.lanes or bundle.engines.lanes
+        bundle.engines.parallel_renderers = args.lanes or bundle.engines.parallel_renderers
         paths = args.avatar or draw(bundle, work, *map(int, args.size.split("x")))
         avatars = [stack.enter_context(Avatar.open(path)) for path in paths]
         write_voice(work / "voice.wav", args.seconds)
@@ -71,7 +71,7 @@ def main() -> None:
         runs.once("stream", 1, True)  # to load everything
         sizes = [f"{avatar.width}x{avatar.height}" for avatar in avatars]
         about = {"backend": bundle.manifest["backend"], "batch_sizes": bundle.batch_sizes}
-        about |= {"lanes": bundle.engines.lanes, "avatars": sizes}
+        about |= {"lanes": bundle.engines.parallel_renderers, "avatars": sizes}
         counts = [int(count) for count in args.sessions.split(",")]
         figures = {kind: {count: runs.compare(kind, count, args.repeat) for count in counts} for kind in KINDS}
     print(json.dumps({**about, "seconds": args.seconds, **figures, "not_measured": NOT_MEASURED}, indent=1))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ten thousand requests that nobody should send: nothing may crash, hang, leak or harm a session beside them.
+"""A fuzzer of the service: ten thousand bad requests may crash, hang or leak nothing, nor harm a session beside them.
 
     PYTHONPATH=runtime python scripts/fuzz_service.py BUNDLE AVATAR [--requests 10000] [--seed 0]
 
@@ -35,16 +35,16 @@ from schemathesis import Case, GenerationMode
 
 from musetalk_runtime.diagnostics.synthetic import write_voice
 
-PATIENCE = 20.0  # seconds for an answer
-GOES_ON = re.compile(r"/(stream\.mp4|events)$")  # an answer without end
+ANSWER_TIMEOUT_S = 20.0  # seconds for an answer
+ENDLESS = re.compile(r"/(stream\.mp4|events)$")  # an answer without end
 STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d)")
 BEGUN = re.compile(rb'"id":"([A-Za-z0-9_-]+)"')
-MORE = {"descriptors": 8, "threads": 8, "memory_mb": 100.0}  # than before that may be in use at the end
-ALLOWED = (503, 507)
-ANSWERS, BEGINS = 0.2, 2.0  # and for one to bytes that may be no request, or one that begins a session
-VOICES = 4  # that send bytes
-QUIET = 2.0  # seconds after which what has ended is gone
-ROUND = 25  # cases of one operation at a time, at most
+MAX_GROWTH = {"descriptors": 8, "threads": 8, "memory_mb": 100.0}  # that may be in use more at the end than before
+ALLOWED_5XX = (503, 507)
+ANSWER_S, BEGIN_S = 0.2, 2.0  # and for one to bytes that may be no request, or one that begins a session
+BYTE_SENDERS = 4  # threads that send raw bytes
+SETTLE_S = 2.0  # seconds after which what has ended is gone
+MAX_CASES = 25  # cases of one operation before the next one is tried
 KEY = (
     b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
     + b"A" * 22
@@ -65,7 +65,7 @@ class Fuzz:
 
     def run(self) -> None:
         """Both halves at once."""
-        voices = [threading.Thread(target=self._raw, args=(part,)) for part in range(VOICES)]
+        voices = [threading.Thread(target=self._raw, args=(part,)) for part in range(BYTE_SENDERS)]
         voices.append(threading.Thread(target=self._described))
         for voice in voices:
             voice.start()
@@ -76,7 +76,7 @@ class Fuzz:
         with self._lock:
             self.sent += 1
             self.statuses[str(status)] += 1
-            if status and status >= 500 and status not in ALLOWED:
+            if status and status >= 500 and status not in ALLOWED_5XX:
                 self.wrong.append(f"{status} to {what[:300]}")
 
     def _session(self) -> str:
@@ -96,7 +96,7 @@ class Fuzz:
         found = [result.ok() for result in schema.get_all_operations()]
         operations = [operation for operation in found if not operation.path.endswith("/audio")]  # which is binary
         done = number = 0
-        few = max(1, min(ROUND, self._wanted // 4 // len(operations)))
+        few = max(1, min(MAX_CASES, self._wanted // 4 // len(operations)))
         with requests.Session() as client:
             client.trust_env = False
             while done < self._wanted // 2:
@@ -113,8 +113,8 @@ class Fuzz:
         request = case.as_transport_kwargs(base_url=f"http://127.0.0.1:{self._port}")
         what = f"{request['method']} {request['url']} {request.get('params')} {request.get('json')}"
         try:
-            with client.request(**request, stream=True, timeout=PATIENCE) as answer:
-                body = next(answer.iter_content(2048), b"") if GOES_ON.search(case.path) else answer.content
+            with client.request(**request, stream=True, timeout=ANSWER_TIMEOUT_S) as answer:
+                body = next(answer.iter_content(2048), b"") if ENDLESS.search(case.path) else answer.content
         except requests.Timeout:
             self.wrong.append(f"no answer to {what[:300]}")
         except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, ValueError):  # or it cannot be sent
@@ -139,17 +139,17 @@ class Fuzz:
         for avatar in self._api.ask("GET", "/v1/avatars")[1]:
             if avatar["uploaded"]:
                 self._api.ask("DELETE", f"/v1/avatars/{avatar['name']}")
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + ANSWER_TIMEOUT_S
         while counter(self._api.ask("GET", "/metrics")[1], "musetalk_sessions") > 1:  # but the one that is watched
             if time.monotonic() > until:
                 self.wrong.append("sessions do not end")
                 return
             time.sleep(0.1)
-        time.sleep(QUIET)
+        time.sleep(SETTLE_S)
 
     def _raw(self, part: int) -> None:
-        chance = random.Random(self._seed * VOICES + part)  # noqa: S311 - it is to be the same again
-        for _ in range(self._wanted // 2 // VOICES):
+        chance = random.Random(self._seed * BYTE_SENDERS + part)  # noqa: S311 - it is to be the same again
+        for _ in range(self._wanted // 2 // BYTE_SENDERS):
             data = chance.choice((garbage, mutilated, spoken))(chance, self._session(), self._voice)
             try:
                 status = self._throw(data, chance.random())
@@ -160,19 +160,19 @@ class Fuzz:
     def _throw(self, data: bytes, way: float) -> int | None:
         """Send `data` in two parts, and read what comes; the highest status in that, if any."""
         begins = b"/v1/sessions H" in data
-        with socket.create_connection(("127.0.0.1", self._port), PATIENCE) as connection:
+        with socket.create_connection(("127.0.0.1", self._port), ANSWER_TIMEOUT_S) as connection:
             cut = int(len(data) * way)
             connection.sendall(data[:cut])
             connection.sendall(data[cut:])
             if way < 0.2 and not begins:  # gone, with a reset
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return None
-            connection.settimeout(BEGINS if begins else ANSWERS)
+            connection.settimeout(BEGIN_S if begins else ANSWER_S)
             answer = b""
             with suppress(TimeoutError):  # it may be no whole request
                 while len(answer) < 4096 and (piece := connection.recv(4096)):
                     answer += piece
-                    connection.settimeout(ANSWERS)
+                    connection.settimeout(ANSWER_S)
         for session in BEGUN.findall(answer) if b" 201 " in answer else ():
             self._keep(session.decode())
         statuses = [int(status) for status in STATUS.findall(answer)]
@@ -299,14 +299,14 @@ def measure(service: "subprocess.Popen[str]", args: argparse.Namespace, voice: b
     after, wrong = look(service.pid), list(fuzz.wrong)
     wrong += [
         f"{name}: {before[name]} before, {after[name]} after"
-        for name in MORE
-        if after[name] > before[name] + MORE[name]
+        for name in MAX_GROWTH
+        if after[name] > before[name] + MAX_GROWTH[name]
     ]
     wrong += ["the service ended"] * (service.poll() is not None)
     wrong += ["a traceback"] * any("Traceback" in line for line in said)
     seen = viewer.seconds
     status = api.ask("DELETE", f"/v1/sessions/{watched}")[0]
-    viewer.join(PATIENCE)
+    viewer.join(ANSWER_TIMEOUT_S)
     if status != 204 or viewer.is_alive() or viewer.gaps or viewer.keyframes_missed or seen < spent / 2:
         wrong.append(f"the viewer beside it: {status=}, {viewer.gaps=}, {viewer.keyframes_missed=}, {seen=:.1f}")
     return {

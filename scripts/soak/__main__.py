@@ -1,4 +1,4 @@
-"""A service that is disturbed, for as long as one likes: does it go on, does it come back, does it grow?
+"""A soak test: a service is disturbed for as long as one likes. Does it go on, does it come back, does it grow?
 
     PYTHONPATH=runtime python scripts/soak BUNDLE AVATAR [--minutes 60] [--seed 0] [-o soak]
 
@@ -37,12 +37,13 @@ from watcher import Watcher
 
 from musetalk_runtime.diagnostics.synthetic import write_face_video, write_voice
 
-PAUSE = (4.0, 10.0)  # seconds from the end of one fault to the next
-SETTLED = 2.0  # seconds after a fault in which it may still be felt
-FIRST, ALIVE = 60.0, 180.0  # seconds of a process that do not count, and that it must have lived to be judged
-DISK = "96m"
+PAUSES_S = (4.0, 10.0)  # seconds from the end of one fault to the next
+SETTLE_S = 2.0  # seconds after a fault in which it may still be felt
+WARM_UP_S = 60.0  # seconds at the beginning of a process that do not count; as long are the spans compared
+MIN_LIFE_S = 180.0  # seconds that a process must have lived to be judged
+DISK_SIZE = "96m"
 VOICE_SECONDS = 5.0
-NEVER = 60.0  # seconds that a watcher is waited for
+RECOVERY_TIMEOUT_S = 60.0  # seconds that a watcher is waited for
 
 
 def main() -> None:
@@ -83,7 +84,7 @@ def main() -> None:
 def mount(stack: ExitStack, path: Path) -> bool:
     """Whether `path` is a small file system of its own now."""
     path.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "soak", str(path)]
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "soak", str(path)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         print("soak: no tmpfs: the disk will not be full", file=sys.stderr)
         return False
@@ -101,7 +102,7 @@ def disturb(faults: Faults, args: argparse.Namespace, small: bool) -> list[dict[
     while (now := time.monotonic()) - begun < args.minutes * 60:
         if not turn:
             turn = chance.sample(kinds, len(kinds))
-        time.sleep(min(chance.uniform(*PAUSE), max(0.0, begun + args.minutes * 60 - now)))
+        time.sleep(min(chance.uniform(*PAUSES_S), max(0.0, begun + args.minutes * 60 - now)))
         kind = turn.pop()
         if now - killed > args.kill_every * 60:
             kind, killed = "kill", now
@@ -120,7 +121,7 @@ def one(faults: Faults, kind: str, chance: random.Random) -> dict[str, Any]:
         wrong = f"{type(error).__name__}: {error}"
     ended = time.monotonic()
     back = None
-    while back is None and time.monotonic() - ended < NEVER:
+    while back is None and time.monotonic() - ended < RECOVERY_TIMEOUT_S:
         time.sleep(0.02)
         firsts = [next((at for at in watcher.arrivals[-50:] if at > ended), None) for watcher in faults.watchers]
         if None not in firsts:
@@ -146,7 +147,7 @@ def judge(server: Server, watchers: list[Watcher], done: list[dict[str, Any]]) -
     times: defaultdict[str, list[float]] = defaultdict(list)
     for fault in done:
         back = fault["recovered_seconds"]
-        times[fault["kind"]].append(NEVER if back is None else back)
+        times[fault["kind"]].append(RECOVERY_TIMEOUT_S if back is None else back)
     return {
         "frames_seen": sum(watcher.frames for watcher in watchers),
         "frames_missed": dict(missed),
@@ -166,18 +167,18 @@ def judge(server: Server, watchers: list[Watcher], done: list[dict[str, Any]]) -
 def _during(at: float, done: list[dict[str, Any]]) -> str:
     """The fault in or just after which a time is."""
     for fault in done:
-        if fault["begun"] <= at <= fault["ended"] + max(SETTLED, (fault["recovered_seconds"] or 0) + 1):
+        if fault["begun"] <= at <= fault["ended"] + max(SETTLE_S, (fault["recovered_seconds"] or 0) + 1):
             return str(fault["kind"])
     return "outside"
 
 
 def _life(samples: list[tuple[float, float, int, int]]) -> dict[str, Any] | None:
     """What a process took in the minute after its first, and in its last: medians."""
-    if not samples or samples[-1][0] - samples[0][0] < ALIVE:
+    if not samples or samples[-1][0] - samples[0][0] < MIN_LIFE_S:
         return None
-    after = [sample for sample in samples if sample[0] - samples[0][0] > FIRST]
-    early = [sample for sample in after if sample[0] - after[0][0] < FIRST]
-    last = [sample for sample in after if samples[-1][0] - sample[0] < FIRST]
+    after = [sample for sample in samples if sample[0] - samples[0][0] > WARM_UP_S]
+    early = [sample for sample in after if sample[0] - after[0][0] < WARM_UP_S]
+    last = [sample for sample in after if samples[-1][0] - sample[0] < WARM_UP_S]
     names = ("memory_mb", "descriptors", "threads")
     return {
         "seconds": round(samples[-1][0] - samples[0][0]),

@@ -1,4 +1,4 @@
-"""What goes wrong on purpose. Each fault raises Unexpected where the service does not do what it should."""
+"""The faults of a soak test. Each raises Unexpected where the service does not do what it should."""
 
 import os
 import random
@@ -15,8 +15,8 @@ from watcher import Watcher
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-FULL = 507
-LARGE = 4 << 20  # bytes of an upload: more than others' clips leave free meanwhile
+DISK_FULL_STATUS = 507
+LARGE_UPLOAD_BYTES = 4 << 20  # bytes of an upload: more than others' clips leave free meanwhile
 WORKER = b"musetalk_runtime.prepare.worker"
 
 
@@ -88,8 +88,10 @@ class Faults:
             with filler.open("wb", buffering=0) as file, suppress(OSError):
                 while True:
                     file.write(bytes(1 << 12))
-            status, answer = self.server.ask("POST", f"{self._path(chance)}/audio", bytes(LARGE), "audio/wav")
-            expect(status == FULL, status, answer)
+            status, answer = self.server.ask(
+                "POST", f"{self._path(chance)}/audio", bytes(LARGE_UPLOAD_BYTES), "audio/wav"
+            )
+            expect(status == DISK_FULL_STATUS, status, answer)
             time.sleep(chance.uniform(0, 2))
         finally:
             filler.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A soak as a picture: memory, descriptors and threads over time, and how long each fault was felt."""
+"""The plot of a soak test: memory, descriptors and threads over time, and how long each fault was felt."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from server import Server
 
-TAKEN = ("memory, MB", "descriptors", "threads")
-NEVER = 60.0  # seconds, for a picture that has an end
+PANELS = ("memory, MB", "descriptors", "threads")
+MAX_RECOVERY_S = 60.0  # seconds, for a picture that has an end
 WIDTH, HEIGHT, MARGIN = 1400, 180, 60  # pixels: of the picture, and of one panel
 INK, GRID, LINE = (40, 40, 40), (225, 225, 225), (180, 90, 30)
 COLOURS = {
@@ -20,20 +20,20 @@ COLOURS = {
 
 def draw(file: Path, server: Server, done: list[dict[str, Any]], seconds: float) -> None:
     """Write the picture to `file`, a PNG."""
-    picture = np.full((HEIGHT * (len(TAKEN) + 1) + MARGIN, WIDTH, 3), 255, np.uint8)
-    for panel, name in enumerate(TAKEN):
+    picture = np.full((HEIGHT * (len(PANELS) + 1) + MARGIN, WIDTH, 3), 255, np.uint8)
+    for panel, name in enumerate(PANELS):
         lives = [[(sample[0], float(sample[panel + 1])) for sample in all_] for all_ in server.samples.values()]
         place = _panel(picture, panel, name, max((value for life in lives for _, value in life), default=1.0), seconds)
         for life in lives:
             line = np.array([place(*sample) for sample in life], np.int32).reshape(-1, 1, 2)
             cv2.polylines(picture, [line], False, LINE, 2, cv2.LINE_AA)
-    back = [NEVER if fault["recovered_seconds"] is None else fault["recovered_seconds"] for fault in done]
-    place = _panel(picture, len(TAKEN), "seconds until watched again, by fault", max([1.0, *back]), seconds)
+    back = [MAX_RECOVERY_S if fault["recovered_seconds"] is None else fault["recovered_seconds"] for fault in done]
+    place = _panel(picture, len(PANELS), "seconds until watched again, by fault", max([1.0, *back]), seconds)
     for fault, value in zip(done, back, strict=True):
         cv2.circle(picture, place(fault["ended"], value), 4, COLOURS[fault["kind"]], cv2.FILLED, cv2.LINE_AA)
     for column, (kind, colour) in enumerate(COLOURS.items()):
-        _write(picture, kind, MARGIN + 150 * column, HEIGHT * (len(TAKEN) + 1) + 40, colour)
-    _write(picture, f"{seconds / 60:g} minutes", WIDTH - 150, HEIGHT * (len(TAKEN) + 1) + 40, INK)
+        _write(picture, kind, MARGIN + 150 * column, HEIGHT * (len(PANELS) + 1) + 40, colour)
+    _write(picture, f"{seconds / 60:g} minutes", WIDTH - 150, HEIGHT * (len(PANELS) + 1) + 40, INK)
     cv2.imwrite(str(file), picture)
 
 

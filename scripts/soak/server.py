@@ -1,4 +1,4 @@
-"""`musetalk-edge serve` under a supervisor that starts it again at once, and what it takes of the machine."""
+"""A supervisor of `musetalk-edge serve`, which starts it again at once and samples what it takes of the machine."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
-EVERY = 2.0  # seconds between looks
+SAMPLE_INTERVAL_S = 2.0  # seconds between looks
 
 
 class Server:
@@ -86,7 +86,7 @@ class Server:
             self.ends.append((time.monotonic() - self.begun, status))
 
     def _look(self) -> None:
-        while not self._closed.wait(EVERY):
+        while not self._closed.wait(SAMPLE_INTERVAL_S):
             try:
                 pid = self.pid
                 self.samples[pid].append((time.monotonic() - self.begun, *usage(pid)))

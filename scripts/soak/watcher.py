@@ -1,7 +1,6 @@
-"""Somebody who talks to a face and watches it, whatever happens."""
+"""A client that speaks to a session and watches it, and begins another one when it is lost."""
 
 import http.client
-import struct
 import threading
 import time
 from typing import Any
@@ -12,8 +11,8 @@ from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.service.delivery.mp4_boxes import children, read_runs, read_tracks
 
 FPS = 10
-LATE = 1.0  # seconds after its time that a fragment has come too late
-PAUSE = 5.0  # seconds of silence between one clip and the next
+LATE_S = 1.0  # seconds after its time that a fragment has come too late
+PAUSE_S = 5.0  # seconds of silence between one clip and the next
 
 
 class Watcher(threading.Thread):
@@ -87,12 +86,7 @@ class Watcher(threading.Thread):
     def _look(self, moof: bytes) -> None:
         """Note the video frames of a fragment, those before it that are not there, and when it came."""
         now = time.monotonic()
-        counts = [
-            struct.unpack_from(">I", dict(children(content))["trun"], 4)[0]
-            for name, content in children(moof)
-            if name == "traf"
-        ]
-        for run, count in zip(read_runs(moof, self._tracks), counts, strict=True):
+        for run in read_runs(moof, self._tracks):
             if run.track.kind != "vide":
                 continue
             first = round(run.start * FPS)
@@ -100,15 +94,15 @@ class Watcher(threading.Thread):
                 self._base = now - run.start
             elif first != self._next:
                 self.missed.append((now, abs(first - self._next)))
-            if (behind := now - run.start - self._base) > LATE:
+            if (behind := now - run.start - self._base) > LATE_S:
                 self.late.append((now, behind))
                 self._base += behind
-            self._next: Any = first + count
-            self.frames += count
+            self._next: Any = first + run.samples
+            self.frames += run.samples
             self.arrivals.append(now)
 
     def _talk(self) -> None:
-        while not self._ended.wait(self._seconds + PAUSE):
+        while not self._ended.wait(self._seconds + PAUSE_S):
             try:
                 if self.path:
                     self.say()

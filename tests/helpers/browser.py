@@ -32,16 +32,15 @@ addEventListener("securitypolicyviolation", event => problems.push(`${event.viol
 class Page:
     """One tab. What happens in it is in its lists ``times`` (of the video, 20 ms apart) and ``problems``."""
 
-    def __init__(self, socket: ClientConnection, url: str) -> None:
+    def __init__(self, socket: ClientConnection, url: str, script: str) -> None:
         self._socket = socket
         self._number = 0
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
         self.call("Page.enable")
-        self.call(
-            "Page.addScriptToEvaluateOnNewDocument", source=f"addEventListener('DOMContentLoaded', () => {{{WATCH}}})"
-        )
+        source = f"addEventListener('DOMContentLoaded', () => {{{script}}})"
+        self.call("Page.addScriptToEvaluateOnNewDocument", source=source)
         self.call("Page.navigate", url=url)
 
     def ready(self) -> None:
@@ -101,8 +100,11 @@ class Page:
 
 
 @contextmanager
-def browsing(url: str, profile: Path, *options: str, ready: bool = True) -> Iterator[Page]:
-    """Chromium, with its `profile` in a folder, on `url`; `ready` to be used unless it has something to ask before."""
+def browsing(url: str, profile: Path, *options: str, ready: bool = True, script: str = WATCH) -> Iterator[Page]:
+    """Chromium, with its `profile` in a folder, on `url`; `ready` to be used unless it has something to ask before.
+
+    `script` runs in each page it opens.
+    """
     assert BROWSER
     command = [BROWSER, *OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
@@ -110,7 +112,7 @@ def browsing(url: str, profile: Path, *options: str, ready: bool = True) -> Iter
             until(lambda: len(_devtools(profile)) == 2, "Chromium starts")
             port, path = _devtools(profile)
             with connect(f"ws://127.0.0.1:{port}{path}", max_size=None) as socket:
-                page = Page(socket, url)
+                page = Page(socket, url, script)
                 if ready:
                     page.ready()
                 yield page

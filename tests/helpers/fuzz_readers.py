@@ -27,7 +27,7 @@ from musetalk_runtime.audio.speech import SpeechFrames
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.frame_rate import auto_rate
-from musetalk_runtime.service.session.clip import LONGEST, decode_clip
+from musetalk_runtime.service.session.clip import MAX_CLIP_SECONDS, decode_clip
 from musetalk_runtime.storage.folder import MANIFEST, sha256
 
 Edit = tuple[float, str, bytes]  # where, what, with
@@ -185,9 +185,9 @@ class Readers:
             for chunk in AudioFile(file):
                 total += len(chunk.speech)
                 assert chunk.speech.dtype == np.float32
-                if total > LONGEST * SAMPLE_RATE:
+                if total > MAX_CLIP_SECONDS * SAMPLE_RATE:
                     break
-            assert len(decode_clip(data)) <= LONGEST * SAMPLE_RATE * 2
+            assert len(decode_clip(data)) <= MAX_CLIP_SECONDS * SAMPLE_RATE * 2
 
 
 def targets(readers: Readers) -> dict[str, tuple[Callable[..., None], dict[str, st.SearchStrategy[Any]]]]:

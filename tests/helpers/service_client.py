@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +110,9 @@ class Viewer(threading.Thread):
 class HeldClock(PlaybackClock):
     """Playback that goes no further than ``limit`` seconds, until a test sets that higher."""
 
-    limit = inf
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
 
     def now(self) -> float:
         now = super().now()

@@ -18,9 +18,9 @@ from helpers.modules import loaded_modules
 from helpers.processes import EDGE, port_in
 from helpers.service_client import Client, Viewer, serving, until
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
-from musetalk_runtime.service.security import signed_urls
 from musetalk_runtime.service.security.access import Access
-from musetalk_runtime.service.security.rate_limit import Allowance
+from musetalk_runtime.service.security.rate_limit import RateLimit
+from musetalk_runtime.service.security.signed_urls import LIFETIME_S, SignedUrls
 from musetalk_runtime.service.security.tokens import Tokens, add_token
 from musetalk_runtime.service.service import Service
 
@@ -35,14 +35,30 @@ def texts(file: Path) -> dict[str, str]:
     return {"anna": add_token(file, "anna", None, None), "ben": add_token(file, "ben", 1, 1)}
 
 
+class Clock:
+    """A monotonic clock that is ``ahead`` by so many seconds."""
+
+    ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
 @pytest.fixture(scope="module")
-def server(service: Service, texts: dict[str, str], file: Path) -> Iterator[Any]:
+def clock() -> Clock:
+    """Of the signed URLs."""
+    return Clock()
+
+
+@pytest.fixture(scope="module")
+def server(service: Service, texts: dict[str, str], file: Path, clock: Clock) -> Iterator[Any]:
     access = Access(
         Tokens(file),
         frozenset({"face.example"}),
         ("https://app.example",),
         "/face",
         (ipaddress.ip_network("127.0.0.2/32"),),
+        SignedUrls(clock),
     )
     assert texts
     with serving(service, access) as running:
@@ -80,7 +96,7 @@ def test_without_a_token_nothing_but_the_page_and_the_health_answers(clients: di
 
 
 def test_a_signed_link_opens_its_one_path_until_it_expires(
-    clients: dict[str, Client], service: Service, monkeypatch: pytest.MonkeyPatch
+    clients: dict[str, Client], service: Service, clock: Clock
 ) -> None:
     stranger = clients[""]
     path = clients["anna"].begin()
@@ -114,9 +130,8 @@ def test_a_signed_link_opens_its_one_path_until_it_expires(
         with pytest.raises(InvalidStatus) as refused, connect(f"ws://127.0.0.1:{stranger.port}{path}/audio{bad}"):
             pass
         assert refused.value.response.status_code == 401
-    monkeypatch.setattr(signed_urls, "LIFE", -1)
-    expired = clients["anna"].ask("GET", path)[1]["stream"]
-    assert stranger.ask("GET", expired)[0] == 401
+    clock.ahead += LIFETIME_S + 1
+    assert stranger.ask("GET", session["stream"])[0] == 401
 
 
 def test_a_session_is_its_token_s_alone(clients: dict[str, Client]) -> None:
@@ -148,16 +163,15 @@ def test_a_token_s_limits_hold(clients: dict[str, Client], speech: Callable[[flo
     assert clients["anna"].ask("GET", "/v1/avatars")[0] == 200
 
 
-def test_an_allowance_comes_back_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rate_limit_comes_back_evenly() -> None:
     now = 1000.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    allowance = Allowance(3600)
-    assert [allowance.spend(3000), allowance.spend(700), allowance.spend(600)] == [True, False, True]
+    limit = RateLimit(3600, lambda: now)
+    assert [limit.spend(3000), limit.spend(700), limit.spend(600)] == [True, False, True]
     now += 10
-    assert [allowance.spend(11), allowance.spend(10)] == [False, True]
+    assert [limit.spend(11), limit.spend(10)] == [False, True]
     now += 1e6
-    assert [allowance.spend(3601), allowance.spend(3600)] == [False, True]
-    assert Allowance(None).spend(1 << 60)
+    assert [limit.spend(3601), limit.spend(3600)] == [False, True]
+    assert RateLimit(None).spend(1 << 60)
 
 
 def test_it_answers_to_its_own_names_and_pages_alone(clients: dict[str, Client], server: Any) -> None:
@@ -206,7 +220,7 @@ def test_what_is_forwarded_is_believed_from_a_trusted_proxy_alone(clients: dict[
 
 
 def test_without_tokens_a_foreign_page_is_refused(service: Service) -> None:
-    with serving(Service(service.company.bundles, service.avatars, service.settings)) as running:
+    with serving(Service(service.catalog.bundles, service.avatars, service.settings)) as running:
         client = Client(running.port)
         assert client.ask("GET", "/v1/avatars")[0] == 200
         assert client.ask("GET", "/v1/avatars", Host="evil.example")[0] == 400

@@ -14,7 +14,7 @@ from helpers.processes import port_of
 from helpers.service_client import Client, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.core.errors import AvatarMismatch, InvalidArgument, MachineError
-from musetalk_runtime.service.catalog import Cast, Company
+from musetalk_runtime.service.catalog import Catalog, Pairing
 from musetalk_runtime.service.scheduling import capacity, warm_up
 from musetalk_runtime.service.scheduling.admission import Admission
 from musetalk_runtime.service.scheduling.capacity import Cost
@@ -25,12 +25,13 @@ FREE = Cost(1e-6, 1e-6, 0.0)
 FAILING = """
 import threading
 from musetalk_runtime.core.errors import MachineError
-from musetalk_runtime.service import engine_worker, service
+from musetalk_runtime.service import service
+from musetalk_runtime.service.scheduling import engine_worker
 made = engine_worker.EngineWorker._begin
 def fail():
     raise MachineError("the GPU has fallen off the bus")
 def begin(self, jobs):
-    if jobs[0].shot.speech.index > 30:
+    if jobs[0].request.speech.index > 30:
         {failing}
     return made(self, jobs)
 engine_worker.EngineWorker._begin = begin
@@ -56,7 +57,7 @@ def opened(bundle: Path, avatar: Path) -> Iterator[tuple[dict[str, Bundle], Avat
 def service(opened: tuple[dict[str, Bundle], Avatar]) -> Service:
     bundles, avatar = opened
     made = Service(bundles, {"anna": avatar}, Settings(grace=0.5))
-    made.admission.costs = dict.fromkeys(made.company.casts(), FREE)
+    made.admission.costs = dict.fromkeys(made.catalog.pairings(), FREE)
     return made
 
 
@@ -83,11 +84,11 @@ def test_a_session_names_its_bundle_where_several_fit(client: Client, service: S
 def test_names_and_avatars_that_do_not_go_together_are_refused(opened: tuple[dict[str, Bundle], Avatar]) -> None:
     bundles, avatar = opened
     with pytest.raises(AvatarMismatch, match="with this bundle"):
-        Company({"foreign": bundles["foreign"]}, {"anna": avatar})
+        Catalog({"foreign": bundles["foreign"]}, {"anna": avatar})
     with pytest.raises(InvalidArgument, match=r"bundle name '\.\./x'"):
-        Company({"../x": bundles["one"]}, {})
-    lone = Company({"one": bundles["one"], "foreign": bundles["foreign"]}, {"anna": avatar})
-    assert lone.find("anna", None) == Cast("one", "anna")
+        Catalog({"../x": bundles["one"]}, {})
+    lone = Catalog({"one": bundles["one"], "foreign": bundles["foreign"]}, {"anna": avatar})
+    assert lone.find("anna", None) == Pairing("one", "anna")
 
 
 def test_what_is_measured_is_all_that_a_frame_takes(
@@ -106,28 +107,28 @@ def test_sessions_are_let_in_while_what_they_take_most_of_lasts(
     opened: tuple[dict[str, Bundle], Avatar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(capacity.os, "sched_getaffinity", lambda _: {0, 1})
-    company, cast = Company({"one": opened[0]["one"]}, {"anna": opened[1]}), Cast("one", "anna")
-    admission = Admission(company, None)
-    admission.costs[cast] = Cost(cpu=0.02, generator=0.001, encoder=0.0)
+    catalog, pairing = Catalog({"one": opened[0]["one"]}, {"anna": opened[1]}), Pairing("one", "anna")
+    admission = Admission(catalog, None)
+    admission.costs[pairing] = Cost(cpu=0.02, generator=0.001, encoder=0.0)
     assert admission.room([]) == 3  # 100 frames a second on two cores, 87 with something to spare
-    running = [(Fraction(25), cast)] * 3
+    running = [(Fraction(25), pairing)] * 3
     assert admission.room(running) == 0
-    assert admission.rate(running, cast, None) is None
-    assert admission.rate(running[:2], cast, Fraction(60)) is None
-    assert admission.rate([*running[:2], (Fraction(20), cast)], cast, None) == 15  # of 17 that are left
-    admission.costs[cast] = Cost(cpu=0.001, generator=0.01, encoder=0.02)
+    assert admission.rate(running, pairing, None) is None
+    assert admission.rate(running[:2], pairing, Fraction(60)) is None
+    assert admission.rate([*running[:2], (Fraction(20), pairing)], pairing, None) == 15  # of 17 that are left
+    admission.costs[pairing] = Cost(cpu=0.001, generator=0.01, encoder=0.02)
     assert admission.room([]) == 1
-    admission.costs[cast] = Cost(cpu=1.0, generator=0.01, encoder=0.0)
+    admission.costs[pairing] = Cost(cpu=1.0, generator=0.01, encoder=0.0)
     assert admission.room([]) == 0
-    assert "at 15 fps takes 8.6 times" in admission.reason(cast, None)
-    later = Cast("one", "ben")
-    company.avatars["ben"] = opened[1]
+    assert "at 15 fps takes 8.6 times" in admission.reason(pairing, None)
+    later = Pairing("one", "ben")
+    catalog.avatars["ben"] = opened[1]
     assert admission.rate([], later, None) is None  # as dear as the others
 
 
 def test_beyond_what_was_measured_is_503(client: Client, service: Service) -> None:
     dear = Cost(cpu=0.0, generator=1 / 50, encoder=0.0)
-    service.admission.costs = dict.fromkeys(service.company.casts(), dear)
+    service.admission.costs = dict.fromkeys(service.catalog.pairings(), dear)
     assert client.ask("GET", "/readyz")[1]["free"] == 1
     client.begin(avatar="anna", bundle="one", fps=25)
     assert client.ask("GET", "/readyz")[1]["free"] == 0
@@ -181,7 +182,7 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     [
         ("fail()", "the GPU has fallen off the bus"),
         (
-            "engine_worker.STUCK = service.CLOSING = 0.5; threading.Event().wait()",
+            "engine_worker.BATCH_TIMEOUT_S = service.CLOSE_TIMEOUT_S = 0.5; threading.Event().wait()",
             "the engines have made nothing for 0.5 s",
         ),
     ],

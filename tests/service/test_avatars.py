@@ -24,7 +24,8 @@ from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.service.avatars import preparation
 from musetalk_runtime.service.avatars import store as avatar_store
 from musetalk_runtime.service.avatars.store import AvatarStore
-from musetalk_runtime.service.avatars.upload_limits import Bounds
+from musetalk_runtime.service.avatars.upload import UploadLimits
+from musetalk_runtime.service.catalog import Catalog
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 
@@ -58,15 +59,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def service(opened: Bundle, avatar: Path) -> Iterator[Service]:
+def service(opened: Bundle, avatar: Path, folder: Path, request: pytest.FixtureRequest) -> Iterator[Service]:
+    """It takes avatars, within the limits a test asks for."""
+    settings = Settings(sessions=2, avatar_folder=folder, upload_limits=getattr(request, "param", UploadLimits()))
     with Avatar.open(avatar) as a:
-        yield Service(opened, {"one": a}, Settings(sessions=2))
+        yield Service(opened, {"one": a}, settings)
 
 
 @pytest.fixture
-def client(service: Service, opened: Bundle, folder: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
-    """Of a service that takes avatars, within the bounds a test asks for."""
-    service.store = AvatarStore(folder, service, opened, None, getattr(request, "param", None))
+def client(service: Service) -> Iterator[Client]:
     with serving(service) as server:
         yield Client(server.port)
 
@@ -110,7 +111,7 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     store, prepare = service.store, avatar_store.prepare
 
     async def prepare_when_watched(*given: Any) -> None:
-        while not store.new["new"].notices._listeners:
+        while not store.new["new"].events.subscribers:
             await asyncio.sleep(0.01)
         await prepare(*given)
 
@@ -138,20 +139,20 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     client.ask("DELETE", session)
     until(lambda: not service.running, "the session ends")
     with pytest.raises(InvalidArgument, match="another process"):
-        AvatarStore(folder, service, opened, None)
+        AvatarStore(folder, service.catalog, service.workers)
     assert {path.split("/")[0] for path in left(folder)} == {"new"}
 
-    later = Service(opened, {}, Settings())
-    service.store._lock.close()  # type: ignore[union-attr]  # as when its process ends
+    later = Catalog({"default": opened}, {})
+    service.store._lock.close()  # as when its process ends
     (folder / ".work" / "9").mkdir()
     (folder / ".work" / "9" / "upload").write_bytes(b"half")
     (folder / "hurt").mkdir()
-    again = AvatarStore(folder, later, opened, None)
+    again = AvatarStore(folder, later, service.workers)
     assert list(later.avatars) == ["new"]
     assert "manifest.json" in again.broken["hurt"]
     assert not (folder / ".work" / "9").exists()
-    later.remove_avatar("new")
-    again._lock.close()
+    later.remove("new")
+    asyncio.run(again.close())
 
     assert client.ask("DELETE", "/v1/avatars/new")[0] == 204
     assert client.ask("GET", "/v1/avatars/new")[0] == 404
@@ -195,8 +196,8 @@ def test_what_cannot_be_an_avatar_is_said_in_words(client: Client, folder: Path,
     assert left(folder) == set()
 
 
-def test_a_service_without_a_folder_takes_none(service: Service, photo: bytes) -> None:
-    with serving(service) as server:
+def test_a_service_without_a_folder_takes_none(opened: Bundle, avatar: Path, photo: bytes) -> None:
+    with Avatar.open(avatar) as a, serving(Service(opened, {"one": a}, Settings(sessions=2))) as server:
         client = Client(server.port)
         status, answer = send(client, "new", photo)
         assert (status, answer["error"]["code"]) == (403, "no_uploads")
@@ -222,7 +223,9 @@ def test_deleting_ends_a_preparation_and_its_process(
     assert list(service.avatars) == ["one"]
 
 
-@pytest.mark.parametrize("client", [Bounds(upload=4 << 20, total=6 << 20, memory=300 << 20)], indirect=True)
+@pytest.mark.parametrize(
+    "service", [UploadLimits(4 << 20, total_bytes=6 << 20, prepare_memory=300 << 20)], indirect=True
+)
 def test_size_memory_and_disk_are_bounded(client: Client, folder: Path) -> None:
     status, answer = send(client, "large", bytes(5 << 20))
     assert (status, answer["error"]["code"]) == (413, "too_large")
@@ -242,7 +245,7 @@ def test_size_memory_and_disk_are_bounded(client: Client, folder: Path) -> None:
     assert left(folder) == set()
 
 
-@pytest.mark.parametrize("client", [Bounds(total=200_000)], indirect=True)
+@pytest.mark.parametrize("service", [UploadLimits(total_bytes=200_000)], indirect=True)
 def test_what_is_kept_is_bounded(client: Client, folder: Path, video: bytes) -> None:
     assert send(client, "video", video[:190_000])[0] == 202
     assert outcome(client, "video")["state"] == "failed"
@@ -251,7 +254,7 @@ def test_what_is_kept_is_bounded(client: Client, folder: Path, video: bytes) -> 
     assert left(folder) == set()
 
 
-@pytest.mark.parametrize("client", [Bounds(count=2)], indirect=True)
+@pytest.mark.parametrize("service", [UploadLimits(avatars=2)], indirect=True)
 def test_failures_take_no_room(client: Client, service: Service, folder: Path) -> None:
     for number in range(4):
         assert send(client, f"text{number}", b"this is no picture")[0] == 202
@@ -261,7 +264,7 @@ def test_failures_take_no_room(client: Client, service: Service, folder: Path) -
     assert left(folder) == set()
 
 
-@pytest.mark.parametrize("client", [Bounds(total=1_000_000)], indirect=True)
+@pytest.mark.parametrize("service", [UploadLimits(total_bytes=1_000_000)], indirect=True)
 def test_an_avatar_larger_than_the_room_is_refused(client: Client, folder: Path, video: bytes) -> None:
     assert len(video) < 1_000_000
     assert send(client, "video", video)[0] == 202
@@ -289,10 +292,9 @@ def test_an_upload_that_stops_leaves_nothing(client: Client, service: Service, f
     assert service.store.new == {}
 
 
-def test_faces_are_found_by_the_detector_given(service: Service, opened: Bundle, folder: Path, photo: bytes) -> None:
+def test_faces_are_found_by_the_detector_given(opened: Bundle, folder: Path, photo: bytes) -> None:
     face, detector = data_file("monalisa.png").read_bytes(), data_file(YUNET)
-    service.store = AvatarStore(folder, service, opened, detector)
-    with serving(service) as server:
+    with serving(Service(opened, {}, Settings(sessions=2, avatar_folder=folder, face_model=detector))) as server:
         client = Client(server.port)
         assert send(client, "lisa", face, None)[0] == 202
         assert send(client, "nobody", photo, None)[0] == 202

@@ -20,10 +20,9 @@ from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.service.errors import EngineFailed
-from musetalk_runtime.service.scheduling import frame_job as jobs
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker, SharedRenderer
-from musetalk_runtime.service.scheduling.frame_job import Job, Pending, take_batch
-from musetalk_runtime.service.scheduling.round_robin import Lanes
+from musetalk_runtime.service.scheduling.frame_job import FrameJob, PendingFrames, take_batch
+from musetalk_runtime.service.scheduling.round_robin import RoundRobinRenderer
 from musetalk_runtime.session_hooks import SessionHooks
 
 
@@ -101,7 +100,7 @@ def test_a_batch_holds_frames_of_several_avatars_on_a_gpu(
 
 
 def test_renderers_take_turns_and_hold_an_avatar_all_or_none(faces: list[Avatar]) -> None:
-    class Lane:
+    class Renderer:
         def __init__(self) -> None:
             self.batches, self.held, self.full, self.closed = [], 1, False, 0
 
@@ -119,24 +118,24 @@ def test_renderers_take_turns_and_hold_an_avatar_all_or_none(faces: list[Avatar]
         def close(self) -> None:
             self.closed += 1
 
-    made = [Lane(), Lane(), Lane()]
+    made = [Renderer(), Renderer(), Renderer()]
     opening = iter(made)
-    lanes = Lanes(lambda: next(opening), 3)
+    renderer = RoundRobinRenderer(lambda: next(opening), 3)
     for number in range(7):
-        lanes.render([number])  # type: ignore[list-item]
-    assert [lane.batches for lane in made] == [[[0], [3], [6]], [[1], [4]], [[2], [5]]]
-    lanes.hold(faces[0])
-    lanes.release(faces[0])
+        renderer.render([number])  # type: ignore[list-item]
+    assert [one.batches for one in made] == [[[0], [3], [6]], [[1], [4]], [[2], [5]]]
+    renderer.hold(faces[0])
+    renderer.release(faces[0])
     made[2].full = True
     with pytest.raises(MachineError, match="no room"):
-        lanes.hold(faces[0])
+        renderer.hold(faces[0])
     assert [lane.held for lane in made] == [1, 1, 1]
-    lanes.close()
-    assert [lane.closed for lane in made] == [1, 1, 1]
-    few = [Lane(), Lane()]
+    renderer.close()
+    assert [one.closed for one in made] == [1, 1, 1]
+    few = [Renderer(), Renderer()]
     with pytest.raises(StopIteration):
-        Lanes(iter(few).__next__, 3)
-    assert [lane.closed for lane in few] == [1, 1]
+        RoundRobinRenderer(iter(few).__next__, 3)
+    assert [one.closed for one in few] == [1, 1]
 
 
 @pytest.mark.slow
@@ -168,23 +167,23 @@ def test_sessions_side_by_side_have_the_frames_of_a_lone_one(
         assert worst <= 1
 
 
-def queue(owner: Any, indices: range, weight: float = 1.0) -> list[Job]:
+def queue(owner: Any, indices: range, weight: float = 1.0, now: float = 100.0) -> list[FrameJob]:
     avatar = SimpleNamespace(has_face=[True])
     frames = [SpeechFrame(k, np.zeros(0, np.float32), weight, np.zeros((1, 0), np.float32)) for k in indices]
     made: list[Any] = [SimpleNamespace(avatar=avatar, shown=0, speech=frame) for frame in frames]
-    return [Job(FrameRequest(shot.avatar, 0, shot.speech), owner, Pending(1), 0) for shot in made]
+    requests = [FrameRequest(request.avatar, 0, request.speech) for request in made]
+    return [FrameJob(request, owner, PendingFrames(1), 0, lambda: now) for request in requests]
 
 
 def owner(group: Any, timetable: Timetable) -> Any:
     return SimpleNamespace(group=group, timetable=timetable, under_way=0)
 
 
-def indices(batch: list[Job], *owners: Any) -> list[tuple[int, int]]:
-    return [(owners.index(job.owner), job.shot.speech.index) for job in batch]
+def indices(batch: list[FrameJob], *owners: Any) -> list[tuple[int, int]]:
+    return [(owners.index(job.owner), job.request.speech.index) for job in batch]
 
 
-def test_the_most_urgent_goes_first_and_sessions_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: 100.0)
+def test_the_most_urgent_goes_first_and_sessions_take_turns() -> None:
     ahead, behind, large = (
         owner("small", Timetable(100.0)), owner("small", Timetable(99.94)), owner("large", Timetable(99.9)),
     )  # fmt: skip
@@ -195,13 +194,9 @@ def test_the_most_urgent_goes_first_and_sessions_take_turns(monkeypatch: pytest.
     assert take_batch(waiting, 4) == []
 
 
-def test_what_has_waited_long_is_not_put_off_by_the_urgent(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(jobs.time, "monotonic", lambda: now[0])
+def test_what_has_waited_long_is_not_put_off_by_the_urgent() -> None:
     patient, hasty = owner("", Timetable(200.0)), owner("", Timetable(101.5))
-    waiting = queue(patient, range(2))
-    now[0] = 102.0
-    waiting += queue(hasty, range(4))
+    waiting = [*queue(patient, range(2)), *queue(hasty, range(4), now=102.0)]
     assert indices(take_batch(waiting, 4), patient, hasty) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
@@ -209,7 +204,7 @@ def test_a_mouth_that_was_closed_costs_no_face() -> None:
     session = owner("", Timetable(closed=2))
     waiting = queue(session, range(4))
     batches = [take_batch(waiting, 4), take_batch(waiting, 4)]
-    assert [[(job.shot.speech.index, job.shot.speaks) for job in batch] for batch in batches] == [
+    assert [[(job.request.speech.index, job.request.speaks) for job in batch] for batch in batches] == [
         [(0, True), (1, True)],
         [(2, False), (3, False)],
     ]

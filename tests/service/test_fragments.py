@@ -10,7 +10,7 @@ import pytest
 
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.core.errors import InvalidMedia
-from musetalk_runtime.service.delivery.fragments import LARGEST, Splitter, split
+from musetalk_runtime.service.delivery.fragments import MAX_FRAGMENT_BYTES, Splitter, split
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,11 @@ def test_boxes_out_of_order_or_bounds_are_refused(stream: bytes) -> None:
     moof = fragments[0].data
     start = moof.index(b"moof") - 4
     header = struct.unpack_from(">I", moof, start)[0]
+    too_large = MAX_FRAGMENT_BYTES + 1
     bad = {
         "begins with": [box(b"moov"), box(b"free"), box(b"ftyp") + moof],
         "out of order": [init + init, init + moof[: start + header] * 2, init + box(b"mdat")],
-        "out of range": [struct.pack(">I4s", 7, b"ftyp"), init + struct.pack(">I4s", LARGEST + 1, b"mdat"), bytes(8)],
+        "out of range": [struct.pack(">I4s", 7, b"ftyp"), init + struct.pack(">I4s", too_large, b"mdat"), bytes(8)],
         "too short": [init + box(b"moof", box(b"traf", box(b"tfhd"))) + box(b"mdat")],
         "cut off": [init + box(b"moof", b"abc") + box(b"mdat")],
         "has size": [init + box(b"moof", struct.pack(">I4s", 99, b"traf")) + box(b"mdat")],

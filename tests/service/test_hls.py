@@ -4,6 +4,7 @@ import io
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,8 @@ import av
 import pytest
 
 from helpers.service_client import Client, Viewer, asking_by_token, until
-from musetalk_runtime.service.api import hls
 from musetalk_runtime.service.delivery.fragments import Fragment
-from musetalk_runtime.service.delivery.hls_playlist import LISTED, Playlist
+from musetalk_runtime.service.delivery.hls_playlist import LISTED_SEGMENTS, Playlist
 from musetalk_runtime.service.delivery.hls_segments import cut
 from musetalk_runtime.service.service import Service
 
@@ -71,9 +71,7 @@ def test_ffmpeg_plays_the_live_playlist_to_its_end(
     assert sum(map(float, re.findall(r"#EXTINF:([\d.]+)", text))) == pytest.approx(len(expected) / 25)
 
 
-def test_segments_are_the_stream_and_as_bounded(
-    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_segments_are_the_stream_and_as_bounded(client: Client, service: Service) -> None:
     path = client.begin(fps=60)
     session = service.get(path.rpartition("/")[2])
     whole = Viewer(client, path, whole=True)
@@ -90,7 +88,7 @@ def test_segments_are_the_stream_and_as_bounded(
             assert answer.headers["Content-Type"] == "video/mp4"
             assert answer.headers["Cache-Control"].startswith("private")
     assert (whole.init + whole.data).startswith(b"".join(parts))
-    monkeypatch.setattr(session.window, "_seconds", 1.5)
+    session.window.seconds = 1.5
     until(lambda: status(client, f"{path}/hls/1.m4s") == 404, "the first is dropped")
     client.ask("DELETE", path)
     whole.join(60)
@@ -105,11 +103,9 @@ def test_a_signature_opens_the_folder_of_one_session_alone(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stranger = Client(client.port)
-    monkeypatch.setattr(hls, "BLOCKED", 60.0)
+    monkeypatch.setattr(service, "settings", replace(service.settings, hls_wait=60.0))
     paths = [client.begin() for _ in range(2)]
-    monkeypatch.setattr(
-        service.get(paths[0].rpartition("/")[2]).window, "_seconds", 600.0
-    )  # all stays until it is asked for
+    service.get(paths[0].rpartition("/")[2]).window.seconds = 600.0  # all stays until it is asked for
     url = client.ask("GET", paths[0])[1]["hls"]
     code, text = stranger.ask("GET", url)
     assert code == 200, text
@@ -149,7 +145,7 @@ def test_a_playlist_lists_the_newest_and_numbers_them_on() -> None:
     assert over[-1].data == b"100,101,102,103,104,"
     lines = Playlist(over, fps, over=True).text("a=b").splitlines()
     assert "#EXT-X-MEDIA-SEQUENCE:5" in lines
-    assert lines.count("#EXTINF:1.00000,") == LISTED - 1
+    assert lines.count("#EXTINF:1.00000,") == LISTED_SEGMENTS - 1
     assert lines[-4:] == [
         '#EXT-X-PART:DURATION=0.20000,URI="10.1.m4s?a=b"',
         "#EXTINF:0.50000,",

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import av
 import pytest
 
 from helpers.service_client import Client, HeldClock, Viewer, until
-from musetalk_runtime.service.api import hls
 from musetalk_runtime.service.delivery.fragments import split
 from musetalk_runtime.service.service import Service
 
@@ -56,11 +56,10 @@ class Player:
 
 
 @pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> None:
+def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Playback goes no further than a test lets it, and whoever waits is patient."""
-    monkeypatch.setattr("musetalk_runtime.service.session.live_session.PlaybackClock", HeldClock)
-    monkeypatch.setattr(HeldClock, "limit", 1.2)
-    monkeypatch.setattr(hls, "BLOCKED", 60.0)
+    monkeypatch.setattr(service, "playback_clock", lambda: HeldClock(1.2))
+    monkeypatch.setattr(service, "settings", replace(service.settings, hls_wait=60.0))
 
 
 @pytest.mark.usefixtures("held")
@@ -124,7 +123,7 @@ def test_what_cannot_be_waited_for_is_refused(
         assert client.ask("GET", f"{path}/hls/{name}")[1]["error"]["code"] == "unknown_segment"
     assert client.ask("GET", f"{path}/hls/1.x.m4s")[0] in (404, 422)
     until(lambda: session.clock.now() == 1.2, "playback stands still")
-    monkeypatch.setattr(hls, "BLOCKED", 0.1)
+    monkeypatch.setattr(service, "settings", replace(service.settings, hls_wait=0.1))
     newest = session.window.newest()
     assert newest
     assert code(f"?_HLS_msn={newest.segment + 1}") == (503, "not_yet")

@@ -51,7 +51,7 @@ def test_it_fills_the_screen_and_comes_back_when_the_service_was_started_again(o
                 proxy.aim(second.port)
                 proxy.start()
                 page.until("v.src !== v.dataset.before && v.currentTime > 0.5")
-                assert [session.cast.avatar for session in service.running] == ["one"]
+                assert [session.pairing.avatar for session in service.running] == ["one"]
                 assert page.run("problems") == []
                 page.call("Page.navigate", url="about:blank")
                 until(lambda: not service.running, "a page that is left ends its own session")

@@ -104,8 +104,8 @@ def test_the_audio_socket_takes_opus_and_closes_on_garbage(
     session = service.running[0]
     url = f"ws://127.0.0.1:{client.port}{path}/audio"
     said: list[bytes] = []
-    push = session.feeder.push
-    session.feeder.push = lambda pcm, *limit: bool(push(pcm, *limit) and (said.append(pcm) or True))
+    push = session.speech.push
+    session.speech.push = lambda pcm, *limit: bool(push(pcm, *limit) and (said.append(pcm) or True))
     for codec, pieces in {"opus": packets, "ogg": [ogg[at : at + 500] for at in range(0, len(ogg), 500)]}.items():
         said.clear()
         with connect(f"{url}?codec={codec}") as audio:
@@ -113,7 +113,7 @@ def test_the_audio_socket_takes_opus_and_closes_on_garbage(
                 audio.send(piece)
             until(lambda: sum(map(len, said)) > 95_000, "all is heard")
         assert likeness(b"".join(said)) > 0.99
-        until(lambda: not session.spoken_to, "the socket is free")
+        until(lambda: not session.has_audio_socket, "the socket is free")
     for codec, garbage in [("ogg", b"garbage"), ("opus", b"\xff"), ("opus", b""), ("ogg", "text")]:
         with connect(f"{url}?codec={codec}") as audio:
             audio.send(garbage)
@@ -121,6 +121,6 @@ def test_the_audio_socket_takes_opus_and_closes_on_garbage(
                 audio.recv(timeout=60)
         assert closed.value.rcvd
         assert closed.value.rcvd.code == 1003
-        until(lambda: not session.spoken_to, "the socket is free")
+        until(lambda: not session.has_audio_socket, "the socket is free")
     assert session.running
     client.ask("DELETE", path)

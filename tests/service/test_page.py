@@ -1,6 +1,7 @@
 """The page, in a real browser."""
 
 import sys
+import time
 import wave
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -17,8 +18,8 @@ from helpers.service_client import serving, until
 from helpers.tcp_proxy import TcpProxy
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
-from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.security.access import Access
+from musetalk_runtime.service.security.signed_urls import LIFETIME_S, SignedUrls
 from musetalk_runtime.service.security.tokens import Tokens, add_token
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
@@ -38,9 +39,7 @@ AUDIT = """axe.run().then(({violations}) => violations.filter(({impact}) => ["se
 def service(tmp_path: Path) -> Iterator[Service]:
     """It shows the demo's person, who speaks."""
     with Bundle.open(BUNDLE) as b, Avatar.open(AVATAR) as a:
-        service = Service(b, {"one": a}, Settings(sessions=2))
-        service.store = AvatarStore(tmp_path / "avatars", service, b, None)
-        yield service
+        yield Service(b, {"one": a}, Settings(sessions=2, avatar_folder=tmp_path / "avatars"))
 
 
 @pytest.fixture
@@ -132,14 +131,14 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
     page.until("document.getElementById('figures').innerText.includes('reconnected')")
     assert page.run("v.webkitAudioDecodedByteCount") > 1000
     assert len(service.running) == 1
-    until(lambda: session.notices._listeners, "the page listens again")
-    session.notices.post("warning", message="it is still told")
+    until(lambda: session.events.subscribers, "the page listens again")
+    session.events.publish("warning", message="it is still told")
     page.until("document.getElementById('status').innerText === 'It is still told.'")
     before = page.run("v.currentTime")
     page.click("interrupt")
     page.ready()
     page.until(f"!v.paused && v.currentTime > {before} + 0.5")
-    assert session.feeder.queued <= 0.02
+    assert session.speech.queued <= 0.02
     page.click("end")
     until(lambda: not service.running, "the session ends")
     assert service.metrics.count("frames_total") == session.frames
@@ -174,7 +173,7 @@ def test_an_interruption_is_seen(page: Page, service: Service) -> None:
     }}); undefined""")
     page.until("seen.length > 25")
     assert page.run("Math.max(...seen)") < 300
-    assert service.running[0].feeder.queued <= 0.02
+    assert service.running[0].speech.queued <= 0.02
     assert never_back(page)
 
 
@@ -200,13 +199,11 @@ def test_an_error_is_said_and_gives_the_controls_back(
     assert page.run("problems") == []
 
 
-def test_it_joins_again_when_it_was_away_for_longer_than_the_window(
-    page: Page, server: Any, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_joins_again_when_it_was_away_for_longer_than_the_window(page: Page, server: Any, service: Service) -> None:
     page.click("play")
     page.until("v.currentTime > 0.5")
     session = service.running[0]
-    monkeypatch.setattr(session.window, "_seconds", 0.3)
+    session.window.seconds = 0.3
     offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     page.call("Network.emulateNetworkConditions", offline=True, **offline)
     cut_streams(server)
@@ -249,8 +246,8 @@ def test_the_microphone_is_heard_live_and_recorded(
         page.call("Browser.setPermission", permission={"name": "microphone"}, setting="granted")
         session = service.running[0]
         heard = bytearray()
-        push = session.feeder.push
-        session.feeder.push = lambda pcm, *limit: (heard.extend(pcm), push(pcm, *limit))[1]  # type: ignore[method-assign]
+        push = session.speech.push
+        session.speech.push = lambda pcm, *limit: (heard.extend(pcm), push(pcm, *limit))[1]  # type: ignore[method-assign]
         page.click("live")
         until(lambda: len(heard) > 32_000, "a second is heard")
         proxy.stop()
@@ -261,7 +258,7 @@ def test_the_microphone_is_heard_live_and_recorded(
         assert page.text("live") == "Stop speaking"
         page.until("document.getElementById('level').value > 0.2 && v.currentTime > 1")
         page.click("live")
-        until(lambda: not session.spoken_to, "the socket is closed")
+        until(lambda: not session.has_audio_socket, "the socket is closed")
         assert page.text("error") == ""
         page.click("record")
         page.until("document.getElementById('recorded').innerText >= '0:01'")
@@ -300,7 +297,7 @@ def test_a_face_is_made_on_the_page_by_keyboard(page: Page, service: Service, tm
     assert page.run("document.querySelector('#avatars input:checked').value") == "My-photo"
     page.click("play")
     page.until("v.currentTime > 0.3")
-    assert service.running[0].cast.avatar == "My-photo"
+    assert service.running[0].pairing.avatar == "My-photo"
     page.run("self.confirm = () => true; document.querySelector('.remove').click()")
     page.until("document.getElementById('error').innerText.includes('session uses')")
     page.click("end")
@@ -311,21 +308,20 @@ def test_a_face_is_made_on_the_page_by_keyboard(page: Page, service: Service, tm
     assert page.run("problems") == []
 
 
-def test_with_a_token_the_page_makes_a_face_and_speaks(
-    service: Service, tmp_path: Path, microphone: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_with_a_token_the_page_makes_a_face_and_speaks(service: Service, tmp_path: Path, microphone: list[str]) -> None:
     token = add_token(tmp_path / "tokens", "anna", None, None)
     enter = f"""setInterval(() => {{
         const field = document.getElementById("token");
         if (field) {{ field.value = "{token}"; field.form.requestSubmit(); }}
     }}, 50);"""
-    monkeypatch.setattr("browser_helpers.WATCH", WATCH + enter)
     photo = tmp_path / "photo.png"
     cv2.imwrite(str(photo), moving_picture(0))
-    access = Access(Tokens(tmp_path / "tokens"))
+    ahead = [0.0]  # seconds, of the clock that URLs expire by
+    access = Access(Tokens(tmp_path / "tokens"), signed_urls=SignedUrls(lambda: time.monotonic() + ahead[0]))
+    options = [*microphone, "--use-fake-ui-for-media-stream"]
     with serving(service, access) as server:
         url = f"http://127.0.0.1:{server.port}/"
-        with browsing(url, tmp_path / "profile", *microphone, "--use-fake-ui-for-media-stream") as page:
+        with browsing(url, tmp_path / "profile", *options, script=WATCH + enter) as page:
             page.click("add")
             page.choose("#new-file", photo)
             page.until("document.getElementById('new-name').value === 'photo'")
@@ -338,14 +334,14 @@ def test_with_a_token_the_page_makes_a_face_and_speaks(
             page.click("live")
             page.until("v.currentTime > 0.5")
             session = service.running[0]
-            until(lambda: session.feeder.speaking, "the microphone is heard")
-            access.links._secret = b"another"  # as if all addresses had expired
-            told = set(session.notices._listeners)
+            until(lambda: session.speech.speaking, "the microphone is heard")
+            ahead[0] += LIFETIME_S + 1  # all addresses expire
+            told = session.events.subscriptions
             cut_streams(server, everything=True)
-            until(lambda: not session.spoken_to, "nobody speaks")
-            until(lambda: session.spoken_to and session.feeder.speaking, "the microphone is heard again")
-            until(lambda: session.notices._listeners - told, "it listens again")
-            session.notices.post("warning", message="it is still told")
+            until(lambda: not session.has_audio_socket, "nobody speaks")
+            until(lambda: session.has_audio_socket and session.speech.speaking, "the microphone is heard again")
+            until(lambda: session.events.subscriptions > told, "it listens again")
+            session.events.publish("warning", message="it is still told")
             page.until("document.getElementById('status').innerText === 'It is still told.'")
             at = page.run("v.currentTime")
             page.until(f"v.currentTime > {at} + 0.3")

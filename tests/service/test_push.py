@@ -89,7 +89,7 @@ def client(service: Service) -> Iterator[Client]:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "WAITS", (0.2,) * 1000)  # however long a server takes to listen
+    monkeypatch.setattr(push, "RETRY_WAITS_S", (0.2,) * 1000)  # however long a server takes to listen
 
 
 def states(client: Client, path: str) -> tuple[list[dict[str, Any]], threading.Thread]:
@@ -158,11 +158,11 @@ def test_a_server_that_is_not_there_is_given_up_and_harms_nobody(
     send = push.Push._send
 
     async def send_when_told_of(self: push.Push) -> None:
-        while not self._session.notices._listeners:
+        while not self._events.subscribers:
             await asyncio.sleep(0.01)
         await send(self)
 
-    monkeypatch.setattr(push, "WAITS", (0.1, 0.1))
+    monkeypatch.setattr(push, "RETRY_WAITS_S", (0.1, 0.1))
     monkeypatch.setattr(push.Push, "_send", send_when_told_of)
     path = client.begin(push="deaf")
     session = next(session for session in service.running if path.endswith(session.id))
@@ -181,8 +181,8 @@ def test_a_server_that_is_not_there_is_given_up_and_harms_nobody(
 def test_a_server_that_takes_nothing_is_cut_off(
     client: Client, service: Service, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push, "STALLED", 0.5)
-    monkeypatch.setattr(push, "WAITS", ())
+    monkeypatch.setattr(push, "STALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(push, "RETRY_WAITS_S", ())
     with socket.socket() as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stalled.bind(("127.0.0.1", ports["deaf"]))

@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from helpers.service_client import Client, HeldClock, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.delivery.fragments import Fragment, split
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.session.live_session import Broadcast
+from musetalk_runtime.service.session.live_session import LiveSession
 from musetalk_runtime.service.settings import Settings
 
 SESSIONS = 4
@@ -72,7 +73,7 @@ def decode(data: bytes) -> list[Any]:
         return list(container.decode(video=0))
 
 
-def keyframe_after(session: Broadcast, offset: int) -> bool:
+def keyframe_after(session: LiveSession, offset: int) -> bool:
     """Whether who joins now begins after this byte of the stream."""
     keyframe = session.window.newest_keyframe()
     return keyframe is not None and keyframe.offset > offset
@@ -134,9 +135,7 @@ def test_what_is_not_there_yet_or_no_more_is_416(client: Client, query: str, hea
     assert (status, answer["error"]["code"]) == (416, "out_of_window")
 
 
-def test_a_stalled_viewer_is_moved_or_ended_and_holds_up_nobody(
-    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stalled_viewer_is_moved_or_ended_and_holds_up_nobody(client: Client, service: Service) -> None:
     path = client.begin(fps=60)
     session = service.get(path.rpartition("/")[2])
     before = counter(client, "skips_total"), counter(client, "dropped_viewers_total")
@@ -146,7 +145,7 @@ def test_a_stalled_viewer_is_moved_or_ended_and_holds_up_nobody(
     until(lambda: generated(client, path) > start + 4, "the stream goes on")
     made = session.window.end_offset()
     until(lambda: watching.end >= made, "who watches has it")
-    monkeypatch.setattr(session.window, "_seconds", 0.5)  # from here on, the stalled ones have lost their place
+    session.window.seconds = 0.5  # from here on, the stalled ones have lost their place
     newest = session.frames
     until(lambda: session.frames > newest + 10, "the window is shorter")
     threads = [drain(viewer) for viewer in stalled]
@@ -198,19 +197,19 @@ def test_a_viewer_that_closes_in_mid_fragment_harms_nobody(client: Client, servi
 def test_an_interruption_stops_the_mouth_within_200_ms_of_the_stream(
     client: Client, service: Service, avatar: Path, speech: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("musetalk_runtime.service.session.live_session.PlaybackClock", HeldClock)
-    monkeypatch.setattr(HeldClock, "limit", 2.0)
+    clock = HeldClock(2.0)
+    monkeypatch.setattr(service, "playback_clock", lambda: clock)
     path = client.begin(lead=1.0)
     session = service.get(path.rpartition("/")[2])
     viewer = Viewer(client, path)
     client.ask("POST", f"{path}/audio", speech(20.0).read_bytes())
     until(lambda: session.frames > 60 and session.clock.now() == 2.0, "it speaks")
     assert session.ahead <= 1.0
-    monkeypatch.setattr(HeldClock, "limit", inf)
+    clock.limit = inf
     status, cut = client.ask("POST", f"{path}/interrupt")
     assert status == 200
     assert cut["at"] <= generated(client, path) + 0.2  # whatever was handed out before
-    assert session.feeder.queued <= 0.02
+    assert session.speech.queued <= 0.02
     until(lambda: generated(client, path) > cut["at"] + 1, "it goes on")
     end(client, path, viewer)
     with Avatar.open(avatar) as pack:
@@ -241,9 +240,9 @@ def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service
         until(lambda: session.state == "speaking", "it speaks")
         assert closing_code(url) == 1008
     for garbage in ("text", b"odd", b""):
-        until(lambda: not session.spoken_to, "the socket is free")
+        until(lambda: not session.has_audio_socket, "the socket is free")
         assert closing_code(url, garbage) == 1003
-    until(lambda: not session.spoken_to, "the socket is free")
+    until(lambda: not session.has_audio_socket, "the socket is free")
     assert closing_code(url, bytes(300 << 10)) == 1009
     assert any(name == "warning" and "s16le" in content["message"] for name, content in events)
     assert session.running
@@ -255,13 +254,13 @@ def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client,
     url = f"ws://127.0.0.1:{client.port}{path}/audio"
     second = bytes(32_000)
     assert closing_code(f"{url}?full=end", *[second] * 30) == 1013
-    until(lambda: not session.spoken_to, "the socket is free")
+    until(lambda: not session.has_audio_socket, "the socket is free")
     with connect(url) as audio:
         for _ in range(20):
             audio.send(second)
-        until(lambda: session.feeder.queued > 9, "as much waits as may")
-        assert session.feeder.queued <= 10
-        assert session.spoken_to
+        until(lambda: session.speech.queued > 9, "as much waits as may")
+        assert session.speech.queued <= 10
+        assert session.has_audio_socket
         client.ask("DELETE", path)
         assert closed_with(audio) == 1001
 
@@ -355,13 +354,13 @@ def test_a_clip_that_is_no_audio_is_refused(client: Client, bad_audio: Path, nam
 
 
 def test_a_clip_too_large_or_too_long_is_refused(
-    client: Client, speech: Callable, monkeypatch: pytest.MonkeyPatch
+    client: Client, service: Service, speech: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = client.begin()
-    monkeypatch.setattr("musetalk_runtime.service.api.audio.LARGEST", 1000)
+    monkeypatch.setattr(service, "settings", replace(service.settings, clip_bytes=1000))
     assert client.ask("POST", f"{path}/audio", bytes(2000))[0] == 413
     monkeypatch.undo()
-    monkeypatch.setattr("musetalk_runtime.service.session.clip.LONGEST", 0.5)
+    monkeypatch.setattr(service, "settings", replace(service.settings, clip_seconds=0.5))
     status, answer = client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())
     assert (status, "longer than" in answer["error"]["message"]) == (422, True)
 

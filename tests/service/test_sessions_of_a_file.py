@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -9,7 +10,6 @@ import pytest
 
 from helpers.service_client import Client, Viewer, asking_by_token, until
 from musetalk_runtime import Avatar, Bundle, Session
-from musetalk_runtime.service.api import audio
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 
@@ -73,7 +73,7 @@ def test_what_cannot_be_said_begins_nothing(
     assert code(f"{BEGIN}&other=1", voice) == (422, "invalid_request")
     assert code(f"{BEGIN}&push=nowhere", voice)[0] in (404, 422)
     assert code(BEGIN, voice, Client(client.port)) == (401, "unauthorized")
-    monkeypatch.setattr(audio, "LARGEST", len(voice) - 1)
+    monkeypatch.setattr(service, "settings", replace(service.settings, clip_bytes=len(voice) - 1))
     assert code(BEGIN, voice) == (413, "too_large")
     monkeypatch.undo()
     assert not service.running

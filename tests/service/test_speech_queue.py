@@ -3,13 +3,11 @@
 import threading
 from collections.abc import Iterator
 from itertools import islice
-from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
-from musetalk_runtime.service.session.speech_queue import FADE, Feeder
+from musetalk_runtime.service.session.speech_queue import MOUTH_FADE_S, SpeechQueue
 
 
 class Stopped(PlaybackClock):
@@ -26,16 +24,16 @@ class Stopped(PlaybackClock):
         self.at = max(self.at, seconds)
 
 
-def take(feeder: Feeder, seconds: float) -> np.ndarray:
-    """What is handed out, up to `seconds` of the stream; ends the feeder."""
-    taken = [np.frombuffer(data, "<i2") for data in _until(feeder, seconds)]
+def take(speech: SpeechQueue, seconds: float) -> np.ndarray:
+    """What is handed out, up to `seconds` of the stream; ends the iteration."""
+    taken = [np.frombuffer(data, "<i2") for data in _until(speech, seconds)]
     return np.concatenate(taken)
 
 
-def _until(feeder: Feeder, seconds: float) -> Iterator[bytes]:
-    for data in feeder:
+def _until(speech: SpeechQueue, seconds: float) -> Iterator[bytes]:
+    for data in speech:
         yield data
-        if feeder.fed >= seconds - 1e-6:
+        if speech.handed_out >= seconds - 1e-6:
             return
 
 
@@ -43,19 +41,19 @@ def tone(seconds: float) -> bytes:
     return np.full(round(seconds * 16_000), 1000, "<i2").tobytes()
 
 
-def blocked(feeder: Feeder) -> bool:
+def blocked(speech: SpeechQueue) -> bool:
     """Whether the next is not handed out within 50 ms."""
     got = threading.Event()
-    thread = threading.Thread(target=lambda: [got.set() for _ in islice(feeder, 1)], daemon=True)
+    thread = threading.Thread(target=lambda: [got.set() for _ in islice(speech, 1)], daemon=True)
     thread.start()
     waits = not got.wait(0.05)
-    feeder.interrupt()
+    speech.interrupt()
     thread.join()
     return waits
 
 
 def test_silence_is_fed_for_a_little_and_speech_for_the_lead() -> None:
-    silent, spoken = Feeder(Stopped(), 2.0, 0.5), Feeder(Stopped(), 2.0, 0.5)
+    silent, spoken = SpeechQueue(Stopped(), 2.0, 0.5), SpeechQueue(Stopped(), 2.0, 0.5)
     assert not take(silent, 0.5).any()
     assert blocked(silent)
     assert spoken.push(tone(10))
@@ -66,51 +64,48 @@ def test_silence_is_fed_for_a_little_and_speech_for_the_lead() -> None:
 
 def test_speech_follows_silence_and_silence_speech() -> None:
     clock = Stopped()
-    feeder = Feeder(clock, 2.0, 0.5)
-    take(feeder, 0.5)
-    feeder.push(tone(0.3))
+    speech = SpeechQueue(clock, 2.0, 0.5)
+    take(speech, 0.5)
+    speech.push(tone(0.3))
     clock.at = 3.0
-    heard = take(feeder, 1.0)
+    heard = take(speech, 1.0)
     assert np.flatnonzero(heard).tolist() == list(range(4800))
 
 
 def test_a_push_beyond_the_limit_says_nothing() -> None:
-    feeder = Feeder(Stopped(), 2.0, 0.5)
-    assert feeder.push(tone(1.0), limit=1.5)
-    assert not feeder.push(tone(1.0), limit=1.5)
-    assert feeder.queued == 1.0
+    speech = SpeechQueue(Stopped(), 2.0, 0.5)
+    assert speech.push(tone(1.0), limit=1.5)
+    assert not speech.push(tone(1.0), limit=1.5)
+    assert speech.queued == 1.0
 
 
 def test_a_cut_drops_what_waits_and_closes_the_mouth_until_speech_comes_back() -> None:
     clock = Stopped()
-    feeder = Feeder(clock, 2.0, 0.5)
-    feeder.push(tone(10))
-    take(feeder, 2.0)
-    assert feeder.mouth(1.9) == 1.0
-    assert feeder.mouth(1.5) == 1.0
-    at, end = feeder.cut(1.6)
-    assert (at, end) == (1.6 + FADE, 2.02)
+    speech = SpeechQueue(clock, 2.0, 0.5)
+    speech.push(tone(10))
+    take(speech, 2.0)
+    assert speech.mouth(1.9) == 1.0
+    assert speech.mouth(1.5) == 1.0
+    at, end = speech.cut(1.6)
+    assert (at, end) == (1.6 + MOUTH_FADE_S, 2.02)
     assert clock.now() == at
-    assert not feeder.speaking or feeder.queued <= 0.02
-    assert [feeder.mouth(t) for t in (1.6, at, 2.5, 9.0)] == [1, 0, 0, 0]
+    assert not speech.speaking or speech.queued <= 0.02
+    assert [speech.mouth(t) for t in (1.6, at, 2.5, 9.0)] == [1, 0, 0, 0]
     clock.at = 2.1
-    heard = take(feeder, 2.5)
+    heard = take(speech, 2.5)
     assert 0 < heard[0] <= 1000
     assert not heard[320:].any()
-    feeder.push(tone(1.0))
-    again = feeder.fed
-    take(feeder, again + 0.5)
-    assert feeder.mouth(again - 0.13) == 0.0
-    assert feeder.mouth(again) == 1.0
-    assert feeder.mouth(again + 5) == 1.0
+    speech.push(tone(1.0))
+    again = speech.handed_out
+    take(speech, again + 0.5)
+    assert speech.mouth(again - 0.13) == 0.0
+    assert speech.mouth(again) == 1.0
+    assert speech.mouth(again + 5) == 1.0
 
 
-def test_a_clock_stands_still_while_playback_waits_and_jumps_ahead_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_stands_still_while_playback_waits_and_jumps_ahead_only() -> None:
     at = [100.0]
-    monkeypatch.setattr(
-        "musetalk_runtime.service.session.playback_clock.time", SimpleNamespace(monotonic=lambda: at[0])
-    )
-    clock = PlaybackClock()
+    clock = PlaybackClock(lambda: at[0])
     assert (clock.now(), clock.wait(0.0), clock.running) == (0.0, 0.0, False)
     clock.start()
     at[0] += 0.5
@@ -128,9 +123,9 @@ def test_a_clock_stands_still_while_playback_waits_and_jumps_ahead_only(monkeypa
 
 
 def test_an_interrupted_feeder_ends() -> None:
-    feeder = Feeder(PlaybackClock(), 2.0, 0.5)
-    thread = threading.Thread(target=lambda: list(feeder))
+    speech = SpeechQueue(PlaybackClock(), 2.0, 0.5)
+    thread = threading.Thread(target=lambda: list(speech))
     thread.start()
-    feeder.interrupt()
+    speech.interrupt()
     thread.join(60)
     assert not thread.is_alive()

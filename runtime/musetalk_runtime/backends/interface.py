@@ -78,10 +78,10 @@ class MixedRenderer(Renderer, Protocol):
 class Engines(Protocol):
     """The models of a bundle, ready to run; loaded when first used.
 
-    ``lanes``: how many renderers that take turns make the most of the machine, when there is always work.
+    ``parallel_renderers``: how many renderers, in turn, make the most of the machine while there is always work.
     """
 
-    lanes: int
+    parallel_renderers: int
 
     def check(self) -> None:
         """Raise MachineError unless the engines can run on this machine."""

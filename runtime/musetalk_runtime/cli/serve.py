@@ -116,9 +116,8 @@ def _serve(args: argparse.Namespace) -> int:
     from musetalk_runtime.update.trial import trial
 
     try:
-        from musetalk_runtime.service.avatars.store import AvatarStore
         from musetalk_runtime.service.http.server import Server, listen
-        from musetalk_runtime.service.service import LONE, Service
+        from musetalk_runtime.service.service import DEFAULT_BUNDLE, Service
         from musetalk_runtime.service.settings import Settings
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
@@ -131,8 +130,15 @@ def _serve(args: argparse.Namespace) -> int:
         raise InvalidArgument("--face-model is for --avatars DIR")
     tempfile.gettempdir()  # found now: the first call passes over a disk that is full, and files would go elsewhere
     access = read_access(args)
-    settings = Settings(args.sessions, args.lead, grace=args.grace, targets=dict(args.push))
-    named = _distinct("bundles", [(name or LONE, path) for name, path in args.bundle])
+    settings = Settings(
+        args.sessions,
+        args.lead,
+        grace=args.grace,
+        targets=dict(args.push),
+        avatar_folder=args.avatars,
+        face_model=args.face_model,
+    )
+    named = _distinct("bundles", [(name or DEFAULT_BUNDLE, path) for name, path in args.bundle])
     faces = _distinct("avatars", args.avatar)
     with ExitStack() as stack:
         listener = stack.enter_context(listen(args.host, args.port))
@@ -145,8 +151,6 @@ def _serve(args: argparse.Namespace) -> int:
             for folder in [opened.path for opened in bundles.values()] + [opened.path for opened in avatars.values()]:
                 stack.callback(os.close, hold(folder, shared=True))
             service = Service(bundles, avatars, settings)
-            if args.avatars:
-                service.store = AvatarStore(args.avatars, service, next(iter(bundles.values())), args.face_model)
             service.measure()
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
@@ -157,12 +161,12 @@ def _serve(args: argparse.Namespace) -> int:
         for name, reason in service.failed.items():
             failure = MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
             if service.hung:
-                _leave(args, failure)
+                _exit_now(args, failure)
             raise failure
     return 0
 
 
-def _leave(args: argparse.Namespace, failure: MachineError) -> NoReturn:
+def _exit_now(args: argparse.Namespace, failure: MachineError) -> NoReturn:
     """End the process although a thread of it, in the hands of a driver, does not end."""
     if args.log_format == "json":
         log.critical("%s", failure)

@@ -1,4 +1,4 @@
-"""Who plays: bundles and avatars by name, and which go together."""
+"""The catalog of bundles and avatars by name, and which go together."""
 
 import re
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)
-class Cast:
+class Pairing:
     """The names of a bundle and of an avatar that goes with it."""
 
     bundle: str
     avatar: str
 
 
-class Company:
+class Catalog:
     """Bundles and avatars by name. An avatar goes with every bundle whose encoder made its latents.
 
     Raises InvalidArgument for a name that is not one, AvatarMismatch for an avatar that goes with no bundle.
@@ -35,26 +35,30 @@ class Company:
             self.add(name, avatar)
 
     def add(self, name: str, avatar: Avatar) -> None:
-        """Take in an avatar."""
+        """Add an avatar."""
         _check_name("avatar", name)
         self._bundles_of(avatar)
         self.avatars[name] = avatar
+
+    def remove(self, name: str) -> None:
+        """Close an avatar that no session uses, and forget it."""
+        self.avatars.pop(name).close()
 
     def bundles_of(self, name: str) -> list[str]:
         """The names of the bundles that the avatar `name` goes with, in the order they were given."""
         return self._bundles_of(self.avatars[name])
 
-    def casts(self) -> list[Cast]:
-        """All that go together."""
-        return [Cast(bundle, name) for name in self.avatars for bundle in self.bundles_of(name)]
+    def pairings(self) -> list[Pairing]:
+        """Every bundle with every avatar that goes with it."""
+        return [Pairing(bundle, name) for name in self.avatars for bundle in self.bundles_of(name)]
 
-    def find(self, avatar: str, bundle: str | None) -> Cast:
-        """What a request means that names `avatar`, and `bundle` unless only one goes with it; raises ServiceError."""
+    def find(self, avatar: str, bundle: str | None) -> Pairing:
+        """The pairing of `avatar` with `bundle`, or with the only one that goes with it; raises ServiceError."""
         if avatar not in self.avatars:
             raise ServiceError(404, "unknown_avatar", f"no avatar {avatar!r}: expected one of {sorted(self.avatars)}")
         fitting = self.bundles_of(avatar)
         if bundle is None and len(fitting) == 1:
-            return Cast(fitting[0], avatar)
+            return Pairing(fitting[0], avatar)
         if bundle is None:
             raise ServiceError(
                 422, "which_bundle", f"avatar {avatar!r} goes with several bundles: name one of {fitting}"
@@ -63,7 +67,7 @@ class Company:
             raise ServiceError(404, "unknown_bundle", f"no bundle {bundle!r}: expected one of {sorted(self.bundles)}")
         if bundle not in fitting:
             raise ServiceError(422, "bundle_mismatch", f"avatar {avatar!r} goes with {fitting}, not with {bundle!r}")
-        return Cast(bundle, avatar)
+        return Pairing(bundle, avatar)
 
     def _bundles_of(self, avatar: Avatar) -> list[str]:
         mismatches, fitting = [], []

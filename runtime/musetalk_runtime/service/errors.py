@@ -1,12 +1,16 @@
-"""What a client is told when something is refused."""
+"""The errors that the HTTP API answers with."""
+
+from typing import Any
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 
+RETRY_SOON = {"Retry-After": "5"}  # seconds
+
 
 class ServiceError(MuseTalkEdgeError):
-    """A request that is refused: an HTTP `status`, a `code` for programs, and the text for people.
+    """A refused request: an HTTP `status`, a `code` for programs, and a message for people.
 
-    `headers` go with the answer, such as ``Retry-After``.
+    `headers` are sent with the answer, such as ``Retry-After``.
     """
 
     def __init__(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
@@ -14,6 +18,10 @@ class ServiceError(MuseTalkEdgeError):
         self.status = status
         self.code = code
         self.headers = headers or {}
+
+    def to_json(self) -> dict[str, Any]:
+        """The body of the answer, as every error has it."""
+        return {"error": {"code": self.code, "message": str(self)}}
 
 
 class StreamFailed(ServiceError):
@@ -24,14 +32,14 @@ class StreamFailed(ServiceError):
 
 
 class EngineFailed(ServiceError):
-    """The engines of a bundle have failed, and make nothing more in this process."""
+    """The engines of a bundle have failed. They generate nothing more in this process."""
 
     def __init__(self, message: str) -> None:
         super().__init__(503, "engine_failed", message, {"Retry-After": "30"})
 
 
 class FellBehind(ServiceError):
-    """A viewer was slower than the stream, or asks for what the window no longer holds."""
+    """A viewer was slower than the stream, or asks for a part that the window no longer holds."""
 
     def __init__(self, position: int) -> None:
         super().__init__(
@@ -43,7 +51,7 @@ class FellBehind(ServiceError):
 
 
 def unknown_session() -> ServiceError:
-    """For an id that is nobody's, or another's."""
+    """The error for an id that no session has, or that another token's session has."""
     return ServiceError(
         404, "unknown_session", "no such session: it has ended, the service was started again, or its id is wrong"
     )

@@ -1,4 +1,4 @@
-"""Counts of the whole service, for Prometheus.
+"""The metrics of the whole service, in Prometheus' text format.
 
 Its client library would add a registry of its own to every process; the text format is a few lines.
 """
@@ -7,7 +7,7 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)  # seconds
+BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)  # seconds
 PREFIX = "musetalk_"
 
 COUNTERS = {
@@ -43,7 +43,7 @@ class Metrics:
         self._counts: Counter[str] = Counter()
         self._stage_seconds: defaultdict[str, float] = defaultdict(float)
         self._stage_frames: Counter[str] = Counter()
-        self._first: list[int] = [0] * (len(BUCKETS) + 1)
+        self._first: list[int] = [0] * (len(BUCKETS_S) + 1)
         self._first_sum = 0.0
         self._lock = threading.Lock()
 
@@ -71,7 +71,7 @@ class Metrics:
     def first_fragment(self, seconds: float) -> None:
         """Note how long after its opening a session had its first fragment."""
         with self._lock:
-            self._first[sum(seconds > bound for bound in BUCKETS)] += 1
+            self._first[sum(seconds > bound for bound in BUCKETS_S)] += 1
             self._first_sum += seconds
 
     def text(self, gauges: dict[str, float]) -> str:
@@ -100,6 +100,6 @@ def _by_stage(name: str, tell: str, values: Mapping[str, float]) -> str:
 def _histogram(counts: list[int], total: float) -> str:
     name = f"{PREFIX}first_fragment_seconds"
     lines = [f"# HELP {name} From the opening of a session to its first fragment.", f"# TYPE {name} histogram"]
-    for n, bound in enumerate([*map(str, BUCKETS), "+Inf"]):
+    for n, bound in enumerate([*map(str, BUCKETS_S), "+Inf"]):
         lines.append(f'{name}_bucket{{le="{bound}"}} {sum(counts[: n + 1])}')
     return "\n".join([*lines, f"{name}_sum {total:g}", f"{name}_count {sum(counts)}"])

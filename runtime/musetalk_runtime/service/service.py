@@ -1,89 +1,89 @@
-"""All sessions of one process: who is let in, who is still there."""
+"""The service: all sessions of one process, from their admission to their end."""
 
 import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import parse_rate
-from musetalk_runtime.service.catalog import Cast, Company
-from musetalk_runtime.service.errors import EngineFailed, ServiceError, unknown_session
+from musetalk_runtime.service.avatars.store import AvatarStore
+from musetalk_runtime.service.catalog import Catalog, Pairing
+from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceError, unknown_session
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.scheduling.admission import Admission, Admitted
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
 from musetalk_runtime.service.scheduling.warm_up import warm_up
 from musetalk_runtime.service.security.tokens import Token
-from musetalk_runtime.service.session.live_session import Broadcast
+from musetalk_runtime.service.session.live_session import LiveSession
+from musetalk_runtime.service.session.playback_clock import PlaybackClock
+from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.settings import Settings, check_lead
 from musetalk_runtime.session import Session
 from musetalk_runtime.session_hooks import SessionHooks
 
-if TYPE_CHECKING:
-    from musetalk_runtime.service.avatars.store import AvatarStore
-
-LONE = "default"  # the name of a bundle that is given without one
-SLOWEST = 10  # frames a second of a live session: below, fragments come too late
-KEPT = 60.0  # seconds that a session which ended by itself can still be asked for
-LINGER = 10.0  # seconds that one which was stopped is held, for those who have not seen its end
-CLOSING = 8.0  # seconds for threads to end in
-RETRY = {"Retry-After": "5"}
-TIMED = 100  # frames of each stage that a session keeps the times of: they are counted in metrics
-WORKERS = 4  # threads that read and decode uploads
-UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
+DEFAULT_BUNDLE = "default"  # the name of a bundle that is given without one
+MIN_FPS = 10  # of a live session: below, fragments come too late
+ENDED_KEPT_S = 60.0  # seconds that a session which ended by itself can still be asked for
+STOPPED_KEPT_S = 10.0  # seconds that a session which was stopped is kept, for viewers that have not seen its end
+CLOSE_TIMEOUT_S = 8.0  # seconds in which all threads have to end
+TIMED_FRAMES = 100  # frames of each stage that a session keeps the times of: they are counted in metrics
+WORKER_THREADS = 4  # threads that read and decode uploads
+MAX_UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
 
 log = logging.getLogger(__name__)
 
 
 class Service:
-    """The sessions of `bundles`, by name or a lone one, for avatars by name.
+    """The sessions of `bundles`, by name or a lone one, for `avatars` by name. `playback_clock` makes their clocks.
 
-    Methods are for the event loop, and only `tend` and `ended` wait; `measure` comes before all of it. Raises
-    AvatarMismatch for an avatar that fits no bundle, InvalidArgument for a name that is not one.
+    Methods are for the event loop. Only `maintain`, `delete_avatar` and `shut_down` wait. `measure` comes first, before
+    the event loop runs. Raises AvatarMismatch for an avatar that goes with no bundle, InvalidArgument for a name out of
+    form, and what ``AvatarStore`` does.
 
-    Attributes: ``company`` (bundles and avatars), ``admission`` (who fits), ``engines`` (the workers, by the names of
-    their bundles), ``store`` (of avatars that are uploaded; None takes none), ``metrics``, ``workers`` (a small thread
-    pool for files and codecs), ``draining`` (no new sessions), ``hung`` (a thread did not end).
+    Attributes: ``catalog`` (bundles and avatars), ``admission``, ``engines`` (an ``EngineWorker`` for each bundle, by
+    name), ``store`` (of uploaded avatars; None without ``settings.avatar_folder``), ``settings``, ``metrics``,
+    ``workers`` (a small thread pool for files and codecs), ``draining`` (whether new sessions are refused), ``hung``
+    (whether a thread did not end).
     """
 
     def __init__(
-        self, bundles: Bundle | Mapping[str, Bundle], avatars: Mapping[str, Avatar], settings: Settings
+        self,
+        bundles: Bundle | Mapping[str, Bundle],
+        avatars: Mapping[str, Avatar],
+        settings: Settings,
+        playback_clock: Callable[[], PlaybackClock] = PlaybackClock,
     ) -> None:
-        self.company = Company({LONE: bundles} if isinstance(bundles, Bundle) else bundles, avatars)
-        self.admission = Admission(self.company, settings.sessions)
-        self.store: AvatarStore | None = None
+        self.catalog = Catalog({DEFAULT_BUNDLE: bundles} if isinstance(bundles, Bundle) else bundles, avatars)
+        self.admission = Admission(self.catalog, settings.sessions)
         self.settings = settings
+        self.playback_clock = playback_clock
         self.metrics = Metrics()
-        self.workers = ThreadPoolExecutor(WORKERS, "service")
+        self.workers = ThreadPoolExecutor(WORKER_THREADS, "service")
+        self.store = self._open_store()
         self.draining = False
         self.hung = False
         self.engines = {
-            name: EngineWorker(bundle, Timings(self.metrics.stage, TIMED), self.metrics.batch)
-            for name, bundle in self.company.bundles.items()
+            name: EngineWorker(bundle, Timings(self.metrics.stage, TIMED_FRAMES), self.metrics.batch)
+            for name, bundle in self.catalog.bundles.items()
         }
         self._uploads: Counter[str] = Counter()
         self._alive_at = time.monotonic()
-        self._broadcasts: dict[str, Broadcast] = {}
+        self._sessions: dict[str, LiveSession] = {}
 
     def measure(self) -> None:
         """Load what sessions need, and find what they cost; raises what a session would."""
-        for cast in self.company.casts():
-            cost = warm_up(self.company.bundles[cast.bundle], self.company.avatars[cast.avatar])
-            self.admission.costs[cast] = cost
-
-    def remove_avatar(self, name: str) -> None:
-        """Close an avatar that no session uses, and forget it."""
-        for cast in [cast for cast in self.admission.costs if cast.avatar == name]:
-            del self.admission.costs[cast]
-        self.company.avatars.pop(name).close()
+        for pairing in self.catalog.pairings():
+            cost = warm_up(self.catalog.bundles[pairing.bundle], self.catalog.avatars[pairing.avatar])
+            self.admission.costs[pairing] = cost
 
     def open(
         self,
@@ -92,51 +92,67 @@ class Service:
         lead: float | None = None,
         bundle: str | None = None,
         speech: bytes | None = None,
-    ) -> Broadcast:
-        """Begin a session, which says `speech` (as ``Feeder`` takes it) and ends, or is live without it.
+        owner: Token | None = None,
+        target: PushTarget | None = None,
+    ) -> LiveSession:
+        """Begin a session. It says `speech` (PCM, as ``SpeechQueue`` takes it) and ends; without it, it is live.
 
-        Raises ServiceError or InvalidArgument.
+        `owner` is the token it is begun with; its stream is sent to `target`. Raises ServiceError or InvalidArgument.
         """
-        cast = self.company.find(avatar, bundle)
-        engines, pack = self.company.bundles[cast.bundle], self.company.avatars[cast.avatar]
+        pairing = self.catalog.find(avatar, bundle)
+        engines, pack = self.catalog.bundles[pairing.bundle], self.catalog.avatars[pairing.avatar]
         lead = self.settings.lead if lead is None else lead
         check_lead(lead)
         wanted = None if fps == "auto" else parse_rate(fps, engines)
-        if wanted is not None and wanted < SLOWEST:
-            raise InvalidArgument(f"fps {fps} is out of range: expected {SLOWEST} or more")
-        worker = self.engines[cast.bundle]
-        rate = self._admit(cast, wanted)
+        if wanted is not None and wanted < MIN_FPS:
+            raise InvalidArgument(f"fps {fps} is out of range: expected {MIN_FPS} or more")
+        worker = self.engines[pairing.bundle]
+        rate = self._admit(pairing, wanted)
 
-        def start(broadcast: Broadcast) -> Session:
-            timings = Timings(self.metrics.stage, TIMED)
-            direction = SessionHooks(broadcast.feeder.mouth, lambda face, _: worker.renderer(face, broadcast), timings)
-            return Session(engines, pack, broadcast.feeder, rate, direction)
+        def start(session: LiveSession) -> Session:
+            timings = Timings(self.metrics.stage, TIMED_FRAMES)
+            direction = SessionHooks(session.speech.mouth, lambda face, _: worker.renderer(face, session), timings)
+            return Session(engines, pack, session.speech, rate, direction)
 
-        broadcast = Broadcast(start, cast, rate, lead, asyncio.get_running_loop(), self.metrics)
+        session = LiveSession(start, pairing, rate, lead, self.metrics, self.playback_clock(), owner, target)
         if speech is not None:
-            broadcast.feeder.push(speech)
-            broadcast.feeder.complete()
-        self._broadcasts[broadcast.id] = broadcast
+            session.speech.push(speech)
+            session.speech.complete()
+        self._sessions[session.id] = session
         self.metrics.add("sessions_total")
-        broadcast.start()
-        return broadcast
+        session.start()
+        return session
 
-    def get(self, key: str, ending: bool = False) -> Broadcast:
+    def get(self, key: str, ending: bool = False) -> LiveSession:
         """The session with id `key`, also if it was stopped just now if `ending`; raises ServiceError."""
-        broadcast = self._broadcasts.get(key)
-        if broadcast is None or (broadcast.stopping and not ending):
+        session = self._sessions.get(key)
+        if session is None or (session.stopping and not ending):
             raise unknown_session()
-        return broadcast
+        return session
 
     def close(self, key: str) -> None:
         """End a session and forget it; who watches gets what was made. Raises ServiceError."""
         self.get(key).stop()
 
+    def require_store(self) -> AvatarStore:
+        """The store of uploaded avatars; raises ServiceError where this service takes none."""
+        if self.store is None:
+            raise ServiceError(403, "no_uploads", "this service takes no avatars: it was started without --avatars")
+        return self.store
+
+    async def delete_avatar(self, name: str) -> None:
+        """Delete an uploaded avatar that no session uses, or end its making; raises ServiceError."""
+        try:
+            await self.require_store().delete(name, self._avatars_in_use)
+        finally:
+            if name not in self.catalog.avatars:
+                self.admission.forget(name)
+
     @contextmanager
     def upload(self, kind: Literal["clip", "avatar"]) -> Iterator[None]:
-        """Hold one of the few uploads of its kind that may be under way at once; raises ServiceError."""
-        if self._uploads[kind] >= UPLOADS[kind]:
-            raise ServiceError(503, "too_many_uploads", f"{self._uploads[kind]} uploads are under way", RETRY)
+        """Count an upload while it is under way; raises ServiceError where too many of its kind are."""
+        if self._uploads[kind] >= MAX_UPLOADS[kind]:
+            raise ServiceError(503, "too_many_uploads", f"{self._uploads[kind]} uploads are under way", RETRY_SOON)
         self._uploads[kind] += 1
         try:
             yield
@@ -144,14 +160,14 @@ class Service:
             self._uploads[kind] -= 1
 
     @property
-    def running(self) -> list[Broadcast]:
+    def running(self) -> list[LiveSession]:
         """The sessions that make frames, also those that are about to end."""
-        return [broadcast for broadcast in self._broadcasts.values() if broadcast.running]
+        return [session for session in self._sessions.values() if session.running]
 
     @property
     def avatars(self) -> dict[str, Avatar]:
         """The avatars, by name."""
-        return self.company.avatars
+        return self.catalog.avatars
 
     @property
     def free(self) -> int:
@@ -174,80 +190,94 @@ class Service:
 
     @property
     def viewers(self) -> int:
-        """Who watch, of all sessions."""
-        return sum(broadcast.viewers for broadcast in self._broadcasts.values())
+        """How many watch, of all sessions."""
+        return sum(session.viewers for session in self._sessions.values())
 
     def owned_by(self, token: Token) -> int:
         """How many sessions run that `token` began."""
-        return sum(broadcast.owner is token for broadcast in self.running)
+        return sum(session.owner is token for session in self.running)
 
     def drain(self) -> None:
         """Refuse what is new and end what runs."""
         self.draining = True
-        for broadcast in self.running:
-            broadcast.stop()
+        for session in self.running:
+            session.stop()
 
-    async def tend(self) -> None:
-        """Tell of every session's buffer each second, end those that nobody uses, forget those that ended."""
+    async def maintain(self) -> None:
+        """Each second, publish every session's buffer, end unused sessions, and forget those that ended; for ever."""
         while True:
             try:
-                self._tend()
+                self._maintain_all()
             except Exception:  # a bug in one thing must not let all sessions live for ever
                 log.exception("sessions were not looked after")
             await asyncio.sleep(1.0)
 
-    async def ended(self) -> None:
+    async def shut_down(self) -> None:
         """Drain, and wait until every session's thread has ended; ``hung`` if one has not in time."""
         self.drain()
         if self.store:
             await self.store.close()
-        until = time.monotonic() + CLOSING
-        for broadcast in list(self._broadcasts.values()):
-            if not await asyncio.to_thread(broadcast.join, max(0.0, until - time.monotonic())):
+        until = time.monotonic() + CLOSE_TIMEOUT_S
+        for session in list(self._sessions.values()):
+            if not await asyncio.to_thread(session.join, max(0.0, until - time.monotonic())):
                 self.hung = True
-            if broadcast.push:
-                await broadcast.push.ended()
+            if session.push:
+                await session.push.wait_ended()
         for worker in self.engines.values():
             if not await asyncio.to_thread(worker.end, max(0.0, until - time.monotonic())):
                 self.hung = True
         self.workers.shutdown(wait=False, cancel_futures=True)
 
+    def _open_store(self) -> AvatarStore | None:
+        settings = self.settings
+        if settings.avatar_folder is None:
+            return None
+        return AvatarStore(
+            settings.avatar_folder, self.catalog, self.workers, settings.face_model, settings.upload_limits
+        )
+
+    @property
+    def _avatars_in_use(self) -> set[str]:
+        return {session.pairing.avatar for session in self.running}
+
     @property
     def _admitted(self) -> list[Admitted]:
-        return [(broadcast.fps, broadcast.cast) for broadcast in self.running]
+        return [(session.fps, session.pairing) for session in self.running]
 
-    def _admit(self, cast: Cast, wanted: Fraction | None) -> Fraction:
+    def _admit(self, pairing: Pairing, wanted: Fraction | None) -> Fraction:
         """The rate of a new session; raises ServiceError."""
         if self.draining:
-            raise ServiceError(503, "shutting_down", "the service is about to end", RETRY)
-        if (error := self.engines[cast.bundle].error) is not None:
+            raise ServiceError(503, "shutting_down", "the service is about to end", RETRY_SOON)
+        if (error := self.engines[pairing.bundle].error) is not None:
             raise EngineFailed(error)
-        rate = self.admission.rate(self._admitted, cast, wanted)
+        rate = self.admission.rate(self._admitted, pairing, wanted)
         if rate is None:
             self.metrics.add("refused_total")
             many = f"{len(self.running)} sessions run, this machine holds no more"
-            raise ServiceError(503, "no_capacity", many if self.running else self.admission.reason(cast, wanted), RETRY)
+            raise ServiceError(
+                503, "no_capacity", many if self.running else self.admission.reason(pairing, wanted), RETRY_SOON
+            )
         return rate
 
-    def _tend(self) -> None:
+    def _maintain_all(self) -> None:
         for name, worker in self.engines.items():
             if worker.check():
-                for broadcast in self.running:
-                    if broadcast.cast.bundle == name:
-                        broadcast.abandon(EngineFailed(worker.error or ""))
-        for broadcast in list(self._broadcasts.values()):
-            if broadcast.running:
-                self._look_after(broadcast)
-            elif broadcast.unused > (LINGER if broadcast.stopping else KEPT):
-                del self._broadcasts[broadcast.id]
+                for session in self.running:
+                    if session.pairing.bundle == name:
+                        session.abandon(EngineFailed(worker.error or ""))
+        for session in list(self._sessions.values()):
+            if session.running:
+                self._maintain(session)
+            elif session.unused > (STOPPED_KEPT_S if session.stopping else ENDED_KEPT_S):
+                del self._sessions[session.id]
         if self.store:
-            self.store.rest()
+            self.store.release_idle(self._avatars_in_use)
 
-    def _look_after(self, broadcast: Broadcast) -> None:
-        broadcast.pace.measure(broadcast.frames)
-        broadcast.notices.post("buffer", **broadcast.figures())
-        if broadcast.viewers or broadcast.feeder.speaking:
-            broadcast.touch()
-        elif broadcast.unused > self.settings.idle:
-            broadcast.notices.post("warning", message="nobody watched or spoke: the session ends")
-            broadcast.stop()
+    def _maintain(self, session: LiveSession) -> None:
+        session.pace.measure(session.frames)
+        session.events.publish("buffer", **session.figures())
+        if session.viewers or session.speech.speaking:
+            session.touch()
+        elif session.unused > self.settings.idle:
+            session.events.publish("warning", message="nobody watched or spoke: the session ends")
+            session.stop()

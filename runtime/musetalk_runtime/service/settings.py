@@ -1,20 +1,32 @@
-"""How a service is set up."""
+"""The settings of a service."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.service.avatars.upload import UploadLimits
+from musetalk_runtime.service.session.clip import MAX_CLIP_BYTES, MAX_CLIP_SECONDS
 from musetalk_runtime.service.session.push_targets import check_targets
 
-LEADS = (0.5, 10.0)  # seconds
+LEADS_S = (0.5, 10.0)  # seconds: the least and the greatest lead
+MAX_SESSIONS = 1000
 
 
 @dataclass(frozen=True)
 class Settings:
-    """`sessions` run at once at most, None for what the bundle's measured rate allows; `lead` seconds are generated
-    ahead of playback; a session without viewer and speech ends after `idle` seconds; running streams have `grace`
-    seconds to end in; `viewers` watch at once at most; `targets` are the URLs, by name, that streams may be sent to,
-    where ``{id}`` stands for the session's id. Raises InvalidArgument.
+    """How a service is set up. Raises InvalidArgument.
+
+    - `sessions`: how many may run at once, None for as many as this machine is measured to hold
+    - `lead`: seconds of stream generated ahead of playback
+    - `idle`: seconds after which a session without viewers and speech ends
+    - `grace`: seconds that running streams have to end in
+    - `viewers`: how many may watch at once
+    - `targets`: URLs, by name, that streams may be sent to, where ``{id}`` stands for the session's id
+    - `avatar_folder`: where uploaded avatars are kept, None to take no uploads; `upload_limits` is what they may cost,
+      and `face_model` the face detector, by default the bundle's
+    - `clip_bytes`, `clip_seconds`: the limits of an uploaded clip of speech
+    - `hls_wait`: seconds that an HLS player may wait for what is not there yet
     """
 
     sessions: int | None = None
@@ -23,15 +35,21 @@ class Settings:
     grace: float = 10.0
     viewers: int = 256
     targets: Mapping[str, str] = field(default_factory=dict)
+    avatar_folder: Path | None = None
+    face_model: Path | None = None
+    upload_limits: UploadLimits = field(default_factory=UploadLimits)
+    clip_bytes: int = MAX_CLIP_BYTES
+    clip_seconds: float = MAX_CLIP_SECONDS
+    hls_wait: float = 3.0
 
     def __post_init__(self) -> None:
         check_lead(self.lead)
         check_targets(self.targets)
-        if self.sessions is not None and not 1 <= self.sessions <= 1000:
-            raise InvalidArgument(f"sessions {self.sessions} is out of range [1, 1000]")
+        if self.sessions is not None and not 1 <= self.sessions <= MAX_SESSIONS:
+            raise InvalidArgument(f"sessions {self.sessions} is out of range [1, {MAX_SESSIONS}]")
 
 
 def check_lead(lead: float) -> None:
     """Raise InvalidArgument for a lead out of range."""
-    if not LEADS[0] <= lead <= LEADS[1]:
-        raise InvalidArgument(f"lead {lead:g} is out of range [{LEADS[0]:g}, {LEADS[1]:g}] s")
+    if not LEADS_S[0] <= lead <= LEADS_S[1]:
+        raise InvalidArgument(f"lead {lead:g} is out of range [{LEADS_S[0]:g}, {LEADS_S[1]:g}] s")

@@ -19,7 +19,7 @@ class OnnxEngines:
     They run on the provider that the bundle was built with; MachineError where this machine has it not.
     """
 
-    lanes = 1  # a batch takes all cores
+    parallel_renderers = 1  # a batch takes all cores
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self._folder = folder

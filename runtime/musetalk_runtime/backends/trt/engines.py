@@ -33,7 +33,7 @@ class TensorRtEngines:
     the bundle was built on this machine. What renderers need is kept for the next one, until `close`.
     """
 
-    lanes = 2  # a batch alone does not fill a large GPU
+    parallel_renderers = 2  # a batch alone does not fill a large GPU
 
     def __init__(self, folder: Path, manifest: Manifest, options: GpuOptions = DEFAULT_OPTIONS) -> None:
         self._folder = folder

@@ -1,36 +1,29 @@
-"""``/v1/sessions/{id}/audio``: what a session is to say."""
+"""``/v1/sessions/{id}/audio``: the speech of a session, as a clip or over a WebSocket."""
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
-from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 
 from musetalk_runtime.audio.opus import OpusDecoder
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.service.api.dependencies import ERRORS, TheRunningSession, TheService, session_of
 from musetalk_runtime.service.api.schema import ClipAnswer
-from musetalk_runtime.service.errors import ServiceError
-from musetalk_runtime.service.service import RETRY, Service
-from musetalk_runtime.service.session.clip import LARGEST, LONGEST, decode_clip
-from musetalk_runtime.service.session.live_session import Broadcast
+from musetalk_runtime.service.api.uploads import CLIP_BODY, LIMIT_SPENT, read_clip, spend_of
+from musetalk_runtime.service.errors import RETRY_SOON, ServiceError
+from musetalk_runtime.service.session.live_session import LiveSession
 
-UPLOAD = 60.0  # seconds an upload may take
-SOCKET_QUEUE = 10.0  # seconds of speech from a socket that wait, at most
-PATIENCE = 1.0  # seconds between looks whether the session has ended
-LOOK = 0.05  # seconds between looks whether there is room again
-CLIP: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"audio/*": {"schema": {"type": "string", "format": "binary"}}}}
-}
-SPENT = "this token has sent all that it may in an hour"
-NOT_AUDIO, REFUSED, TOO_FAST, GONE = 1003, 1008, 1013, 1001  # close codes
+SOCKET_QUEUE_S = 10.0  # seconds of speech from a socket that may wait
+RECEIVE_TIMEOUT_S = 1.0  # seconds between looks whether the session has ended
+ROOM_INTERVAL_S = 0.05  # seconds between looks whether there is room again
+NOT_AUDIO, REFUSED, TOO_FAST, SESSION_ENDED = 1003, 1008, 1013, 1001  # close codes of the WebSocket
 
 router = APIRouter(prefix="/v1/sessions/{id}", tags=["speaking"], responses=ERRORS)
 
 
-@router.post("/audio", status_code=202, openapi_extra=CLIP)
+@router.post("/audio", status_code=202, openapi_extra=CLIP_BODY)
 async def say(request: Request, session: TheRunningSession, service: TheService) -> ClipAnswer:
     """Say a clip after what is queued: any audio file, at most 32 MiB and 300 s.
 
@@ -40,43 +33,43 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     What is none of that closes it (1003), and so does a second socket for one session (1008).
     """
     with service.upload("clip"):
-        pcm = await read_clip(request, service, session.spend)
-    if not session.feeder.push(pcm):
-        raise ServiceError(429, "queue_full", f"{session.feeder.queued:.0f} s of speech wait already", RETRY)
-    return ClipAnswer(seconds=len(pcm) / 32_000, queued=session.feeder.queued)
+        pcm = await read_clip(request, service, spend_of(session.owner))
+    if not session.speech.push(pcm):
+        raise ServiceError(429, "queue_full", f"{session.speech.queued:.0f} s of speech wait already", RETRY_SOON)
+    return ClipAnswer(seconds=len(pcm) / 32_000, queued=session.speech.queued)
 
 
 @router.websocket("/audio")
 async def listen(
     socket: WebSocket, full: Literal["wait", "end"] = "wait", codec: Literal["pcm", "opus", "ogg"] = "pcm"
 ) -> None:
-    """Say what is spoken, as it comes."""
+    """Say speech as it comes."""
     try:
         session = session_of(socket, str(socket.path_params["id"]))
     except ServiceError as error:
-        refusal = {"error": {"code": error.code, "message": str(error)}}
-        await socket.send_denial_response(JSONResponse(refusal, error.status))
+        await socket.send_denial_response(JSONResponse(error.to_json(), error.status, error.headers))
         return
     await socket.accept()
-    if session.spoken_to:
+    if not session.claim_audio_socket():
         await socket.close(REFUSED, "another socket speaks")
         return
-    session.spoken_to = True
     try:
-        await socket.close(*await _hear(socket, session, _pcm if codec == "pcm" else OpusDecoder(codec), full == "end"))
+        decode = _pcm if codec == "pcm" else OpusDecoder(codec)
+        await socket.close(*await _receive_speech(socket, session, decode, full == "end"))
     except WebSocketDisconnect:
         pass
     finally:
-        session.spoken_to = False
+        session.release_audio_socket()
 
 
-async def _hear(
-    socket: WebSocket, session: Broadcast, decode: Callable[[bytes], bytes], impatient: bool
+async def _receive_speech(
+    socket: WebSocket, session: LiveSession, decode: Callable[[bytes], bytes], close_when_full: bool
 ) -> tuple[int, str]:
-    """Push what the socket says; the code and reason to close it with."""
+    """Push what the socket sends; the code and reason to close it with."""
+    spend = spend_of(session.owner)
     while session.running:
         try:
-            message = await asyncio.wait_for(socket.receive(), PATIENCE)
+            message = await asyncio.wait_for(socket.receive(), RECEIVE_TIMEOUT_S)
         except asyncio.TimeoutError:
             continue
         if message["type"] == "websocket.disconnect":
@@ -87,16 +80,16 @@ async def _hear(
                 raise InvalidMedia("expected binary messages")
             pcm = await asyncio.to_thread(decode, data)
         except InvalidMedia as error:
-            session.notices.post("warning", message=f"audio socket: {error}")
+            session.events.publish("warning", message=f"audio socket: {error}")
             return NOT_AUDIO, str(error)
-        if not session.spend(len(data)):
-            session.notices.post("warning", message=f"audio socket: {SPENT}")
-            return REFUSED, SPENT
-        while pcm and session.running and not session.feeder.push(pcm, SOCKET_QUEUE):
-            if impatient:
+        if not spend(len(data)):
+            session.events.publish("warning", message=f"audio socket: {LIMIT_SPENT}")
+            return REFUSED, LIMIT_SPENT
+        while pcm and session.running and not session.speech.push(pcm, SOCKET_QUEUE_S):
+            if close_when_full:
                 return TOO_FAST, "faster than playback"
-            await asyncio.sleep(LOOK)
-    return GONE, "the session has ended"
+            await asyncio.sleep(ROOM_INTERVAL_S)
+    return SESSION_ENDED, "the session has ended"
 
 
 def _pcm(data: bytes) -> bytes:
@@ -104,25 +97,3 @@ def _pcm(data: bytes) -> bytes:
     if len(data) % 2:
         raise InvalidMedia("expected messages of whole samples: s16le, mono, 16 kHz")
     return data
-
-
-async def read_clip(request: Request, service: Service, spend: Callable[[int], bool]) -> bytes:
-    """The PCM of a request's body, whose sender is charged by `spend`; raises ServiceError or InvalidMedia."""
-    try:
-        body = await asyncio.wait_for(_read(request, spend), UPLOAD)
-    except asyncio.TimeoutError:
-        raise ServiceError(408, "too_slow", f"the upload took more than {UPLOAD:g} s") from None
-    except ClientDisconnect:
-        raise ServiceError(400, "incomplete", "the upload ended before its end") from None
-    return await asyncio.get_running_loop().run_in_executor(service.workers, decode_clip, body)
-
-
-async def _read(request: Request, spend: Callable[[int], bool]) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if not spend(len(chunk)):
-            raise ServiceError(429, "upload_limit", SPENT, {"Retry-After": "60"})
-        if len(body) > LARGEST:
-            raise ServiceError(413, "too_large", f"a clip has at most {LARGEST} bytes and {LONGEST:g} s")
-    return bytes(body)

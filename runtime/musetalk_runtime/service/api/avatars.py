@@ -1,4 +1,4 @@
-"""``/v1/avatars``."""
+"""``/v1/avatars``: to make, show and delete avatars."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,24 +9,23 @@ import cv2
 import numpy as np
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import Response
-from starlette.requests import ClientDisconnect
 
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.frame import Frame
-from musetalk_runtime.service.api.audio import SPENT
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheService
 from musetalk_runtime.service.api.schema import AvatarAnswer, AvatarProgress, ErrorAnswer
-from musetalk_runtime.service.api.streaming_body import Feed
+from musetalk_runtime.service.api.streaming_body import StreamingBody
+from musetalk_runtime.service.api.uploads import read_chunks, spend_of
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.catalog import NAME
+from musetalk_runtime.service.delivery.event_stream import ServerSentEvent
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.security.access import Access, token_of
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.session.event_stream import Notice
 
-PICTURE_SIDE = 640  # pixels
-UPLOAD: dict[str, Any] = {
+MAX_PICTURE_SIDE = 640  # pixels
+UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", "video/*")},
@@ -51,9 +50,7 @@ router = APIRouter(prefix="/v1/avatars", tags=["avatars"], responses=ERRORS)
 
 def store_of(service: TheService) -> AvatarStore:
     """Where uploads go; raises ServiceError."""
-    if service.store is None:
-        raise ServiceError(403, "no_uploads", "this service takes no avatars: it was started without --avatars")
-    return service.store
+    return service.require_store()
 
 
 TheStore = Annotated[AvatarStore, Depends(store_of)]
@@ -67,7 +64,7 @@ async def list_avatars(service: TheService, access: TheAccess) -> list[AvatarAns
     return [_answer(name, service, access) for name in dict.fromkeys(names)]
 
 
-@router.post("", status_code=202, openapi_extra=UPLOAD, responses=REFUSALS)
+@router.post("", status_code=202, openapi_extra=UPLOAD_BODY, responses=REFUSALS)
 async def make_avatar(
     service: TheService,
     store: TheStore,
@@ -91,7 +88,7 @@ async def make_avatar(
     """
     with service.upload("avatar"):
         new = store.begin(name, _box(face_box))
-        await store.receive(new, _chunks(request))
+        await store.receive(new, read_chunks(request, spend_of(token_of(request))))
     answer = _answer(name, service, access)
     response.headers["Location"] = f"{access.root_path}/v1/avatars/{name}"
     return answer
@@ -111,9 +108,9 @@ async def watch_avatar(name: Name, service: TheService, access: TheAccess) -> Re
     """
     new = service.store.new.get(name) if service.store else None
     if new:
-        return Feed(new.notices.listen(new.snapshot()), "text/event-stream", lambda: None)
+        return StreamingBody(new.events.subscribe(new.snapshot()), "text/event-stream", lambda: None)
     answer = _answer(name, service, access)
-    return Feed(_once(Notice("state", {"state": answer.state})), "text/event-stream", lambda: None)
+    return StreamingBody(_once(ServerSentEvent("state", {"state": answer.state})), "text/event-stream", lambda: None)
 
 
 @router.get("/{name}/picture.jpg", response_class=Response, responses={200: {"content": {"image/jpeg": {}}}})
@@ -126,10 +123,16 @@ async def picture_avatar(name: Name, service: TheService) -> Response:
     return Response(data, media_type="image/jpeg", headers={"Cache-Control": "no-cache"})
 
 
-@router.delete("/{name}", status_code=204, response_class=Response, responses={n: REFUSALS[n] for n in (403, 409)})
-async def delete_avatar(name: Name, store: TheStore) -> None:
+@router.delete(
+    "/{name}",
+    status_code=204,
+    response_class=Response,
+    responses={n: REFUSALS[n] for n in (403, 409)},
+    dependencies=[Depends(store_of)],
+)
+async def delete_avatar(name: Name, service: TheService) -> None:
     """Delete an uploaded avatar that no session uses, or end its making."""
-    await store.delete(name)
+    await service.delete_avatar(name)
 
 
 def _answer(name: str, service: Service, access: Access) -> AvatarAnswer:
@@ -145,7 +148,7 @@ def _answer(name: str, service: Service, access: Access) -> AvatarAnswer:
         avatar = service.avatars[name]
         answer.width, answer.height, answer.frames = avatar.width, avatar.height, len(avatar)
         answer.faces = int(avatar.has_face.sum())
-        answer.bundles = service.company.bundles_of(name)
+        answer.bundles = service.catalog.bundles_of(name)
         answer.face_box = tuple(avatar.boxes[_shown(avatar)].tolist())
     elif store and name in store.new:
         new = store.new[name]
@@ -171,19 +174,8 @@ def _box(text: str | None) -> Box | None:
     return x0, y0, x1, y1
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
-    token = token_of(request)
-    try:
-        async for chunk in request.stream():
-            if token and not token.uploads.spend(len(chunk)):
-                raise ServiceError(429, "upload_limit", SPENT, {"Retry-After": "60"})
-            yield chunk
-    except ClientDisconnect:
-        raise ServiceError(400, "incomplete", "the upload ended before its end") from None
-
-
-async def _once(notice: Notice) -> AsyncIterator[bytes]:
-    yield notice.encode()
+async def _once(event: ServerSentEvent) -> AsyncIterator[bytes]:
+    yield event.encode()
 
 
 def _shown(avatar: Avatar) -> int:
@@ -193,6 +185,6 @@ def _shown(avatar: Avatar) -> int:
 
 def _picture(avatar: Avatar) -> bytes:
     rgb = Frame(0, Fraction(0), avatar.frame(_shown(avatar)), np.empty((1, 0), np.float32)).rgb()
-    scale = min(1.0, PICTURE_SIDE / max(rgb.shape[:2]))
+    scale = min(1.0, MAX_PICTURE_SIDE / max(rgb.shape[:2]))
     small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return bytes(cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1])

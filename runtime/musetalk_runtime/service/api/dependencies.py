@@ -1,4 +1,4 @@
-"""What every handler of a request needs."""
+"""The dependencies of request handlers: the service, its access, and the session of a path."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,7 @@ from musetalk_runtime.service.api.schema import ErrorAnswer
 from musetalk_runtime.service.errors import ServiceError, unknown_session
 from musetalk_runtime.service.security.access import Access, token_of
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.session.live_session import Broadcast
+from musetalk_runtime.service.session.live_session import LiveSession
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": text}
@@ -30,7 +30,7 @@ def service_of(connection: HTTPConnection) -> Service:
 
 
 def access_of(connection: HTTPConnection) -> Access:
-    """Who may ask the app."""
+    """The rules of access to the app."""
     access: Access = connection.app.state.access
     return access
 
@@ -38,12 +38,12 @@ def access_of(connection: HTTPConnection) -> Access:
 def session_of(
     connection: HTTPConnection,
     key: Annotated[str, Path(alias="id", max_length=64, description="a session's id")],
-) -> Broadcast:
+) -> LiveSession:
     """The session that a path names, if it is the asker's; raises ServiceError."""
-    return own(connection, service_of(connection).get(key))
+    return check_owner(connection, service_of(connection).get(key))
 
 
-def own(connection: HTTPConnection, session: Broadcast) -> Broadcast:
+def check_owner(connection: HTTPConnection, session: LiveSession) -> LiveSession:
     """`session`, if it is the asker's; raises ServiceError."""
     token = token_of(connection)
     if token and session.owner is not token:
@@ -51,7 +51,7 @@ def own(connection: HTTPConnection, session: Broadcast) -> Broadcast:
     return session
 
 
-def running_session_of(session: Annotated[Broadcast, Depends(session_of)]) -> Broadcast:
+def running_session_of(session: Annotated[LiveSession, Depends(session_of)]) -> LiveSession:
     """The session that a path names, if it still runs; raises ServiceError."""
     if not session.running:
         raise ServiceError(409, session.state, session.error or "the session has ended")
@@ -60,5 +60,5 @@ def running_session_of(session: Annotated[Broadcast, Depends(session_of)]) -> Br
 
 TheService = Annotated[Service, Depends(service_of)]
 TheAccess = Annotated[Access, Depends(access_of)]
-TheSession = Annotated[Broadcast, Depends(session_of)]
-TheRunningSession = Annotated[Broadcast, Depends(running_session_of)]
+TheSession = Annotated[LiveSession, Depends(session_of)]
+TheRunningSession = Annotated[LiveSession, Depends(running_session_of)]

@@ -1,11 +1,11 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``."""
+"""``/healthz``, ``/readyz`` and ``/metrics``: the state of the service."""
 
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
 from musetalk_runtime.service.api.dependencies import ERRORS, TheService
-from musetalk_runtime.service.errors import EngineFailed, ServiceError
-from musetalk_runtime.service.service import RETRY, Service
+from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceError
+from musetalk_runtime.service.service import Service
 
 router = APIRouter(tags=["health"])
 
@@ -22,7 +22,7 @@ async def readyz(service: TheService) -> dict[str, str | int]:
     are: see `musetalk_engines_failed` in `/metrics`. 503 if all have.
     """
     if service.draining:
-        raise ServiceError(503, "shutting_down", "the service is about to end", RETRY)
+        raise ServiceError(503, "shutting_down", "the service is about to end", RETRY_SOON)
     if len(service.failed) == len(service.engines):
         raise EngineFailed("; ".join(f"bundle {name}: {error}" for name, error in service.failed.items()))
     return {"status": "ready", "free": service.free}
@@ -36,7 +36,7 @@ async def metrics(service: TheService) -> Response:
 
 
 def gauges(service: Service) -> dict[str, float]:
-    """What the service does now, by the names of GAUGES."""
+    """The values of GAUGES now, by name."""
     running = service.running
     played = [session for session in running if session.clock.now() > 1]
     return {
@@ -46,7 +46,7 @@ def gauges(service: Service) -> dict[str, float]:
         "queued_frames": sum(worker.queued for worker in service.engines.values()),
         "waiting_frames": sum(session.waiting for session in running),
         "engines_failed": len(service.failed),
-        "queued_seconds": sum(session.feeder.queued for session in running),
+        "queued_seconds": sum(session.speech.queued for session in running),
         "lead_seconds": min((session.ahead for session in played), default=0),
         "real_time_factor": min((session.pace.factor for session in played), default=0),
     }

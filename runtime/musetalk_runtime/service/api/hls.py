@@ -8,30 +8,28 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.requests import HTTPConnection
 
-from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, own, service_of
+from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheService, check_owner, service_of
 from musetalk_runtime.service.delivery.hls_playlist import Playlist
 from musetalk_runtime.service.delivery.hls_segments import cut
-from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.errors import RETRY_SOON, ServiceError
 from musetalk_runtime.service.security.access import Access
-from musetalk_runtime.service.service import RETRY
-from musetalk_runtime.service.session.live_session import Broadcast
+from musetalk_runtime.service.session.live_session import LiveSession
 
-FIRST_SEGMENT = 20.0  # seconds a player waits for it
-BLOCKED = 3.0  # seconds a player waits for what it says it has not got yet
-AHEAD = 2  # segments that it may be ahead of the last whole one
+FIRST_SEGMENT_TIMEOUT_S = 20.0  # seconds a player waits for the first segment
+MAX_AHEAD = 2  # segments that a player may ask for ahead of the last whole one
 PLAYLIST: dict[int | str, dict[str, Any]] = {200: {"content": {"application/vnd.apple.mpegurl": {}}}}
 VIDEO: dict[int | str, dict[str, Any]] = {200: {"content": {"video/mp4": {}}}}
 
 router = APIRouter(prefix="/v1/sessions/{id}/hls", tags=["viewing"], responses=ERRORS)
 
 
-def _watched(connection: HTTPConnection, key: Annotated[str, Path(alias="id", max_length=64)]) -> Broadcast:
-    session = own(connection, service_of(connection).get(key, ending=True))
+def _watched_session(connection: HTTPConnection, key: Annotated[str, Path(alias="id", max_length=64)]) -> LiveSession:
+    session = check_owner(connection, service_of(connection).get(key, ending=True))
     session.touch()
     return session
 
 
-Watched = Annotated[Broadcast, Depends(_watched)]
+Watched = Annotated[LiveSession, Depends(_watched_session)]
 Number = Annotated[int, Path(ge=1, lt=1 << 31)]
 Index = Annotated[int, Path(ge=0, lt=1 << 31)]
 
@@ -39,6 +37,7 @@ Index = Annotated[int, Path(ge=0, lt=1 << 31)]
 @router.get("/stream.m3u8", response_class=Response, responses=PLAYLIST)
 async def show_playlist(
     session: Watched,
+    service: TheService,
     request: Request,
     segment: Annotated[int | None, Query(alias="_HLS_msn", ge=0, lt=1 << 31)] = None,
     part: Annotated[int | None, Query(alias="_HLS_part", ge=0, lt=1 << 31)] = None,
@@ -51,11 +50,11 @@ async def show_playlist(
     """
     if segment is None and part is not None:
         raise ServiceError(400, "no_segment", "_HLS_part needs _HLS_msn")
-    await _until(session, lambda: any(one.whole for one in _playlist(session).segments), FIRST_SEGMENT)
+    await _until(session, lambda: any(one.whole for one in _playlist(session).segments), FIRST_SEGMENT_TIMEOUT_S)
     if segment is not None:
-        if segment > _playlist(session).next_part[0] - 1 + AHEAD:
-            raise ServiceError(400, "too_far", f"segment {segment} is more than {AHEAD} ahead")
-        await _until(session, lambda: _playlist(session).has(segment, part), BLOCKED)
+        if segment > _playlist(session).next_part[0] - 1 + MAX_AHEAD:
+            raise ServiceError(400, "too_far", f"segment {segment} is more than {MAX_AHEAD} ahead")
+        await _until(session, lambda: _playlist(session).has(segment, part), service.settings.hls_wait)
     query = urlencode([(name, text) for name, text in request.query_params.multi_items() if name[:5] != "_HLS_"])
     text = _playlist(session).text(query)
     return Response(text, media_type="application/vnd.apple.mpegurl", headers={"Cache-Control": "no-cache"})
@@ -70,10 +69,10 @@ async def show_init(session: Watched, access: TheAccess) -> Response:
 
 
 @router.get("/{number}.{index}.m4s", response_class=Response, responses=VIDEO)
-async def show_part(session: Watched, access: TheAccess, number: Number, index: Index) -> Response:
+async def show_part(session: Watched, service: TheService, access: TheAccess, number: Number, index: Index) -> Response:
     """One part, while it is held; it waits for the one that is made now."""
     if _playlist(session).next_part == (number, index):
-        await _until(session, lambda: _playlist(session).has(number, index), BLOCKED)
+        await _until(session, lambda: _playlist(session).has(number, index), service.settings.hls_wait)
     for segment in _playlist(session).segments:
         if segment.number == number and index < len(segment.parts):
             return _media(segment.parts[index].data, access)
@@ -89,8 +88,8 @@ async def show_segment(session: Watched, access: TheAccess, number: Number) -> R
     raise _unknown()
 
 
-async def _until(session: Broadcast, there: Callable[[], bool], seconds: float) -> None:
-    """Wait until it is there, or the stream is over; raises ServiceError where that takes too long."""
+async def _until(session: LiveSession, there: Callable[[], bool], seconds: float) -> None:
+    """Wait until `there()`, or until the stream is over; raises ServiceError after so many `seconds`."""
 
     async def look() -> None:
         while not session.window.ended and not there():
@@ -99,10 +98,10 @@ async def _until(session: Broadcast, there: Callable[[], bool], seconds: float) 
     try:
         await asyncio.wait_for(look(), seconds)
     except asyncio.TimeoutError:
-        raise ServiceError(503, "not_yet", f"it was not there within {seconds:g} s", RETRY) from None
+        raise ServiceError(503, "not_yet", f"it was not there within {seconds:g} s", RETRY_SOON) from None
 
 
-def _playlist(session: Broadcast) -> Playlist:
+def _playlist(session: LiveSession) -> Playlist:
     over = session.window.ended  # before the look: then what was made up to the end is seen
     return Playlist(cut(session.window.held(), session.fps, over), session.fps, over)
 

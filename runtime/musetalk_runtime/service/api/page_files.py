@@ -1,4 +1,4 @@
-"""The pages: ``/`` for people, ``/player`` for a screen."""
+"""The files of the web pages: ``/`` for people, ``/player`` for a screen."""
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -7,18 +7,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-PAGES = {"index.html": "", "player.html": "player"}
+MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+PAGE_PATHS = {"index.html": "", "player.html": "player"}
 
 
 def site_router() -> APIRouter:
-    """Routes to the page's files, which are read now and held."""
+    """Routes to the files of the pages and of their scripts, all at the root. They are read now and held."""
     router = APIRouter(include_in_schema=False)
-    for file in files("musetalk_runtime.service").joinpath("page").iterdir():
+    page = files("musetalk_runtime.service").joinpath("page")
+    for file in [*page.iterdir(), *page.joinpath("scripts").iterdir()]:
         suffix = file.name.rpartition(".")[2]
-        if suffix in TYPES:
-            path = f"/{PAGES.get(file.name, file.name)}"
-            router.add_api_route(path, _serve(file.read_bytes(), TYPES[suffix]), methods=["GET"])
+        if suffix in MEDIA_TYPES:
+            path = f"/{PAGE_PATHS.get(file.name, file.name)}"
+            router.add_api_route(path, _serve(file.read_bytes(), MEDIA_TYPES[suffix]), methods=["GET"])
     return router
 
 

@@ -1,12 +1,12 @@
-"""What the API takes and gives, as JSON."""
+"""The JSON of the API's requests and answers."""
 
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from musetalk_runtime.service.avatars.new_avatar import AvatarState
-from musetalk_runtime.service.session.live_session import State
-from musetalk_runtime.service.session.push import State as PushState
+from musetalk_runtime.service.session.live_session import SessionState
+from musetalk_runtime.service.session.push import PushState
 
 Seconds = Annotated[float, Field(description="seconds")]
 
@@ -54,7 +54,7 @@ class SessionAnswer(BaseModel):
     avatar: str
     bundle: str
     fps: float
-    state: State
+    state: SessionState
     error: str | None = None
     generated: Annotated[float, Field(description="seconds of the stream there are")]
     queued: Annotated[float, Field(description="seconds of speech that wait")]

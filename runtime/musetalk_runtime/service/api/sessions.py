@@ -1,33 +1,34 @@
-"""``/v1/sessions``."""
+"""``/v1/sessions``: to begin, show, interrupt and end sessions."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from musetalk_runtime.service.api.audio import CLIP, read_clip
+from musetalk_runtime.service.api import schema
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheRunningSession, TheService, TheSession
-from musetalk_runtime.service.api.schema import CutAnswer, LiveSession, SessionAnswer, SessionSettings
-from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.api.uploads import CLIP_BODY, read_clip, spend_of
+from musetalk_runtime.service.errors import RETRY_SOON, ServiceError
 from musetalk_runtime.service.security.access import Access, token_of
 from musetalk_runtime.service.security.tokens import Token
-from musetalk_runtime.service.service import RETRY, Service
-from musetalk_runtime.service.session.live_session import Broadcast
-from musetalk_runtime.service.session.push import Push
-from musetalk_runtime.service.session.push_targets import target_url
+from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.session.live_session import LiveSession
+from musetalk_runtime.service.session.push_targets import PushTarget, find_target
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
 
 
 @router.post("/sessions", status_code=201)
-async def begin_session(wanted: LiveSession, service: TheService, access: TheAccess, request: Request) -> SessionAnswer:
+async def begin_session(
+    wanted: schema.LiveSession, service: TheService, access: TheAccess, request: Request
+) -> schema.SessionAnswer:
     """Begin a session. The avatar idles until it is given something to say, and is generated once, whoever watches."""
     return _answer(_begin(wanted, service, token_of(request)), access)
 
 
-@router.post("/sessions/audio", status_code=201, openapi_extra=CLIP)
+@router.post("/sessions/audio", status_code=201, openapi_extra=CLIP_BODY)
 async def begin_session_of_a_file(
-    wanted: Annotated[SessionSettings, Query()], service: TheService, access: TheAccess, request: Request
-) -> SessionAnswer:
+    wanted: Annotated[schema.SessionSettings, Query()], service: TheService, access: TheAccess, request: Request
+) -> schema.SessionAnswer:
     """Begin a session that says the body, any audio file of at most 32 MiB and 300 s, and then ends.
 
         curl --data-binary @speech.mp3 'http://127.0.0.1:8787/v1/sessions/audio?avatar=anna&fps=25'
@@ -37,12 +38,12 @@ async def begin_session_of_a_file(
     owner = token_of(request)
     _check(wanted, service, owner)
     with service.upload("clip"):
-        speech = await read_clip(request, service, owner.uploads.spend if owner else lambda _: True)
+        speech = await read_clip(request, service, spend_of(owner))
     return _answer(_begin(wanted, service, owner, speech), access)
 
 
 @router.get("/sessions")
-async def list_sessions(service: TheService, access: TheAccess, request: Request) -> list[SessionAnswer]:
+async def list_sessions(service: TheService, access: TheAccess, request: Request) -> list[schema.SessionAnswer]:
     """The sessions that run and were begun with the same token. Without tokens a session is for who knows its id."""
     owner = token_of(request)
     if owner is None:
@@ -51,7 +52,7 @@ async def list_sessions(service: TheService, access: TheAccess, request: Request
 
 
 @router.get("/sessions/{id}")
-async def show_session(session: TheSession, access: TheAccess) -> SessionAnswer:
+async def show_session(session: TheSession, access: TheAccess) -> schema.SessionAnswer:
     """How a session is."""
     return _answer(session, access)
 
@@ -63,35 +64,33 @@ async def end_session(session: TheSession, service: TheService) -> None:
 
 
 @router.post("/sessions/{id}/interrupt")
-async def interrupt(session: TheRunningSession) -> CutAnswer:
+async def interrupt(session: TheRunningSession) -> schema.CutAnswer:
     """Stop the mouth and drop what is queued. The avatar idles on, and can be given something else to say at once."""
-    return CutAnswer(at=round(session.hush(), 3))
+    return schema.CutAnswer(at=round(session.silence(), 3))
 
 
-def _check(wanted: SessionSettings, service: Service, owner: Token | None) -> str | None:
-    """Raises ServiceError for what cannot be; gives the address to push to."""
+def _check(wanted: schema.SessionSettings, service: Service, owner: Token | None) -> PushTarget | None:
+    """Raise ServiceError for a session that cannot be begun; gives the target to push to."""
     if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
-        raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY)
-    service.company.find(wanted.avatar, wanted.bundle)
-    return target_url(service.settings.targets, wanted.push) if wanted.push else None
+        raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY_SOON)
+    service.catalog.find(wanted.avatar, wanted.bundle)
+    return find_target(service.settings.targets, wanted.push) if wanted.push else None
 
 
-def _begin(wanted: SessionSettings, service: Service, owner: Token | None, speech: bytes | None = None) -> Broadcast:
-    url = _check(wanted, service, owner)
-    session = service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle, speech)
-    session.owner = owner
-    if wanted.push and url:
-        session.push = Push(session, wanted.push, url)
-    return session
+def _begin(
+    wanted: schema.SessionSettings, service: Service, owner: Token | None, speech: bytes | None = None
+) -> LiveSession:
+    target = _check(wanted, service, owner)
+    return service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle, speech, owner, target)
 
 
-def _answer(session: Broadcast, access: Access) -> SessionAnswer:
+def _answer(session: LiveSession, access: Access) -> schema.SessionAnswer:
     path = f"/v1/sessions/{session.id}"
     figures = session.figures()
-    return SessionAnswer(
+    return schema.SessionAnswer(
         id=session.id,
-        avatar=session.cast.avatar,
-        bundle=session.cast.bundle,
+        avatar=session.pairing.avatar,
+        bundle=session.pairing.bundle,
         fps=float(session.fps),
         state=session.state,
         error=session.error,

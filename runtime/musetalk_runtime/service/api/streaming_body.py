@@ -1,4 +1,4 @@
-"""A response that goes on for as long as there is something to send."""
+"""A response whose body is sent as it is made."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,8 +12,8 @@ from musetalk_runtime.service.errors import ServiceError
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-class Feed(Response):
-    """Sends what `chunks` gives, piece by piece, while the client takes it; at the end `done` is called.
+class StreamingBody(Response):
+    """Sends the bytes of `chunks` as they come, until the client is gone; `on_end` is called then, or at their end.
 
     Where `chunks` raises ServiceError the connection is cut, so that the client sees that it has not got all.
     """
@@ -22,14 +22,14 @@ class Feed(Response):
         self,
         chunks: AsyncIterator[bytes],
         media_type: str,
-        done: Callable[[], None],
+        on_end: Callable[[], None],
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(None, status, {**HEADERS, **(headers or {})}, media_type)
         del self.headers["content-length"]
         self._chunks = chunks
-        self._done = done
+        self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         sending, gone = asyncio.ensure_future(self._send(send)), asyncio.ensure_future(_gone(receive))
@@ -39,7 +39,7 @@ class Feed(Response):
             sending.cancel()
             gone.cancel()
             await asyncio.wait([sending, gone])
-            self._done()
+            self._on_end()
         if not sending.cancelled():
             sending.result()
 

@@ -1,4 +1,4 @@
-"""``/v1/sessions/{id}/stream.mp4`` and ``events``: what viewers get."""
+"""``/v1/sessions/{id}/stream.mp4`` and ``events``: a session's stream and events for its viewers."""
 
 import asyncio
 import re
@@ -9,17 +9,17 @@ from fastapi import APIRouter, Header, Query
 from fastapi.responses import Response
 
 from musetalk_runtime.service.api.dependencies import ERRORS, TheService, TheSession
-from musetalk_runtime.service.api.streaming_body import Feed
+from musetalk_runtime.service.api.streaming_body import StreamingBody
 from musetalk_runtime.service.delivery.reader import Reader, Slow
-from musetalk_runtime.service.errors import FellBehind, ServiceError
-from musetalk_runtime.service.service import RETRY, Service
-from musetalk_runtime.service.session.live_session import Broadcast
+from musetalk_runtime.service.errors import RETRY_SOON, FellBehind, ServiceError
+from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.session.live_session import LiveSession
 
 T = TypeVar("T")
 
 RANGE = re.compile(r"bytes=(\d{1,15})-")
 UNKNOWN_END = (1 << 53) - 1  # the last byte of what is still being made, as RFC 8673 has it
-FIRST_FRAME = 20.0  # seconds a viewer waits for it
+FIRST_FRAME_TIMEOUT_S = 20.0  # seconds a viewer waits for the first frame
 
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {"content": {"video/mp4": {}}, "description": "The stream from its newest keyframe on, or from `from`"},
@@ -45,17 +45,19 @@ async def watch(
     with `?from=`, the number of a fragment (`mfhd` in its `moof`).
     """
     if service.viewers >= service.settings.viewers:
-        raise ServiceError(503, "too_many_viewers", f"{service.viewers} watch, that is all this service takes", RETRY)
-    session.viewers += 1
+        raise ServiceError(
+            503, "too_many_viewers", f"{service.viewers} watch, that is all this service takes", RETRY_SOON
+        )
+    session.add_viewer()
     try:
         reader = Reader(session.window, slow)
         status = await _place(reader, session, number, wanted)
     except BaseException:
-        session.viewers -= 1
+        session.remove_viewer()
         raise
     service.metrics.add("viewers_total")
     headers = _headers(reader, session, status)
-    return Feed(_chunks(reader, service), "video/mp4", lambda: _leave(session), status, headers)
+    return StreamingBody(_chunks(reader, service), "video/mp4", session.remove_viewer, status, headers)
 
 
 @router.get("/events", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})
@@ -65,10 +67,10 @@ async def events(session: TheSession) -> Response:
     `state` {state, at, error}, first at once; `buffer` {generated, ahead, queued, viewers} each second; `interrupted`
     {at}; `push` {to, state, message}; `warning` {message}. Times are seconds of the stream.
     """
-    return Feed(session.notices.listen(session.snapshot()), "text/event-stream", lambda: None)
+    return StreamingBody(session.events.subscribe(session.snapshot()), "text/event-stream", lambda: None)
 
 
-async def _place(reader: Reader, session: Broadcast, number: int | None, wanted: str | None) -> int:
+async def _place(reader: Reader, session: LiveSession, number: int | None, wanted: str | None) -> int:
     """Put the reader where the request wants it; the status to answer with."""
     ranged = RANGE.fullmatch(wanted or "")
     if number is not None:
@@ -83,12 +85,12 @@ async def _place(reader: Reader, session: Broadcast, number: int | None, wanted:
 
 async def _in_time(placing: Coroutine[Any, Any, T]) -> T:
     try:
-        return await asyncio.wait_for(placing, FIRST_FRAME)
+        return await asyncio.wait_for(placing, FIRST_FRAME_TIMEOUT_S)
     except asyncio.TimeoutError:
-        raise ServiceError(503, "starting", f"no frame within {FIRST_FRAME:g} s", RETRY) from None
+        raise ServiceError(503, "starting", f"no frame within {FIRST_FRAME_TIMEOUT_S:g} s", RETRY_SOON) from None
 
 
-def _headers(reader: Reader, session: Broadcast, status: int) -> dict[str, str]:
+def _headers(reader: Reader, session: LiveSession, status: int) -> dict[str, str]:
     headers = {
         "Accept-Ranges": "bytes",
         "Stream-Init": str(len(session.window.init or b"")),
@@ -110,7 +112,3 @@ async def _chunks(reader: Reader, service: Service) -> AsyncIterator[bytes]:
     except FellBehind:
         service.metrics.add("dropped_viewers_total")
         raise
-
-
-def _leave(session: Broadcast) -> None:
-    session.viewers -= 1

@@ -1,1 +1,1 @@
-"""Avatars that are uploaded: received, prepared, kept."""
+"""Uploaded avatars: their upload, their preparation, and the folder they are kept in."""

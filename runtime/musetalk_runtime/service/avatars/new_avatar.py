@@ -5,17 +5,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from musetalk_runtime.avatar.box import Box
-from musetalk_runtime.service.session.event_stream import Notice, Notices
+from musetalk_runtime.service.delivery.event_stream import EventStream, ServerSentEvent
 
 AvatarState = Literal["uploading", "waiting", "preparing", "ready", "failed"]
 
 
 class NewAvatar:
-    """Its state, and who is told.
+    """The state of its making, and the events that tell of it.
 
     Attributes: ``name``, ``box`` (the face's, None to find it), ``folder`` (its own, while it is made), ``state``
     (uploading, waiting for its turn, preparing, ready or failed), ``progress`` (what is done, frames done, of how
-    many), ``error`` (one line), ``size`` (bytes on the disk), ``notices``, ``task``.
+    many), ``error`` (one line), ``size`` (bytes on the disk), ``events``, ``task``.
     """
 
     def __init__(self, name: str, box: Box | None, folder: Path) -> None:
@@ -24,7 +24,7 @@ class NewAvatar:
         self.progress: tuple[str, int, int] | None = None
         self.error: str | None = None
         self.size = 0
-        self.notices = Notices(asyncio.get_running_loop())
+        self.events = EventStream(asyncio.get_running_loop())
         self.task: asyncio.Task[None] | None = None
 
     @property
@@ -38,19 +38,19 @@ class NewAvatar:
         return self.folder / "pack"
 
     def move(self, state: AvatarState, error: str | None = None) -> None:
-        """Be in another state, and tell."""
+        """Change the state, and publish it."""
         self.state, self.error, self.progress = state, error, None
-        notice = self.snapshot()
-        self.notices.post(notice.name, **notice.content)
+        event = self.snapshot()
+        self.events.publish(event.name, **event.content)
         if state in ("ready", "failed"):
-            self.notices.end()
+            self.events.end()
 
     def report(self, stage: str, done: int, total: int) -> None:
-        """Tell how far the preparation is."""
+        """Publish how far the preparation is."""
         self.progress = (stage, done, total)
-        self.notices.post("progress", stage=stage, done=done, total=total)
+        self.events.publish("progress", stage=stage, done=done, total=total)
 
-    def snapshot(self) -> Notice:
-        """Its state now."""
+    def snapshot(self) -> ServerSentEvent:
+        """Its state now, as an event."""
         content: dict[str, Any] = {"state": self.state}
-        return Notice("state", {**content, "error": self.error} if self.error else content)
+        return ServerSentEvent("state", {**content, "error": self.error} if self.error else content)

@@ -1,4 +1,4 @@
-"""Preparing an avatar for the service, in a process beside it."""
+"""The preparation of an uploaded avatar, in a process of its own."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.errors import ServiceError
 
 WORKER = (sys.executable, "-m", "musetalk_runtime.prepare.worker")
-BROKEN = ("failed", "the preparation broke down: try another file")
+BROKE_DOWN = ("failed", "the preparation broke down: try another file")
 REASONS: dict[int, tuple[str, str]] = {
     signal.SIGKILL: ("too_large", "this machine ran out of memory: send a smaller picture or video"),
     signal.SIGXCPU: ("too_slow", "it takes too long: send a shorter video"),
@@ -65,7 +65,7 @@ async def _follow(process: Process, request: Request, progress: Progress) -> Non
             progress(str(stage), int(done), int(total))
     except (ValueError, LookupError, TypeError) as error:  # from a process that is no longer itself
         log.error("a preparation talks nonsense: %s", error)
-        raise ServiceError(422, *BROKEN) from None
+        raise ServiceError(422, *BROKE_DOWN) from None
     status = -await process.wait()
     log.error("a preparation ended by itself: signal %d", status)
-    raise ServiceError(422, *REASONS.get(status, BROKEN))
+    raise ServiceError(422, *REASONS.get(status, BROKE_DOWN))

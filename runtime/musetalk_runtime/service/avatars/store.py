@@ -1,56 +1,62 @@
-"""Avatars that are made from uploads, and kept in a folder from one start of the service to the next."""
+"""The folder of uploaded avatars, which are kept from one start of the service to the next."""
 
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import Executor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, MuseTalkEdgeError, OutputError, one_line
 from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.avatars.new_avatar import NewAvatar
 from musetalk_runtime.service.avatars.preparation import prepare
-from musetalk_runtime.service.avatars.upload import write_upload
-from musetalk_runtime.service.avatars.upload_limits import Bounds
+from musetalk_runtime.service.avatars.upload import UploadLimits, write_upload
+from musetalk_runtime.service.catalog import Catalog
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.storage.durable import sync
 from musetalk_runtime.storage.lock import lock_folder
 
-if TYPE_CHECKING:
-    from musetalk_runtime.service.service import Service
-
-WORK = ".work"  # beside the avatars: what is not whole yet
+WORK = ".work"  # the folder, beside the avatars, of those that are not whole yet
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
 class AvatarStore:
-    """The avatars in `folder`, made for `bundle` and given to `service`; faces are found by `face_model`, by default
-    the bundle's.
+    """The avatars in `folder`, which are made for the first bundle of `catalog` and added to it.
 
-    One process at a time has the folder. What an earlier one left half made is deleted, the avatars it made are there
-    again; those that cannot be used are in ``broken``, name to reason. ``new`` are those made by this process, ``kept``
-    tells the bytes of those on the disk. Methods are for the event loop, but for this one. Raises InputNotFound,
-    InvalidArgument or OutputError.
+    Faces are found by `face_model`, by default the bundle's. `workers` do what waits for the disk.
+
+    One process at a time has the folder. What an earlier one left half made is deleted, and the avatars it made are
+    added again. Methods are for the event loop, but for the constructor, which raises InputNotFound, InvalidArgument or
+    OutputError.
+
+    Attributes: ``limits``, ``new`` (the avatars that this process made or makes, by name), ``kept`` (the bytes of the
+    avatars on the disk, by name), ``broken`` (why avatars on the disk cannot be used, by name).
     """
 
     def __init__(
-        self, folder: Path, service: "Service", bundle: Bundle, face_model: Path | None, bounds: Bounds | None = None
+        self,
+        folder: Path,
+        catalog: Catalog,
+        workers: Executor,
+        face_model: Path | None = None,
+        limits: UploadLimits | None = None,
     ) -> None:
         if face_model is not None and not face_model.is_file():
             raise InputNotFound(f"{face_model}: no such face detector")
-        self.bounds = bounds or Bounds()
+        self.limits = limits or UploadLimits()
         self.new: dict[str, NewAvatar] = {}
         self.broken: dict[str, str] = {}
         self.kept: dict[str, int] = {}
-        self._folder, self._service, self._bundle = folder.absolute(), service, bundle
-        self._face_model = face_model or bundle.face_model
-        self._turn = asyncio.Semaphore(1)
+        self._folder, self._catalog, self._workers = folder.absolute(), catalog, workers
+        self._bundle = next(iter(catalog.bundles.values()))
+        self._face_model = face_model or self._bundle.face_model
+        self._preparing = asyncio.Semaphore(1)
         self._count = 0
         try:
             self._lock = lock_folder(self._folder / WORK, f"{folder}: used")
@@ -61,22 +67,22 @@ class AvatarStore:
             raise OutputError(f"{folder}: cannot be used for avatars: {error.strerror}") from None
 
     @property
-    def detects(self) -> bool:
+    def finds_faces(self) -> bool:
         """Whether it finds faces by itself."""
         return self._face_model is not None
 
     def begin(self, name: str, box: Box | None) -> NewAvatar:
         """Reserve `name` for an upload, which `receive` takes; raises ServiceError."""
         found = self.new.get(name)
-        if name in self._service.avatars or name in self.broken or (found and found.state != "failed"):
+        if name in self._catalog.avatars or name in self.broken or (found and found.state != "failed"):
             raise ServiceError(409, "exists", f"there is an avatar {name!r} already: choose another name, or delete it")
-        if box is None and not self.detects:
+        if box is None and not self.finds_faces:
             raise ServiceError(422, "no_detector", "this service has no face detector: give the face's box, face_box")
         failed = [name for name, new in self.new.items() if new.state == "failed"]
-        for old in failed[: max(0, len(failed) - self.bounds.count + 1)]:
+        for old in failed[: max(0, len(failed) - self.limits.avatars + 1)]:
             del self.new[old]
         held = {*self.kept, *self.new, *self.broken}.difference(failed)
-        if self._used >= self.bounds.total or len(held) >= self.bounds.count:
+        if self._used >= self.limits.total_bytes or len(held) >= self.limits.avatars:
             raise ServiceError(507, "no_storage", "there is no room for another avatar: delete one first")
         self._count += 1
         new = NewAvatar(name, box, self._folder / WORK / str(self._count))
@@ -90,7 +96,7 @@ class AvatarStore:
         """
         writing = new.task = asyncio.ensure_future(self._write(new, chunks))
         try:
-            await asyncio.wait_for(writing, self.bounds.patience)
+            await asyncio.wait_for(writing, self.limits.upload_seconds)
         except BaseException as error:
             forgotten = self.new.get(new.name) is not new
             if not forgotten:
@@ -99,17 +105,17 @@ class AvatarStore:
             if isinstance(error, asyncio.CancelledError) and forgotten:
                 raise ServiceError(409, "cancelled", "the avatar was deleted while it was sent") from None
             if isinstance(error, asyncio.TimeoutError):
-                took = f"the upload took more than {self.bounds.patience:g} s"
+                took = f"the upload took more than {self.limits.upload_seconds:g} s"
                 raise ServiceError(408, "too_slow", took) from None
             raise
         new.move("waiting")
         new.task = asyncio.create_task(self._make(new))
 
-    async def delete(self, name: str) -> None:
-        """Delete an avatar, or end its making; raises ServiceError."""
-        if name in self._service.avatars and name not in self.kept:
+    async def delete(self, name: str, in_use: Collection[str]) -> None:
+        """Delete an avatar, unless it is one of those `in_use`, or end its making; raises ServiceError."""
+        if name in self._catalog.avatars and name not in self.kept:
             raise ServiceError(403, "fixed", f"avatar {name!r} is the operator's")
-        if any(session.cast.avatar == name for session in self._service.running):
+        if name in in_use:
             raise ServiceError(409, "in_use", f"a session uses avatar {name!r}: end it first")
         new = self.new.pop(name, None)
         if new and new.task and not new.task.done():
@@ -119,19 +125,18 @@ class AvatarStore:
         elif name in self.kept or name in self.broken:
             self.broken.pop(name, None)
             if self.kept.pop(name, None) is not None:
-                self._service.remove_avatar(name)
+                self._catalog.remove(name)
             await self._run(_remove, self._folder / name)
         elif not new:
             raise ServiceError(404, "unknown_avatar", f"no avatar {name!r}")
 
-    def rest(self) -> None:
-        """Let go of what is held in memory for avatars that no session uses."""
-        used = {session.cast.avatar for session in self._service.running}
-        for name in self.kept.keys() - used:
-            self._service.avatars[name].rest()
+    def release_idle(self, in_use: Collection[str]) -> None:
+        """Free the memory held for the avatars that are not `in_use`."""
+        for name in self.kept.keys() - set(in_use):
+            self._catalog.avatars[name].rest()
 
     async def close(self) -> None:
-        """End what is being made, and leave the folder to others."""
+        """End what is being made, and unlock the folder."""
         tasks = [new.task for new in self.new.values() if new.task]
         for task in tasks:
             task.cancel()
@@ -149,35 +154,35 @@ class AvatarStore:
         for path in sorted(self._folder.iterdir()):
             if path.name == WORK or path.is_symlink() or not path.is_dir():
                 continue
-            if path.name in self._service.avatars:
+            if path.name in self._catalog.avatars:
                 raise InvalidArgument(f"{path}: there is an avatar of that name already: rename one of them")
             try:
-                self._service.company.add(path.name, Avatar.open(path))
+                self._catalog.add(path.name, Avatar.open(path))
                 self.kept[path.name] = _size(path)
             except MuseTalkEdgeError as error:
                 log.warning("%s", error)
                 self.broken[path.name] = str(error).replace(f"{path}: ", "")
 
     async def _write(self, new: NewAvatar, chunks: AsyncIterator[bytes]) -> None:
-        def grow(count: int) -> None:
+        def count_chunk(count: int) -> None:
             new.size += count
-            if new.size > self.bounds.upload:
-                raise ServiceError(413, "too_large", f"an upload has at most {self.bounds.upload >> 20} MiB")
-            if self._used > self.bounds.total:
+            if new.size > self.limits.upload_bytes:
+                raise ServiceError(413, "too_large", f"an upload has at most {self.limits.upload_bytes >> 20} MiB")
+            if self._used > self.limits.total_bytes:
                 raise ServiceError(507, "no_storage", "there is no room for this avatar: delete others first")
 
-        await write_upload(new.upload, chunks, self._service.workers, grow)
+        await write_upload(new.upload, chunks, self._workers, count_chunk)
         if not new.size:
             raise ServiceError(422, "bad_media", "the upload is empty: send a photo or a video")
 
     async def _make(self, new: NewAvatar) -> None:
         reason: str | None = None
         try:
-            async with self._turn:
+            async with self._preparing:
                 new.move("preparing")
-                await prepare(self._request(new), self.bounds.seconds, new.report)
-            avatar = await self._adopted(new)
-            self._service.company.add(new.name, avatar)
+                await prepare(self._request(new), self.limits.prepare_seconds, new.report)
+            avatar = await self._adopt(new)
+            self._catalog.add(new.name, avatar)
             self.kept[new.name] = new.size
         except Exception as error:
             reason = _reason(error)
@@ -193,15 +198,15 @@ class AvatarStore:
             output=str(new.pack),
             face_model=str(self._face_model.absolute()) if self._face_model else None,
             face_box=new.box,
-            max_seconds=self.bounds.length,
-            max_side=self.bounds.side,
-            memory=self.bounds.memory,
-            seconds=self.bounds.seconds,
-            file_bytes=max(1, self.bounds.total - self._used),
+            max_seconds=self.limits.video_seconds,
+            max_side=self.limits.max_side,
+            memory=self.limits.prepare_memory,
+            seconds=self.limits.prepare_seconds,
+            file_bytes=max(1, self.limits.total_bytes - self._used),
         )
 
-    async def _adopted(self, new: NewAvatar) -> Avatar:
-        adopting = asyncio.ensure_future(self._run(self._adopt, new))
+    async def _adopt(self, new: NewAvatar) -> Avatar:
+        adopting = asyncio.ensure_future(self._run(self._move_in, new))
         try:
             return await asyncio.shield(adopting)
         except asyncio.CancelledError:  # it was deleted just now, which a thread does not notice
@@ -210,10 +215,10 @@ class AvatarStore:
                 await self._run(_remove, self._folder / new.name)
             raise
 
-    def _adopt(self, new: NewAvatar) -> Avatar:
-        """The avatar that was made, in its place; in a thread."""
+    def _move_in(self, new: NewAvatar) -> Avatar:
+        """Move the avatar that was made into its place, and open it; in a thread."""
         size = _size(new.pack)
-        if self._used - new.size + size > self.bounds.total:
+        if self._used - new.size + size > self.limits.total_bytes:
             raise ServiceError(507, "no_storage", "there is no room for this avatar: delete others first")
         path = self._folder / new.name
         new.pack.rename(path)  # what is in it is on the disk already
@@ -227,8 +232,8 @@ class AvatarStore:
         return avatar
 
     async def _run(self, do: Callable[..., T], *arguments: object) -> T:
-        """Do what waits for the disk, in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._service.workers, do, *arguments)
+        """Call, in a thread, a function that waits for the disk."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers, do, *arguments)
 
 
 def _reason(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""A stream for its viewers: fragments of MP4, and HLS."""
+"""The delivery of a stream to its viewers: MP4 fragments, HLS, and server-sent events."""

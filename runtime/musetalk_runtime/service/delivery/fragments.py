@@ -1,13 +1,13 @@
-"""The bytes of a stream, cut where a viewer can begin or go on."""
+"""The fragments of an MP4 stream: where viewers can begin and go on."""
 
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from musetalk_runtime.core.errors import InvalidMedia
-from musetalk_runtime.service.delivery.mp4_boxes import HEADER, Track, read_runs, read_tracks
+from musetalk_runtime.service.delivery.mp4_boxes import HEADER_BYTES, Track, read_runs, read_tracks
 
-LARGEST = 64 << 20  # bytes of a box, or of all boxes of one fragment
+MAX_FRAGMENT_BYTES = 64 << 20  # of a box, or of all boxes of one fragment
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Splitter:
     """Cuts fragmented MP4, fed in pieces of any length, into the init segment and fragments.
 
     ``init`` is ``ftyp`` and ``moov``, once they are whole. Raises InvalidMedia for boxes out of order or out of
-    bounds; what is held is never more than LARGEST bytes and a piece.
+    bounds; what is held is never more than MAX_FRAGMENT_BYTES bytes and a piece.
     """
 
     def __init__(self) -> None:
@@ -60,10 +60,12 @@ class Splitter:
             raise InvalidMedia("the stream ends in the middle of a fragment")
 
     def _whole_boxes(self) -> Iterator[tuple[str, bytes]]:
-        while len(self._buffer) >= HEADER:
+        while len(self._buffer) >= HEADER_BYTES:
             size, kind = struct.unpack_from(">I4s", self._buffer)
-            if not HEADER <= size <= LARGEST - len(self._boxes):
-                raise InvalidMedia(f"an MP4 box {kind!r} has size {size}, out of range [{HEADER}, {LARGEST}]")
+            if not HEADER_BYTES <= size <= MAX_FRAGMENT_BYTES - len(self._boxes):
+                raise InvalidMedia(
+                    f"an MP4 box {kind!r} has size {size}, out of range [{HEADER_BYTES}, {MAX_FRAGMENT_BYTES}]"
+                )
             if len(self._buffer) < size:
                 return
             box = bytes(self._buffer[:size])
@@ -75,7 +77,7 @@ class Splitter:
         if self.init is None:
             self._begin(name, box)
         elif name == "moof" and self._moof is None:
-            self._moof = box[HEADER:]
+            self._moof = box[HEADER_BYTES:]
         elif name == "mdat" and self._moof is not None:
             moof, self._moof = self._moof, None
             return self._cut(*self._read(moof))
@@ -87,7 +89,7 @@ class Splitter:
         if name in ("moof", "mdat") or not self._boxes.startswith(b"ftyp", 4):
             raise InvalidMedia(f"an MP4 stream begins with {name!r}, expected 'ftyp' and 'moov'")
         if name == "moov":
-            self._tracks = read_tracks(box[HEADER:])
+            self._tracks = read_tracks(box[HEADER_BYTES:])
             self.init, self._boxes = self._boxes, b""
             self._last = Fragment(0, 0, 0.0, False, self.init)
 

@@ -1,14 +1,14 @@
-"""A stream's newest segments and parts as an HLS media playlist (RFC 8216, second edition: rfc8216bis)."""
+"""The HLS media playlist of a stream's newest segments and parts (RFC 8216, second edition: rfc8216bis)."""
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from musetalk_runtime.service.delivery.hls_segments import Segment, part_seconds
 
-LISTED = 6  # segments in a playlist; those dropped from it are held for a while longer
-TARGET = 1  # seconds of a segment, rounded: the encoders make a keyframe a second
-IN_PARTS = 3  # segments whose parts are listed too
-HELD_BACK = 3  # parts that a player stays behind
+LISTED_SEGMENTS = 6  # segments in a playlist; those dropped from it are held for a while longer
+TARGET_DURATION_S = 1  # of a segment, rounded: the encoders make a keyframe a second
+SEGMENTS_IN_PARTS = 3  # segments whose parts are listed too
+PARTS_HELD_BACK = 3  # parts that a player stays behind
 
 
 class Playlist:
@@ -34,21 +34,21 @@ class Playlist:
 
     def text(self, query: str) -> str:
         """The playlist; `query` goes with every address in it."""
-        listed = self._whole[-LISTED:]
+        listed = self._whole[-LISTED_SEGMENTS:]
         suffix = f"?{query}" if query else ""
         target = part_seconds(self._fps)
         lines = [
             "#EXTM3U",
             "#EXT-X-VERSION:6",
-            f"#EXT-X-TARGETDURATION:{TARGET}",
-            f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={HELD_BACK * target:.5f}",
+            f"#EXT-X-TARGETDURATION:{TARGET_DURATION_S}",
+            f"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK={PARTS_HELD_BACK * target:.5f}",
             f"#EXT-X-PART-INF:PART-TARGET={target:.5f}",
             f"#EXT-X-MEDIA-SEQUENCE:{listed[0].number if listed else self.next_part[0]}",
             "#EXT-X-INDEPENDENT-SEGMENTS",
             f'#EXT-X-MAP:URI="init.mp4{suffix}"',
         ]
         for place, segment in enumerate(listed):
-            if place >= len(listed) - IN_PARTS:
+            if place >= len(listed) - SEGMENTS_IN_PARTS:
                 lines += _parts(segment, suffix)
             lines += [f"#EXTINF:{segment.seconds:.5f},", f"{segment.number}.m4s{suffix}"]
         if self._growing:

@@ -1,4 +1,4 @@
-"""The newest part of a stream, as HLS cuts it: a segment from each keyframe to the next, in parts of some fragments."""
+"""HLS segments and their parts: a segment lasts from one keyframe to the next, a part is a few fragments of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from itertools import groupby
 from musetalk_runtime.output.muxer import fragment_frames
 from musetalk_runtime.service.delivery.fragments import Fragment
 
-PART = Fraction(1, 3)  # seconds of a part, about
+PART_S = Fraction(1, 3)  # seconds of a part, about
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Segment:
 
 def part_fragments(fps: Fraction) -> int:
     """How many fragments a part has, but for the last one of a segment, which may have fewer."""
-    return max(1, round(PART * fps / fragment_frames(fps)))
+    return max(1, round(PART_S * fps / fragment_frames(fps)))
 
 
 def part_seconds(fps: Fraction) -> float:

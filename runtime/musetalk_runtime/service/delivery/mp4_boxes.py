@@ -1,4 +1,4 @@
-"""The boxes of fragmented MP4 that a live stream is cut by."""
+"""A parser of the boxes of fragmented MP4 that a live stream is cut by."""
 
 import struct
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 from musetalk_runtime.core.errors import InvalidMedia
 
 NON_SYNC = 0x10000  # sample_is_non_sync_sample, of a sample's flags
-HEADER = 8  # bytes of a box before its content
+HEADER_BYTES = 8  # of a box, before its content
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ def children(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Name and content of the boxes that `data` consists of; raises InvalidMedia where a size is out of bounds."""
     at = 0
     while at < len(data):
-        if len(data) - at < HEADER:
+        if len(data) - at < HEADER_BYTES:
             raise InvalidMedia(f"an MP4 box is cut off after {len(data) - at} bytes")
         size, name = struct.unpack_from(">I4s", data, at)
-        if not HEADER <= size <= len(data) - at:
-            raise InvalidMedia(f"an MP4 box {name!r} has size {size}, expected {HEADER} to {len(data) - at}")
-        yield name.decode("latin-1"), data[at + HEADER : at + size]
+        if not HEADER_BYTES <= size <= len(data) - at:
+            raise InvalidMedia(f"an MP4 box {name!r} has size {size}, expected {HEADER_BYTES} to {len(data) - at}")
+        yield name.decode("latin-1"), data[at + HEADER_BYTES : at + size]
         at += size
 
 

@@ -1,4 +1,4 @@
-"""One viewer's place in a stream."""
+"""The reader of a stream: one viewer's position in it."""
 
 from collections.abc import Sequence
 from enum import Enum

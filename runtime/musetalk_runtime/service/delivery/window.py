@@ -1,4 +1,4 @@
-"""The newest part of a stream, held for its viewers."""
+"""The window: the newest fragments of a stream, held in memory for its viewers."""
 
 import asyncio
 import threading
@@ -7,24 +7,26 @@ from contextlib import suppress
 
 from musetalk_runtime.service.delivery.fragments import Fragment
 
-SECONDS = 12.0
-SIZE = 64 << 20  # bytes
+HELD_SECONDS = 12.0
+MAX_HELD_BYTES = 64 << 20
 
 
 class Window:
-    """The newest fragments of one stream: at most `seconds` and `size` bytes, but at least one.
+    """The newest fragments of one stream: at most ``seconds`` and `size` bytes, but at least one.
 
     One thread writes (`begin`, `append`, `end`) and never waits for a reader. Everything else is for readers, in the
     event `loop`; between two of their looks it may have written, and ended. ``init`` is None until there is one;
     ``ended`` tells that nothing more will come, and ``error``, if it is not None, why not.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float = SECONDS, size: int = SIZE) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seconds: float = HELD_SECONDS, size: int = MAX_HELD_BYTES
+    ) -> None:
         self.init: bytes | None = None
         self.ended = False
         self.error: str | None = None
         self._loop = loop
-        self._seconds = seconds
+        self.seconds = seconds
         self._room = size
         self._fragments: deque[Fragment] = deque()
         self._lock = threading.Lock()
@@ -41,7 +43,7 @@ class Window:
             self._fragments.append(fragment)
             self._room -= len(fragment.data)
             while len(self._fragments) > 1 and (
-                self._room < 0 or fragment.start - self._fragments[1].start >= self._seconds
+                self._room < 0 or fragment.start - self._fragments[1].start >= self.seconds
             ):
                 self._room += len(self._fragments.popleft().data)
         self._wake_readers()

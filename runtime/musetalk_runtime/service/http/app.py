@@ -1,4 +1,4 @@
-"""The service as an ASGI application."""
+"""The ASGI application of the service."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,8 +17,8 @@ from musetalk_runtime.service.api import audio, avatars, health, hls, limits, se
 from musetalk_runtime.service.api.page_files import site_router
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.security.access import Access
-from musetalk_runtime.service.security.protect import protect
-from musetalk_runtime.service.security.request_limits import Guard
+from musetalk_runtime.service.security.app_security import add_security
+from musetalk_runtime.service.security.request_limits import RequestLimitsMiddleware
 from musetalk_runtime.service.service import Service
 
 DESCRIPTION = """\
@@ -42,8 +42,8 @@ def create_app(service: Service, access: Access) -> FastAPI:
     for module in (sessions, avatars, audio, streams, hls, limits, health):
         app.include_router(module.router)
     app.include_router(site)
-    protect(app, access, public=[route.path for route in site.routes if isinstance(route, Route)])
-    app.add_middleware(Guard)
+    add_security(app, access, public=[route.path for route in site.routes if isinstance(route, Route)])
+    app.add_middleware(RequestLimitsMiddleware)
     app.add_exception_handler(Exception, _answer)
     for kind in (MuseTalkEdgeError, HTTPException, RequestValidationError, OSError):
         app.add_exception_handler(kind, _answer)
@@ -53,33 +53,32 @@ def create_app(service: Service, access: Access) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    tending = asyncio.create_task(service.tend())
+    maintaining = asyncio.create_task(service.maintain())
     try:
         yield
     finally:
-        tending.cancel()
+        maintaining.cancel()
         with suppress(asyncio.CancelledError):
-            await tending
-        await service.ended()
+            await maintaining
+        await service.shut_down()
 
 
 async def _answer(_: Request, error: Exception) -> Response:
-    """Any error, in the one form of errors."""
-    status, code, message, headers = _describe(error)
-    content = {"error": {"code": code, "message": message}}
-    return JSONResponse(content, status, headers)
+    found = _service_error(error)
+    return JSONResponse(found.to_json(), found.status, found.headers)
 
 
-def _describe(error: Exception) -> tuple[int, str, str, dict[str, str]]:
+def _service_error(error: Exception) -> ServiceError:
+    """What the client is told of any error."""
     if isinstance(error, ServiceError):
-        return error.status, error.code, str(error), error.headers
+        return error
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        return 422, "invalid_request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}", {}
+        return ServiceError(422, "invalid_request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
     if isinstance(error, HTTPException):
-        return error.status_code, "http_error", str(error.detail), dict(error.headers or {})
+        return ServiceError(error.status_code, "http_error", str(error.detail), dict(error.headers or {}))
     if isinstance(error, MuseTalkEdgeError):
-        return 422, "invalid_request", one_line(error), {}
+        return ServiceError(422, "invalid_request", one_line(error))
     if isinstance(error, OSError):
-        return 507, "no_storage", f"a file cannot be written: {error.strerror}", {}
-    return 500, "internal_error", "a bug: the log has more", {}
+        return ServiceError(507, "no_storage", f"a file cannot be written: {error.strerror}")
+    return ServiceError(500, "internal_error", "a bug: the log has more")

@@ -1,17 +1,15 @@
-"""HTTP/1.1, as uvicorn speaks it, for clients that may have nothing good in mind."""
+"""uvicorn's HTTP/1.1 protocol with a time limit for the head of a request."""
 
 import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD = 20.0  # seconds in which the head of a request has to come
+HEAD_TIMEOUT_S = 20.0  # seconds in which the head of a request has to come
 
 
-class PatientProtocol(H11Protocol):
-    """Ends a connection that does not send a whole head in time: uvicorn waits for ever for a first one, and for one
-    that drips in.
-    """
+class HeadTimeoutProtocol(H11Protocol):
+    """Closes a connection that does not send a whole head in time. uvicorn alone would wait for ever."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -31,7 +29,7 @@ class PatientProtocol(H11Protocol):
 
     def _wait(self) -> None:
         self._forget()
-        self._deadline = self.loop.call_later(HEAD, self._give_up)
+        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
 
     def _forget(self) -> None:
         if self._deadline:

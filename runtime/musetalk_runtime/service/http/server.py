@@ -1,4 +1,4 @@
-"""The service on a socket."""
+"""The server: the service's application on a socket."""
 
 import asyncio
 import contextlib
@@ -10,28 +10,28 @@ from fastapi import FastAPI
 
 from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.service.http.app import create_app
-from musetalk_runtime.service.http.protocol import PatientProtocol
+from musetalk_runtime.service.http.protocol import HeadTimeoutProtocol
 from musetalk_runtime.service.http.systemd import notify, watchdog_seconds
 from musetalk_runtime.service.http.watchdog import Watchdog
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.service import Service
 
-STALLED_MS = 60_000  # a client that takes nothing for so long is cut off
-CONNECTIONS = 1024
-PING = 5.0  # seconds after which a voice that is gone leaves its place to another, twice
-MESSAGE = 256 << 10  # bytes of a WebSocket message, at most
+STALL_TIMEOUT_MS = 60_000  # a client that takes nothing for so long is cut off
+MAX_CONNECTIONS = 1024
+PING_S = 5.0  # seconds between pings of a WebSocket, and for their answer: then a client that is gone is cut off
+MAX_MESSAGE_BYTES = 256 << 10  # of a WebSocket message
 
 
-class Quiet(logging.Filter):
-    """Leaves out what the server says of a response that is cut on purpose, so that the viewer knows, and of a socket
-    whose client went away before it was taken.
+class ExpectedCuts(logging.Filter):
+    """Leaves out of the log the responses that are cut on purpose, so that the viewer sees that it has not got all, and
+    the sockets whose client went away before they were accepted.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         return "returned without completing" not in record.getMessage()
 
 
-QUIET = Quiet()
+EXPECTED_CUTS = ExpectedCuts()
 
 
 class Server(uvicorn.Server):
@@ -43,23 +43,23 @@ class Server(uvicorn.Server):
 
     def __init__(self, service: Service, access: Access) -> None:
         self._service = service
-        self._watching: asyncio.Task[None] | None = None
-        logging.getLogger("uvicorn.error").addFilter(QUIET)
+        self._watchdog: asyncio.Task[None] | None = None
+        logging.getLogger("uvicorn.error").addFilter(EXPECTED_CUTS)
         super().__init__(_config(create_app(service, access), service.settings.grace))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         notify("READY=1")
         if seconds := watchdog_seconds():
-            self._watching = asyncio.create_task(Watchdog(self._service).run(seconds))
+            self._watchdog = asyncio.create_task(Watchdog(self._service).run(seconds))
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self._service.dead
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify("STOPPING=1")
-        if self._watching:
-            self._watching.cancel()
+        if self._watchdog:
+            self._watchdog.cancel()
         self._service.drain()
         await super().shutdown(sockets)
 
@@ -67,13 +67,13 @@ class Server(uvicorn.Server):
 def _config(app: FastAPI, grace: float) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=PatientProtocol,
+        http=HeadTimeoutProtocol,
         ws="websockets-sansio",
-        ws_max_size=MESSAGE,
+        ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
-        ws_ping_interval=PING,
-        ws_ping_timeout=PING,
-        limit_concurrency=CONNECTIONS,
+        ws_ping_interval=PING_S,
+        ws_ping_timeout=PING_S,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=max(1, round(grace)),
         access_log=False,
         server_header=False,
@@ -94,7 +94,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         with contextlib.suppress(AttributeError):  # Linux alone; accepted sockets inherit it
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_TIMEOUT_MS)
         listener.bind(address)
         listener.listen(128)
     except OSError as error:

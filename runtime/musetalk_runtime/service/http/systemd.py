@@ -1,4 +1,4 @@
-"""What a service manager is told: systemd's protocol, a datagram to the socket that ``NOTIFY_SOCKET`` names."""
+"""Messages to the service manager by systemd's protocol: datagrams to the socket that ``NOTIFY_SOCKET`` names."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 
 def notify(state: str) -> None:
-    """Tell `state`, lines such as ``READY=1``; where nobody listens, nothing happens."""
+    """Send `state`, lines such as ``READY=1``; without a service manager, nothing happens."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return

@@ -1,4 +1,4 @@
-"""Whether frames are made, told to the service manager, which starts the service again when they are not."""
+"""The watchdog: it tells the service manager that frames are made, which restarts the service when they are not."""
 
 import asyncio
 import logging
@@ -6,19 +6,19 @@ import logging
 from musetalk_runtime.service.http.systemd import notify
 from musetalk_runtime.service.service import Service
 
-LOOKS = 6  # in the time that the service manager waits: idle engines answer at every other
-BEHIND = 1.0  # seconds that playback has waited for a session that is behind
+CHECKS = 6  # in the time that the service manager waits: idle engines answer at every other
+BEHIND_S = 1.0  # seconds that playback has waited for a session that counts as behind
 log = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Looks at `service`. It is fed by work that was done, and never by time alone:
+    """The watchdog of `service`. It is fed by work that was done, and never by time alone:
 
-    - the engines of every bundle have made a batch since the last look; idle ones, which no session gives anything to
-      do, are let hear a moment of silence instead, in their own thread, and have to answer; and
-    - some session has made a frame since the last look, if any is behind its playback or does not begin.
+    - the engines of every bundle have made a batch since the last check; idle ones encode a moment of silence instead,
+      in their own thread; and
+    - some session has made a frame since the last check, if any is behind its playback or does not begin.
 
-    That the event loop runs is needed to look at all.
+    The check itself needs a running event loop.
     """
 
     def __init__(self, service: Service) -> None:
@@ -31,7 +31,7 @@ class Watchdog:
         """Feed the watchdog that waits for `seconds`, for ever."""
         fed = True
         while True:
-            await asyncio.sleep(seconds / LOOKS)
+            await asyncio.sleep(seconds / CHECKS)
             alive = self.alive()
             if alive:
                 notify("WATCHDOG=1")
@@ -57,7 +57,7 @@ class Watchdog:
         frames = {session.id: session.frames for session in running}
         made = any(frames[key] > self._frames.get(key, 0) for key in frames)
         starting = {session.id for session in running if not session.clock.running}
-        late = [session for session in running if session.clock.running and session.ahead < -BEHIND]
+        late = [session for session in running if session.clock.running and session.ahead < -BEHIND_S]
         stuck = bool(late or starting & self._starting)
         self._frames, self._starting = frames, starting
         return made or not stuck

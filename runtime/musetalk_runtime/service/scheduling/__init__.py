@@ -1,1 +1,1 @@
-"""Who gets the engines: admission, and batches of frames of all sessions."""
+"""The scheduling of the engines: admission of sessions, and batches of the frames of all sessions."""

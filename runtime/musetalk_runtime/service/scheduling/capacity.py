@@ -1,4 +1,4 @@
-"""What sessions cost, and how many a machine holds."""
+"""The cost of sessions, and the load that a machine holds."""
 
 import os
 from collections.abc import Iterable

@@ -16,10 +16,10 @@ from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError, one_li
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.service.errors import EngineFailed
-from musetalk_runtime.service.scheduling.frame_job import Job, Pending, Timetable, take_batch
-from musetalk_runtime.service.scheduling.round_robin import Lanes
+from musetalk_runtime.service.scheduling.frame_job import FrameJob, PendingFrames, Timetable, take_batch
+from musetalk_runtime.service.scheduling.round_robin import RoundRobinRenderer
 
-STUCK = 60.0  # seconds that one batch may take
+BATCH_TIMEOUT_S = 60.0  # seconds that one batch may take
 log = logging.getLogger(__name__)
 
 
@@ -29,19 +29,19 @@ class EngineWorker(Closable):
     It waits for no batch to fill: what has come while the engines were busy goes together. Where they fail, so do all
     sessions, and those that would begin: ``error`` is what happened then, in one line. Safe from any thread.
 
-    `told` hears of each batch how many faces were made in it, `timings` the generator's stages.
+    `on_batch` gets the number of faces of each batch, `timings` the times of the generator's stages.
     """
 
-    def __init__(self, bundle: Bundle, timings: Timings, told: Callable[[int], None]) -> None:
+    def __init__(self, bundle: Bundle, timings: Timings, on_batch: Callable[[int], None]) -> None:
         self.bundle = bundle
         self.error: str | None = None
         self._timings = timings
-        self._told = told
+        self._on_batch = on_batch
         self._renderers: dict[Hashable, MixedRenderer] = {}
         self._users: dict[Hashable, int] = {}
         self._opening = threading.Lock()
         self.finished = 0  # batches, and answers to `probe`
-        self._jobs: list[Job] = []
+        self._jobs: list[FrameJob] = []
         self._probed = False
         self._changed = threading.Condition()
         self._stopped = False
@@ -58,11 +58,13 @@ class EngineWorker(Closable):
                 self._renderers[group].hold(avatar)
             else:
                 engines = self.bundle.engines
-                self._renderers[group] = Lanes(lambda: engines.renderer(avatar, self._timings), engines.lanes)
+                self._renderers[group] = RoundRobinRenderer(
+                    lambda: engines.renderer(avatar, self._timings), engines.parallel_renderers
+                )
             self._users[group] = self._users.get(group, 0) + 1
         return SharedRenderer(self, avatar, group, timetable)
 
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def submit(self, jobs: Sequence[FrameJob]) -> None:
         """Make these frames, sooner or later; raises EngineFailed."""
         with self._changed:
             self._check()
@@ -74,7 +76,7 @@ class EngineWorker(Closable):
         with self._changed:
             for job in [job for job in self._jobs if job.owner is renderer]:
                 self._jobs.remove(job)
-                job.done.fail(RuntimeError("the renderer is closed"))
+                job.frames.fail(RuntimeError("the renderer is closed"))
             self._changed.wait_for(lambda: renderer.under_way == 0 or self.error is not None or self._stopped)
             if self.error is not None:  # what failed engines hold goes with the process
                 return
@@ -86,7 +88,7 @@ class EngineWorker(Closable):
                 self._renderers.pop(renderer.group).close()
 
     def probe(self) -> None:
-        """Let the engines hear a moment of silence, once they are free; ``finished`` counts it."""
+        """Have the engines encode a moment of silence once they are free; ``finished`` counts it."""
         with self._changed:
             self._probed = True
             self._changed.notify_all()
@@ -99,9 +101,9 @@ class EngineWorker(Closable):
     def check(self) -> bool:
         """Whether the engines have not come back from a batch for too long; then they are taken to have failed."""
         since = self._busy_since
-        if since is None or time.monotonic() - since < STUCK or self.error is not None:
+        if since is None or time.monotonic() - since < BATCH_TIMEOUT_S or self.error is not None:
             return False
-        self._fail(MachineError(f"the engines have made nothing for {STUCK:g} s"), [])
+        self._fail(MachineError(f"the engines have made nothing for {BATCH_TIMEOUT_S:g} s"), [])
         return True
 
     def close(self) -> None:
@@ -109,7 +111,7 @@ class EngineWorker(Closable):
         self.end()
 
     def end(self, timeout: float | None = None) -> bool:
-        """The same, but wait for `timeout` seconds at most; whether the thread has ended."""
+        """End the thread, and wait `timeout` seconds for it at most; whether it has ended."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -121,15 +123,17 @@ class EngineWorker(Closable):
             raise EngineFailed(self.error)
 
     def _run(self) -> None:
-        under_way: deque[tuple[list[Job], Rendering]] = deque()
-        jobs: list[Job] = []
+        under_way: deque[tuple[list[FrameJob], Rendering]] = deque()
+        jobs: list[FrameJob] = []
         try:
             while True:
                 jobs = self._take(wait=not under_way)
                 self._busy_since = time.monotonic()
                 if jobs:
                     under_way.append((jobs, self._begin(jobs)))
-                if len(under_way) > self.bundle.engines.lanes or (under_way and not jobs):  # one comes back from them
+                if len(under_way) > self.bundle.engines.parallel_renderers or (
+                    under_way and not jobs
+                ):  # one comes back from them
                     self._finish(*under_way.popleft())
                 elif not jobs and not self._answer():
                     return
@@ -137,7 +141,7 @@ class EngineWorker(Closable):
         except Exception as error:
             self._fail(error, jobs)
 
-    def _take(self, wait: bool) -> list[Job]:
+    def _take(self, wait: bool) -> list[FrameJob]:
         """The next batch; empty if there is none and it need not `wait`, or at the end."""
         with self._changed:
             if wait:
@@ -148,7 +152,7 @@ class EngineWorker(Closable):
             return batch
 
     def _answer(self) -> bool:
-        """Whether the engines have been probed; they have answered then."""
+        """Answer a probe; whether there was one."""
         if not self._probed:
             return False
         self._probed = False
@@ -157,16 +161,16 @@ class EngineWorker(Closable):
         self.finished += 1
         return True
 
-    def _begin(self, jobs: list[Job]) -> Rendering:
-        shots = [job.shot for job in jobs]
-        rendering = self._renderers[jobs[0].owner.group].render(shots)
+    def _begin(self, jobs: list[FrameJob]) -> Rendering:
+        requests = [job.request for job in jobs]
+        rendering = self._renderers[jobs[0].owner.group].render(requests)
         for row, job in enumerate(jobs):
-            job.done.set(job.place, rendering, row)
-        if faces := sum(shot.speaks for shot in shots):
-            self._told(faces)
+            job.frames.set(job.place, rendering, row)
+        if faces := sum(request.speaks for request in requests):
+            self._on_batch(faces)
         return rendering
 
-    def _finish(self, jobs: list[Job], rendering: Rendering) -> None:
+    def _finish(self, jobs: list[FrameJob], rendering: Rendering) -> None:
         rendering.finish()
         self.finished += 1
         with self._changed:
@@ -174,13 +178,13 @@ class EngineWorker(Closable):
                 job.owner.under_way -= 1
             self._changed.notify_all()
 
-    def _fail(self, error: Exception, jobs: list[Job]) -> None:
+    def _fail(self, error: Exception, jobs: list[FrameJob]) -> None:
         log.error("the engines failed: %s", error, exc_info=error)
         known = isinstance(error, MuseTalkEdgeError)
         with self._changed:
             self.error = one_line(error) if known else f"the engines failed: {type(error).__name__}"
             for job in [*jobs, *self._jobs]:
-                job.done.fail(EngineFailed(self.error))
+                job.frames.fail(EngineFailed(self.error))
             self._jobs.clear()
             self._changed.notify_all()
 
@@ -194,11 +198,11 @@ class SharedRenderer:
         self._worker: EngineWorker | None = worker
         self._own = worker
 
-    def render(self, batch: Sequence[FrameRequest]) -> Pending:
+    def render(self, batch: Sequence[FrameRequest]) -> PendingFrames:
         """Hand `batch` to the worker."""
-        done = Pending(len(batch))
-        self._own.submit([Job(shot, self, done, place) for place, shot in enumerate(batch)])
-        return done
+        frames = PendingFrames(len(batch))
+        self._own.submit([FrameJob(request, self, frames, place) for place, request in enumerate(batch)])
+        return frames
 
     def close(self) -> None:
         """Leave the worker. Closing twice is fine."""

@@ -1,8 +1,8 @@
-"""A frame that waits for the engines, and what becomes of it."""
+"""The frames that wait for the engines, and the batches made of them."""
 
 import threading
 import time
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 from musetalk_runtime.backends.interface import ALL, FrameRequest, Rendering
 from musetalk_runtime.core.arrays import Bytes
 
-PATIENCE = 1.0  # seconds after which a frame is due, whenever it is shown
+MAX_WAIT_S = 1.0  # seconds after which a frame is due, whenever it is to be shown
 
 
 class Timetable(Protocol):
@@ -24,14 +24,14 @@ class Timetable(Protocol):
 
 
 class Owner(Protocol):
-    """Whose frame it is: ``under_way`` are those of its frames that the engines have not finished."""
+    """The renderer that a frame is for. ``under_way`` counts its frames that the engines have not finished."""
 
     group: Hashable
     timetable: Timetable
     under_way: int
 
 
-class Pending:
+class PendingFrames:
     """Frames of one session, each of which is a row of some batch. See ``Rendering``."""
 
     def __init__(self, count: int) -> None:
@@ -64,30 +64,32 @@ class Pending:
 
 
 @dataclass(eq=False)
-class Job:
-    """One frame of ``owner``, in the ``place`` of those that ``done`` waits for."""
+class FrameJob:
+    """One frame of ``owner``; its result goes to the ``place`` of ``frames``."""
 
-    shot: FrameRequest
+    request: FrameRequest
     owner: Owner
-    done: Pending
+    frames: PendingFrames
     place: int
 
+    now: Callable[[], float] = time.monotonic
+
     def __post_init__(self) -> None:
-        self._latest = time.monotonic() + PATIENCE
+        self._latest = self.now() + MAX_WAIT_S
 
     @property
     def due(self) -> float:
-        """When it is wanted: nothing waits for ever because others are always in more of a hurry."""
-        return min(self._latest, self.owner.timetable.due(self.shot.speech.index))
+        """When it is wanted. The limit lets no frame wait for ever behind more urgent ones."""
+        return min(self._latest, self.owner.timetable.due(self.request.speech.index))
 
     def limit(self) -> None:
         """Make it a frame without a face, if its mouth has been closed meanwhile."""
-        speech = self.shot.speech
+        speech = self.request.speech
         if speech.weight > 0 and self.owner.timetable.limit(speech.index) <= 0:
-            self.shot = replace(self.shot, speech=replace(speech, weight=0.0))
+            self.request = replace(self.request, speech=replace(speech, weight=0.0))
 
 
-def take_batch(jobs: list[Job], size: int) -> list[Job]:
+def take_batch(jobs: list[FrameJob], size: int) -> list[FrameJob]:
     """Take out of `jobs` the most urgent, with the next that can go with it: `size` at most.
 
     What needs no face goes by itself, since it would fill batches and is made at once.
@@ -101,5 +103,5 @@ def take_batch(jobs: list[Job], size: int) -> list[Job]:
     return batch
 
 
-def _kind(job: Job) -> tuple[Hashable, bool]:
-    return job.owner.group, job.shot.speaks
+def _kind(job: FrameJob) -> tuple[Hashable, bool]:
+    return job.owner.group, job.request.speaks

@@ -1,4 +1,4 @@
-"""Renderers that take turns, so that what the batch of one leaves of the machine, the next one's uses."""
+"""Renderers that take turns, so that the batch of one can use what that of another leaves of the machine."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,15 +6,15 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.interface import FrameRequest, MixedRenderer, Rendering
 
 
-class Lanes:
-    """`count` renderers of one group, which `opened` makes. See ``MixedRenderer``."""
+class RoundRobinRenderer:
+    """`count` renderers of one group, each made by `open_renderer`. See ``MixedRenderer``."""
 
-    def __init__(self, opened: Callable[[], MixedRenderer], count: int) -> None:
+    def __init__(self, open_renderer: Callable[[], MixedRenderer], count: int) -> None:
         self._renderers: list[MixedRenderer] = []
         self._turn = 0
         try:
             for _ in range(count):
-                self._renderers.append(opened())
+                self._renderers.append(open_renderer())
         except BaseException:
             self.close()
             raise

@@ -1,4 +1,4 @@
-"""The engines, loaded and measured before anybody waits for them."""
+"""The warm-up of the engines, which loads them and measures what a frame costs."""
 
 import time
 from collections.abc import Iterator
@@ -9,16 +9,17 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.frame_rate import generation_rate
 from musetalk_runtime.service.scheduling.capacity import Cost
-from musetalk_runtime.service.session.speech_queue import SPEECH
+from musetalk_runtime.service.session.speech_queue import SPEECH_SAMPLES
 from musetalk_runtime.session import Session
 
 FPS = 25
-WARM, MEASURED = 4, 12  # frames: first, and then; more find the same within 3%, and nobody can watch meanwhile
-LONGEST = 4.0  # seconds a measurement takes, if the machine is slow
+WARM_FRAMES = 4  # generated before the measurement
+MEASURED_FRAMES = 12  # more give the same within 3%, and nobody can watch meanwhile
+MAX_SECONDS = 4.0  # of a measurement on a slow machine
 
 
 def warm_up(bundle: Bundle, avatar: Avatar) -> Cost:
-    """Let `avatar` say noise to nobody for a moment, live, and find what a frame costs; raises what a session would.
+    """Run a short live session of noise with `avatar`, and measure what a frame costs; raises what a session would.
 
     Nothing else may run in this process meanwhile, since all of its CPU time is counted.
     """
@@ -26,10 +27,10 @@ def warm_up(bundle: Bundle, avatar: Avatar) -> Cost:
         marks: list[tuple[int, float]] = []  # frames and CPU seconds: when all is loaded, when it runs evenly
         deadline = float("inf")
         for _ in session.stream():
-            if len(marks) < 2 and session.frames_made >= (0, WARM)[len(marks)]:
+            if len(marks) < 2 and session.frames_made >= (0, WARM_FRAMES)[len(marks)]:
                 marks.append((session.frames_made, time.process_time()))
-                deadline = time.monotonic() + LONGEST
-            if session.frames_made >= WARM + MEASURED or time.monotonic() > deadline:
+                deadline = time.monotonic() + MAX_SECONDS
+            if session.frames_made >= WARM_FRAMES + MEASURED_FRAMES or time.monotonic() > deadline:
                 break
         frames, spent = session.frames_made - marks[-1][0], time.process_time() - marks[-1][1]
         stages = {stage: times["p50_ms"] / 1e3 for stage, times in session.timings.to_json().items()}
@@ -45,4 +46,4 @@ def _noise() -> Iterator[bytes]:
     """Noise without end, in pieces as a live session gets them."""
     random = np.random.default_rng(0)
     while True:
-        yield random.integers(-8000, 8000, SPEECH, dtype=np.int16).astype("<i2").tobytes()
+        yield random.integers(-8000, 8000, SPEECH_SAMPLES, dtype=np.int16).astype("<i2").tobytes()

@@ -1,1 +1,1 @@
-"""Who may use the service: tokens, signed URLs, checks of every request."""
+"""The security of the service: tokens, signed URLs, and checks of every request."""

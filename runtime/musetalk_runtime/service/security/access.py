@@ -1,4 +1,4 @@
-"""Who may ask this service, from where, and by which addresses."""
+"""The rules of access: tokens, hosts, origins and proxies."""
 
 import ipaddress
 import re
@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from musetalk_runtime.core.errors import InvalidArgument
-from musetalk_runtime.service.security.signed_urls import Links
+from musetalk_runtime.service.security.signed_urls import SignedUrls
 from musetalk_runtime.service.security.tokens import Token, Tokens
 
 HOST = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9_.-]{1,253})(:[0-9]{1,5})?")
@@ -31,7 +31,7 @@ class Access:
     origins: tuple[str, ...] = ()
     root_path: str = ""
     proxies: tuple[Network, ...] = ()
-    links: Links = field(default_factory=Links)
+    signed_urls: SignedUrls = field(default_factory=SignedUrls)
 
     def __post_init__(self) -> None:
         for host in self.hosts:
@@ -51,7 +51,7 @@ class Access:
         """The host and port that the client asked for: as it says, or as a proxy that is believed does."""
         headers = Headers(scope=scope)
         forwarded = headers.get("x-forwarded-host", "").rpartition(",")[2].strip()
-        return forwarded if forwarded and self._believed(scope) else headers.get("host", "")
+        return forwarded if forwarded and self._is_trusted_proxy(scope) else headers.get("host", "")
 
     def knows(self, host: str) -> bool:
         """Whether `host` is this service: a name that is another's may be a page's that had it point here."""
@@ -65,9 +65,9 @@ class Access:
 
     def link(self, path: str) -> str:
         """The address that a client is given for `path`, with a permission if it needs one."""
-        return f"{self.root_path}{path}{'?' + self.links.sign(path) if self.tokens else ''}"
+        return f"{self.root_path}{path}{'?' + self.signed_urls.sign(path) if self.tokens else ''}"
 
-    def _believed(self, scope: Scope) -> bool:
+    def _is_trusted_proxy(self, scope: Scope) -> bool:
         client = scope.get("client")
         if not self.proxies or not client or not _is_address(client[0]):
             return False
@@ -76,7 +76,7 @@ class Access:
 
 
 def token_of(connection: HTTPConnection) -> Token | None:
-    """Whose request it is; None for everybody's, and for one by a link, which names its session."""
+    """The token of a request; None where none is needed, and for a signed URL, which names its session."""
     token: Token | None = connection.state.token
     return token
 

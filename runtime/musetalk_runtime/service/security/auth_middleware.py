@@ -1,4 +1,4 @@
-"""Who is let in."""
+"""The middleware that checks the host, the origin, and the token or signature of a request."""
 
 from collections.abc import Collection
 
@@ -13,11 +13,12 @@ from musetalk_runtime.service.security.tokens import Token
 REALM = {"WWW-Authenticate": 'Bearer realm="musetalk-edge"'}
 
 
-class Gate:
-    """ASGI middleware: lets a request or a WebSocket through that comes by a known host, from no foreign page, and
-    with a token or a signed link, but for the paths in `public`. Whose it is, is in ``state.token``.
+class AuthMiddleware:
+    """ASGI middleware: admits a request or a WebSocket with a known host, from no foreign page, and with a token or a
+    signed URL. The paths in `public` need neither. ``state.token`` is the token, or None.
 
-    Starlette's TrustedHostMiddleware would want every address listed; that of no one can be a foreign page's.
+    Starlette's TrustedHostMiddleware would need a list of all addresses, though no foreign page has an IP address for
+    its host.
     """
 
     def __init__(self, app: ASGIApp, access: Access, public: Collection[str]) -> None:
@@ -30,8 +31,7 @@ class Gate:
             try:
                 scope.setdefault("state", {})["token"] = self._admit(scope)
             except ServiceError as error:
-                content = {"error": {"code": error.code, "message": str(error)}}
-                await JSONResponse(content, error.status, error.headers)(scope, receive, send)
+                await JSONResponse(error.to_json(), error.status, error.headers)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
@@ -48,13 +48,13 @@ class Gate:
             return None
         kind, _, text = headers.get("authorization", "").partition(" ")
         token = access.tokens.find(text.strip()) if kind.lower() == "bearer" else None
-        if token is None and not self._linked(scope, path):
+        if token is None and not self._has_signature(scope, path):
             raise ServiceError(401, "unauthorized", "it wants a token, or a signed link that has not expired", REALM)
         return token
 
-    def _linked(self, scope: Scope, path: str) -> bool:
+    def _has_signature(self, scope: Scope, path: str) -> bool:
         reads = scope["type"] == "websocket" or scope["method"] in ("GET", "HEAD")
-        return reads and self._access.links.good(path, scope["query_string"])
+        return reads and self._access.signed_urls.verify(path, scope["query_string"])
 
 
 def _path(scope: Scope, root_path: str) -> str:

@@ -1,4 +1,4 @@
-"""What holds for every request and every answer."""
+"""The middleware that limits the bodies of requests and adds security headers to answers."""
 
 import asyncio
 
@@ -6,9 +6,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-BODY = 64 << 10  # bytes of a request's JSON
-PATIENCE = 20.0  # seconds in which a piece of it has to come
-UPLOADS = ("/audio", "/v1/avatars")  # where paths end
+from musetalk_runtime.service.errors import ServiceError
+
+MAX_BODY_BYTES = 64 << 10  # of a request's JSON
+BODY_TIMEOUT_S = 20.0  # seconds in which the next piece of it has to come
+UPLOAD_PATHS = ("/audio", "/v1/avatars")  # the ends of paths that take larger bodies
+CLOSE = {"Connection": "close"}
 CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self' blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -21,10 +24,10 @@ HEADERS = {
 }
 
 
-class Guard:
-    """ASGI middleware: bounds the body of a request, and adds the headers that keep a page safe.
+class RequestLimitsMiddleware:
+    """ASGI middleware: limits the body of a request, and adds the headers that keep a page safe.
 
-    A body needs a ``Content-Length`` of at most 64 KiB; those of UPLOADS, which their handlers bound, may have more.
+    A body needs a ``Content-Length`` of at most 64 KiB; the handlers of UPLOAD_PATHS limit theirs themselves.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -38,29 +41,29 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        reads = scope["type"] == "http" and not scope["path"].endswith(UPLOADS)
-        if reads and (refusal := _refusal(scope)):
-            await refusal(scope, receive, send_with_headers)
+        reads = scope["type"] == "http" and not scope["path"].endswith(UPLOAD_PATHS)
+        if reads and (error := _refusal(scope)):
+            await JSONResponse(error.to_json(), error.status, error.headers)(scope, receive, send_with_headers)
         else:
             await self._app(scope, _in_time(receive) if reads and _length(scope) else receive, send_with_headers)
 
 
-def _refusal(scope: Scope) -> JSONResponse | None:
+def _refusal(scope: Scope) -> ServiceError | None:
     length = _length(scope)
     if b"transfer-encoding" in dict(scope["headers"]):
-        return _error(411, "length_required", "send a Content-Length")
-    if length > BODY:
-        return _error(413, "too_large", f"a body of {length} bytes, at most {BODY} are taken")
+        return ServiceError(411, "length_required", "send a Content-Length", CLOSE)
+    if length > MAX_BODY_BYTES:
+        return ServiceError(413, "too_large", f"a body of {length} bytes, at most {MAX_BODY_BYTES} are taken", CLOSE)
     return None
 
 
 def _length(scope: Scope) -> int:
-    """Bytes of the body; the server has looked that it is a number."""
+    """Bytes of the body. The server has checked that it is a number."""
     return int(dict(scope["headers"]).get(b"content-length", b"0"))
 
 
 def _in_time(receive: Receive) -> Receive:
-    """`receive` for a body that comes, or the client is taken to be gone."""
+    """`receive` with a time limit for each piece of the body; then the client counts as gone."""
     whole = False
 
     async def receive_in_time() -> Message:
@@ -68,15 +71,10 @@ def _in_time(receive: Receive) -> Receive:
         if whole:
             return await receive()
         try:
-            message = await asyncio.wait_for(receive(), PATIENCE)
+            message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
         except asyncio.TimeoutError:
             message = {"type": "http.disconnect"}
         whole = not message.get("more_body")
         return message
 
     return receive_in_time
-
-
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    content = {"error": {"code": code, "message": message}}
-    return JSONResponse(content, status, {"Connection": "close"})

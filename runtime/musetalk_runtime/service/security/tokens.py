@@ -1,4 +1,4 @@
-"""The tokens that a service takes, in a text file: names, digests and limits, never the tokens themselves."""
+"""The file of access tokens: their names, digests and limits, never the tokens themselves."""
 
 import hashlib
 import hmac
@@ -8,30 +8,34 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, OutputError
-from musetalk_runtime.service.security.rate_limit import Allowance
+from musetalk_runtime.service.security.rate_limit import RateLimit
 from musetalk_runtime.storage.destination import Destination
 from musetalk_runtime.storage.output_file import write_output
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-LARGEST = 1 << 20  # bytes of the file
+MAX_FILE_BYTES = 1 << 20
 MIB = 1 << 20
-HEAD = "# name, SHA-256 of the token, sessions at once, MiB of uploads an hour; - for no limit of its own\n"
+FILE_HEADER = "# name, SHA-256 of the token, sessions at once, MiB of uploads an hour; - for no limit of its own\n"
 
 
 class Token:
-    """Who holds it is `name`, may have `sessions` at once (None: as many as there is room for), and ``uploads``."""
+    """An access token of the holder `name`.
+
+    It may have `sessions` at once, None for as many as there is room for, and upload `uploads` MiB an hour, None for no
+    limit; ``uploads`` counts them.
+    """
 
     def __init__(self, name: str, digest: bytes, sessions: int | None = None, uploads: int | None = None) -> None:
         self.name = name
         self.digest = digest
         self.sessions = sessions
-        self.uploads = Allowance(None if uploads is None else uploads * MIB)
+        self.uploads = RateLimit(None if uploads is None else uploads * MIB)
 
 
 class Tokens:
-    """Those of one file, read now. Raises InputNotFound, or InvalidArgument for a file that is not of that form."""
+    """The tokens of one file, read now. Raises InputNotFound, or InvalidArgument for a file of another form."""
 
     def __init__(self, path: Path) -> None:
         self._tokens = list(_read(path))
@@ -63,7 +67,7 @@ def add_token(path: Path, name: str, sessions: int | None, uploads: int | None) 
     text = secrets.token_urlsafe(32)
     line = f"{name} {hashlib.sha256(text.encode()).hexdigest()} {_limit(sessions)} {_limit(uploads)}\n"
     try:
-        before = path.read_text(encoding="utf-8") if path.exists() else HEAD
+        before = path.read_text(encoding="utf-8") if path.exists() else FILE_HEADER
     except OSError as error:
         raise OutputError(f"{path}: cannot be read: {error.strerror}") from None
     write_output(path, before + "\n" * (not before.endswith("\n")) + line, 0o600)
@@ -74,9 +78,9 @@ def _read(path: Path) -> Iterator[Token]:
     if not path.is_file():
         raise InputNotFound(f"{path}: no such file of tokens: 'musetalk-edge token NAME --tokens {path}' makes one")
     with path.open("rb") as file:
-        data = file.read(LARGEST + 1)
-    if len(data) > LARGEST:
-        raise InvalidArgument(f"{path}: larger than {LARGEST} bytes: not a file of tokens")
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise InvalidArgument(f"{path}: larger than {MAX_FILE_BYTES} bytes: not a file of tokens")
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), 1):
         words = line.partition("#")[0].split()
         if words:

@@ -1,1 +1,1 @@
-"""One live session: what it hears, what it makes, and who is told."""
+"""A live session: its speech, its stream, its pace, and its push to a media server."""

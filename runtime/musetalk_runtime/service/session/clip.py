@@ -1,4 +1,4 @@
-"""A piece of speech that was uploaded."""
+"""Uploaded clips of speech: their limits and their decoding."""
 
 import tempfile
 from pathlib import Path
@@ -9,32 +9,32 @@ from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
 
-LARGEST = 32 << 20  # bytes
-LONGEST = 300.0  # seconds
+MAX_CLIP_BYTES = 32 << 20
+MAX_CLIP_SECONDS = 300.0
 
 
-def decode_clip(data: bytes) -> bytes:
+def decode_clip(data: bytes, max_seconds: float = MAX_CLIP_SECONDS) -> bytes:
     """PCM (signed 16-bit little-endian, mono, 16 kHz) of an audio file's bytes.
 
-    Raises InvalidMedia for what is no audio or lasts longer than LONGEST, and OSError where the disk is full.
+    Raises InvalidMedia for what is no audio or lasts longer than `max_seconds`, and OSError where the disk is full.
     """
     with tempfile.NamedTemporaryFile(prefix="musetalk-edge-", suffix=".audio") as file:
         file.write(data)
         file.flush()
         try:
-            return _read(Path(file.name))
+            return _read(Path(file.name), max_seconds)
         except InvalidMedia as error:
             raise InvalidMedia(str(error).replace(f"{file.name}: ", "")) from None
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, max_seconds: float) -> bytes:
     audio = AudioFile(path)
-    pieces, room = [], int(LONGEST * SAMPLE_RATE)
+    pieces, room = [], int(max_seconds * SAMPLE_RATE)
     try:
         for chunk in audio:
             room -= len(chunk.speech)
             if room < 0:
-                raise InvalidMedia(f"the clip is longer than {LONGEST:g} s: send it in parts")
+                raise InvalidMedia(f"the clip is longer than {max_seconds:g} s: send it in parts")
             pieces.append((np.clip(chunk.speech, -1, 1) * 32767).astype("<i2").tobytes())
     finally:
         audio.close()

@@ -1,4 +1,4 @@
-"""One session on the air: made once, in a thread of its own, for however many watch."""
+"""A live session: a stream that one thread generates once, for any number of viewers."""
 
 import asyncio
 import logging
@@ -10,55 +10,60 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
-from musetalk_runtime.service.catalog import Cast
+from musetalk_runtime.service.catalog import Pairing
+from musetalk_runtime.service.delivery.event_stream import EventStream, ServerSentEvent
 from musetalk_runtime.service.delivery.fragments import Fragment, Splitter
 from musetalk_runtime.service.delivery.window import Window
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.security.tokens import Token
-from musetalk_runtime.service.session.event_stream import Notice, Notices
 from musetalk_runtime.service.session.pace import Pace
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push import Push
-from musetalk_runtime.service.session.speech_queue import Feeder
+from musetalk_runtime.service.session.push_targets import PushTarget
+from musetalk_runtime.service.session.speech_queue import SpeechQueue
 from musetalk_runtime.session import Session
 
-State = Literal["starting", "idle", "speaking", "ended", "failed"]
+SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
 log = logging.getLogger(__name__)
 
-Open = Callable[["Broadcast"], Session]
+OpenSession = Callable[["LiveSession"], Session]
 
 
-class Broadcast:
-    """Runs the session that `open_session` opens, from `start` until `stop` or an error, and tells what happens.
+class LiveSession:
+    """Runs the session that `open_session` opens, from `start` until `stop` or an error, and publishes its events.
 
-    Attributes: ``id`` (128 random bits and more), ``cast`` (bundle and avatar), ``fps``, ``feeder`` (what it hears),
-    ``window`` (what it made), ``notices``, ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line),
-    ``pace``, ``viewers`` (who watch now), ``spoken_to`` (whether an audio socket is open), ``owner``
-    (whose token began it), ``push`` (what sends it on).
+    It is made in the event loop. Its `owner` is the token it was begun with, and its stream is sent to `target`, if
+    there is one.
+
+    Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
+    ``clock`` (of playback), ``speech`` (what is to be said), ``window`` (the newest part of the stream), ``events``,
+    ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line), ``pace``, ``push``, ``viewers`` (how
+    many watch now), ``has_audio_socket``.
     """
 
     def __init__(
         self,
-        open_session: Open,
-        cast: Cast,
+        open_session: OpenSession,
+        pairing: Pairing,
         fps: Fraction,
         lead: float,
-        loop: asyncio.AbstractEventLoop,
         metrics: Metrics,
+        clock: PlaybackClock,
+        owner: Token | None = None,
+        target: PushTarget | None = None,
     ) -> None:
+        loop = asyncio.get_running_loop()
         self.id = secrets.token_urlsafe(18)
-        self.cast, self.fps, self.lead = cast, fps, lead
-        self.clock = PlaybackClock()
-        self.feeder = Feeder(self.clock, lead, idle_lead(fps))
+        self.pairing, self.fps, self.lead, self.owner = pairing, fps, lead, owner
+        self.clock = clock
+        self.speech = SpeechQueue(clock, lead, idle_lead(fps))
         self.window = Window(loop)
-        self.notices = Notices(loop)
-        self.pace = Pace(self.clock, fps, metrics, self.notices)
-        self.state: State = "starting"
+        self.events = EventStream(loop)
+        self.pace = Pace(clock, fps, metrics, self.events)
+        self.state: SessionState = "starting"
         self.error: str | None = None
         self.viewers = 0
-        self.spoken_to = False  # by an audio socket
-        self.owner: Token | None = None
-        self.push: Push | None = None
+        self.has_audio_socket = False
         self._open = open_session
         self._metrics = metrics
         self._session: Session | None = None
@@ -66,17 +71,18 @@ class Broadcast:
         self._began = time.monotonic()
         self._used_at = time.monotonic()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="broadcast", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="session", daemon=True)
+        self.push = Push(target, self.id, self.window, self.events, clock, self.touch) if target else None
 
     def start(self) -> None:
-        """Begin."""
+        """Begin to generate."""
         self._thread.start()
         self._log("begins")
 
     def stop(self) -> None:
         """End soon, with a whole file; returns at once. Safe from any thread."""
         self._stopping.set()
-        self.feeder.interrupt()
+        self.speech.interrupt()
         if self._session:
             self._session.stop()
 
@@ -90,24 +96,39 @@ class Broadcast:
         self.stop()
         self._fail(error)
 
-    def hush(self) -> float:
-        """Barge-in: drop what is queued or under way. Gives the stream time from which the mouth is closed."""
+    def silence(self) -> float:
+        """Drop the speech that is queued or under way (barge-in); the stream time from which the mouth is closed."""
         self.pace.forgive()
         made = float(self.frames / self.fps)
-        at, end = self.feeder.cut(made)
+        at, end = self.speech.cut(made)
         if self._session:
             self._session.hush(end)
         self._metrics.add("dropped_frames_total", max(0, int((end - made) * self.fps)))
-        self.notices.post("interrupted", at=round(at, 3))
+        self.events.publish("interrupted", at=round(at, 3))
         return at
+
+    def add_viewer(self) -> None:
+        """Count one more viewer, until `remove_viewer`."""
+        self.viewers += 1
+
+    def remove_viewer(self) -> None:
+        """Count one viewer less."""
+        self.viewers -= 1
+
+    def claim_audio_socket(self) -> bool:
+        """Take the one place of an audio socket, until `release_audio_socket`; False where another has it."""
+        if self.has_audio_socket:
+            return False
+        self.has_audio_socket = True
+        return True
+
+    def release_audio_socket(self) -> None:
+        """Leave the place to another audio socket."""
+        self.has_audio_socket = False
 
     def touch(self) -> None:
         """Note that somebody uses it."""
         self._used_at = time.monotonic()
-
-    def spend(self, count: int) -> bool:
-        """Whether its owner may upload `count` bytes more; they are counted."""
-        return self.owner is None or self.owner.uploads.spend(count)
 
     @property
     def unused(self) -> float:
@@ -140,21 +161,21 @@ class Broadcast:
 
     def limit(self, index: int) -> float:
         """How far the mouth may open in frame `index`. See ``Timetable``."""
-        return self.feeder.mouth(float(index / self.fps))
+        return self.speech.mouth(float(index / self.fps))
 
     @property
     def ahead(self) -> float:
         """Seconds that generation is ahead of playback."""
         return float(self.frames / self.fps) - self.clock.now()
 
-    def snapshot(self) -> Notice:
-        """Its state now."""
+    def snapshot(self) -> ServerSentEvent:
+        """Its state now, as an event."""
         error = {"error": self.error} if self.error else {}
-        return Notice("state", {"state": self.state, "at": round(float(self.frames / self.fps), 3), **error})
+        return ServerSentEvent("state", {"state": self.state, "at": round(float(self.frames / self.fps), 3), **error})
 
     def figures(self) -> dict[str, Any]:
-        """Its buffer now, in seconds, and who watch."""
-        seconds = {"generated": float(self.frames / self.fps), "ahead": self.ahead, "queued": self.feeder.queued}
+        """Its buffer now, in seconds, and how many watch."""
+        seconds = {"generated": float(self.frames / self.fps), "ahead": self.ahead, "queued": self.speech.queued}
         return {**{name: round(value, 2) for name, value in seconds.items()}, "viewers": self.viewers}
 
     def _run(self) -> None:
@@ -186,7 +207,7 @@ class Broadcast:
             self.clock.start()
             self._metrics.first_fragment(time.monotonic() - self._began)
         self._count()
-        self._move("speaking" if self.feeder.speaking else "idle")
+        self._move("speaking" if self.speech.speaking else "idle")
         self.pace.made(self.frames)
 
     def _count(self) -> None:
@@ -194,15 +215,15 @@ class Broadcast:
         self._metrics.add("frames_total", frames - self._counted)
         self._counted = frames
 
-    def _move(self, state: State) -> None:
+    def _move(self, state: SessionState) -> None:
         if state != self.state:
             self.state = state
-            notice = self.snapshot()
-            self.notices.post(notice.name, **notice.content)
+            event = self.snapshot()
+            self.events.publish(event.name, **event.content)
 
     def _log(self, what: str) -> None:
-        """For the log, which gets no more of the id than tells sessions apart: who has all of it can watch."""
-        known = {"session": self.id[:6], "avatar": self.cast.avatar, "frames": self.frames}
+        """Log it, with no more of the id than tells sessions apart: whoever has all of the id can watch."""
+        known = {"session": self.id[:6], "avatar": self.pairing.avatar, "frames": self.frames}
         log.info("session %s", what, extra=known)
 
     def _fail(self, error: Exception) -> None:
@@ -214,13 +235,13 @@ class Broadcast:
         self._metrics.add("errors_total")
         self._finish("failed")
 
-    def _finish(self, state: State) -> None:
+    def _finish(self, state: SessionState) -> None:
         if not self.running:
             return
         self._count()
         self.touch()
         self._move(state)
-        self.notices.end()
+        self.events.end()
         self.window.end(self.error)
         self._log(state)
 

@@ -1,28 +1,30 @@
-"""A session's stream, sent on to a media server."""
+"""The relay of a session's stream to a media server, and its reconnections."""
 
 import asyncio
 import logging
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from musetalk_runtime.output.relay import CONNECTED
+from musetalk_runtime.service.delivery.event_stream import EventStream
 from musetalk_runtime.service.delivery.reader import Reader
+from musetalk_runtime.service.delivery.window import Window
 from musetalk_runtime.service.errors import StreamFailed
+from musetalk_runtime.service.session.playback_clock import PlaybackClock
+from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.session import PUSH_LEAD_S
 
-if TYPE_CHECKING:
-    from musetalk_runtime.service.session.live_session import Broadcast
-
-WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)  # seconds before a reconnection, by how many have failed one after another
-STEADY = 30.0  # seconds after which a connection has not failed
-STALLED = 10.0  # seconds that a server may take nothing
+RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # before a reconnection, by how many have failed one after another
+STEADY_S = 30.0  # seconds after which a connection counts as a success
+STALL_TIMEOUT_S = 10.0  # seconds in which a server has to take something
 COMMAND = (sys.executable, "-m", "musetalk_runtime.output.relay")
 log = logging.getLogger(__name__)
 
-State = Literal["connecting", "connected", "retrying", "ended", "failed"]
+PushState = Literal["connecting", "connected", "retrying", "ended", "failed"]
 
 
 class PushFailed(Exception):
@@ -30,22 +32,31 @@ class PushFailed(Exception):
 
 
 class Push:
-    """Sends what `session` makes to `url`, called `name`, in a process of its own, until the session ends.
+    """Sends the stream in `window` to `target`, by a process of its own, until the stream ends.
 
-    It begins at the newest keyframe, with time 0, and so it does again when the server is gone: five times, then it is
-    given up. The session goes on, and is told of it by ``push`` events. For the event loop.
+    It begins at the newest keyframe, with time 0, and keeps the pace of `clock`; `on_read` is called for each fragment.
+    It does so again when the server is gone: five times, then it gives up. The session goes on. `events` tell of every
+    change of ``state``. For the event loop.
     """
 
-    def __init__(self, session: "Broadcast", name: str, url: str) -> None:
-        self.name = name
-        self.state: State = "connecting"
-        self._session = session
-        self._url = url.replace("{id}", session.id)
+    def __init__(
+        self,
+        target: PushTarget,
+        session_id: str,
+        window: Window,
+        events: EventStream,
+        clock: PlaybackClock,
+        on_read: Callable[[], None],
+    ) -> None:
+        self.name = target.name
+        self.state: PushState = "connecting"
+        self._url = target.url.replace("{id}", session_id)
+        self._window, self._events, self._clock, self._on_read = window, events, clock, on_read
         self._reason = ""
         self._task = asyncio.create_task(self._run())
 
-    async def ended(self) -> None:
-        """Wait for its end, which comes soon after the session's."""
+    async def wait_ended(self) -> None:
+        """Wait for its end, which comes soon after the stream's."""
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
@@ -55,8 +66,8 @@ class Push:
             try:
                 await self._send()
             except PushFailed as error:
-                failures = 0 if time.monotonic() - began > STEADY else failures
-                if failures >= len(WAITS) or not await self._wait(WAITS[failures], str(error)):
+                failures = 0 if time.monotonic() - began > STEADY_S else failures
+                if failures >= len(RETRY_WAITS_S) or not await self._wait(RETRY_WAITS_S[failures], str(error)):
                     self._move("failed", str(error))
                     return
                 failures += 1
@@ -66,53 +77,53 @@ class Push:
 
     async def _send(self) -> None:
         """One connection, to the end of the stream; raises PushFailed."""
-        reader = Reader(self._session.window)
+        reader = Reader(self._window)
         with suppress(StreamFailed):
             if not await reader.join():
                 return
         process = await asyncio.create_subprocess_exec(
             *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
-        listening = asyncio.create_task(self._listen(process))
+        replies = asyncio.create_task(self._read_replies(process))
         try:
-            await self._feed(process, reader)
+            await self._write(process, reader)
         except asyncio.TimeoutError:
-            raise PushFailed(f"the server took nothing for {STALLED:g} s") from None
+            raise PushFailed(f"the server took nothing for {STALL_TIMEOUT_S:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
             await process.wait()
-            await listening
+            await replies
         if process.returncode:
             raise PushFailed(self._reason or f"the relay ended with status {process.returncode}")
 
-    async def _feed(self, process: Process, reader: Reader) -> None:
+    async def _write(self, process: Process, reader: Reader) -> None:
         assert process.stdin  # noqa: S101 - it is a pipe
         with suppress(ConnectionError, StreamFailed):  # the first is told by the exit status
             process.stdin.write(f"{self._url}\n".encode())
             while (data := await reader.read()) is not None:
                 await self._pace(reader.time)
                 process.stdin.write(data)
-                await asyncio.wait_for(process.stdin.drain(), STALLED)
+                await asyncio.wait_for(process.stdin.drain(), STALL_TIMEOUT_S)
         process.stdin.close()
-        await asyncio.wait_for(process.wait(), STALLED)
+        await asyncio.wait_for(process.wait(), STALL_TIMEOUT_S)
 
     async def _pace(self, seconds: float) -> None:
-        """Wait until playback is near: a server wants a stream at its own pace."""
-        self._session.touch()
-        while self._session.running and (ahead := seconds - PUSH_LEAD_S - self._session.clock.now()) > 0:
+        """Wait until playback is near: a server expects a stream in real time."""
+        self._on_read()
+        while not self._window.ended and (ahead := seconds - PUSH_LEAD_S - self._clock.now()) > 0:
             await asyncio.sleep(min(ahead, 0.1))
 
     async def _wait(self, seconds: float, message: str) -> bool:
         """Wait before a reconnection; whether there is still something to send."""
-        if self._session.running:
+        if not self._window.ended:
             self._move("retrying", message)
         until = time.monotonic() + seconds
-        while self._session.running and (left := until - time.monotonic()) > 0:
+        while not self._window.ended and (left := until - time.monotonic()) > 0:
             await asyncio.sleep(min(left, 0.1))
-        return self._session.running
+        return not self._window.ended
 
-    async def _listen(self, process: Process) -> None:
+    async def _read_replies(self, process: Process) -> None:
         assert process.stdout  # noqa: S101 - it is a pipe
         async for line in process.stdout:
             self._reason = line.decode("utf-8", "replace").strip()
@@ -120,8 +131,8 @@ class Push:
                 self._reason = ""
                 self._move("connected")
 
-    def _move(self, state: State, message: str = "") -> None:
+    def _move(self, state: PushState, message: str = "") -> None:
         self.state = state
         if message:
             log.warning("push to %s: %s: %s", self.name, state, message)
-        self._session.notices.post("push", to=self.name, state=state, **({"message": message} if message else {}))
+        self._events.publish("push", to=self.name, state=state, **({"message": message} if message else {}))

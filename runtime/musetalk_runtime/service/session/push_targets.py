@@ -1,7 +1,8 @@
-"""The media servers that streams may be sent to: the operator's choice, since the service connects to them."""
+"""The media servers that streams may be sent to. The operator names them, since the service connects to them."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.output.url import url_container
@@ -9,6 +10,14 @@ from musetalk_runtime.service.errors import ServiceError
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 URL = re.compile(r"[!-~]{1,2000}")
+
+
+@dataclass(frozen=True)
+class PushTarget:
+    """A media server: the operator's name for it, and a URL in which ``{id}`` stands for the session's id."""
+
+    name: str
+    url: str
 
 
 def check_targets(targets: Mapping[str, str]) -> None:
@@ -21,8 +30,8 @@ def check_targets(targets: Mapping[str, str]) -> None:
         url_container(url)
 
 
-def target_url(targets: Mapping[str, str], name: str) -> str:
-    """The URL of the target `name`; raises ServiceError."""
+def find_target(targets: Mapping[str, str], name: str) -> PushTarget:
+    """The target `name`; raises ServiceError where the operator named none so."""
     if name not in targets:
         raise ServiceError(404, "unknown_target", f"no push target {name[:64]!r}: the operator names them by --push")
-    return targets[name]
+    return PushTarget(name, targets[name])

@@ -1,4 +1,4 @@
-"""What a live session hears: speech as it is pushed, silence between, at the pace of playback."""
+"""The queue of a live session's speech, handed out at the pace of playback, with silence between."""
 
 import threading
 import time
@@ -9,20 +9,22 @@ import numpy as np
 from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 
-WIDTH = 2  # bytes of a sample
-QUEUE_SECONDS = 600.0  # of speech that waits, at most
-SPEECH, SILENCE, TAIL = (SAMPLE_RATE // n for n in (5, 10, 50))  # samples: handed out at once; faded after a cut
-FADE = 0.1  # seconds the mouth takes to close after a cut
-HEARD_AHEAD = 0.12  # seconds of speech after a frame that it is made from
-QUIET = 0.3  # seconds without a push after which nobody speaks
-LOOK = 0.1  # seconds between looks, at most
+SAMPLE_BYTES = 2
+MAX_QUEUED_S = 600.0  # seconds of speech that may wait
+SPEECH_SAMPLES = SAMPLE_RATE // 5  # of speech handed out at once, at most
+SILENCE_SAMPLES = SAMPLE_RATE // 10  # of silence handed out at once
+FADED_SAMPLES = SAMPLE_RATE // 50  # of the queued speech that fade out after a cut
+MOUTH_FADE_S = 0.1  # seconds the mouth takes to close after a cut
+LOOKAHEAD_S = 0.12  # seconds of speech after a frame that it is generated from
+SPEAKING_S = 0.3  # seconds after a push for which somebody counts as speaking
+MAX_WAIT_S = 0.1  # seconds between two looks at the clock
 
 
-class Feeder:
-    """An iterable of PCM (signed 16-bit little-endian, mono, 16 kHz) that is what was pushed, and silence else.
+class SpeechQueue:
+    """An iterable of PCM (signed 16-bit little-endian, mono, 16 kHz): the speech that was pushed, otherwise silence.
 
     It paces the session: speech is handed out up to `lead` seconds ahead of `clock`, silence only `idle` seconds, since
-    what is said next comes after it. `push` and `cut` are for any thread; they wait for nothing.
+    speech that is pushed next comes after it. `push` and `cut` are for any thread; they wait for nothing.
     """
 
     def __init__(self, clock: PlaybackClock, lead: float, idle: float) -> None:
@@ -30,19 +32,19 @@ class Feeder:
         self._lead = max(lead, idle)
         self._idle = idle
         self._queue = bytearray()
-        self._fed = 0  # samples handed out
+        self._handed_out = 0  # samples handed out
         self._changed = threading.Condition()
         self._ended = False
         self._complete = False
-        self._pushed_at = -QUIET
-        self._closing = float("inf")  # stream time from which the mouth closes
-        self._dropped = 0.0  # up to which what was heard does not count
-        self._opening = -float("inf")  # and from which it opens again
+        self._pushed_at = -SPEAKING_S
+        self._closing = float("inf")  # the stream time from which the mouth closes
+        self._dropped = 0.0  # the stream time up to which speech was dropped by a cut
+        self._opening = -float("inf")  # the stream time from which the mouth opens again
 
-    def push(self, pcm: bytes, limit: float = QUEUE_SECONDS) -> bool:
+    def push(self, pcm: bytes, limit: float = MAX_QUEUED_S) -> bool:
         """Say `pcm`, whole samples, after what waits already; False, and nothing said, if more than `limit` s wait."""
         with self._changed:
-            if len(self._queue) + len(pcm) > limit * SAMPLE_RATE * WIDTH:
+            if len(self._queue) + len(pcm) > limit * SAMPLE_RATE * SAMPLE_BYTES:
                 return False
             self._pushed_at = time.monotonic()
             self._queue += pcm
@@ -62,14 +64,14 @@ class Feeder:
         taken to go on from the first: viewers that can, skip what they have of the speech.
         """
         with self._changed:
-            tail = np.frombuffer(bytes(self._queue[: TAIL * WIDTH]), "<i2")
+            tail = np.frombuffer(bytes(self._queue[: FADED_SAMPLES * SAMPLE_BYTES]), "<i2")
             self._queue[:] = (tail * np.linspace(1, 0, len(tail))).astype("<i2").tobytes()
-            self._pushed_at = -QUIET
-            self._dropped = (self._fed + len(tail)) / SAMPLE_RATE
+            self._pushed_at = -SPEAKING_S
+            self._dropped = (self._handed_out + len(tail)) / SAMPLE_RATE
             self._closing, self._opening = min(made, self._dropped), float("inf")
-            self._clock.jump(self._closing + FADE)
+            self._clock.jump(self._closing + MOUTH_FADE_S)
             self._changed.notify_all()
-            return self._closing + FADE, self._dropped
+            return self._closing + MOUTH_FADE_S, self._dropped
 
     def interrupt(self) -> None:
         """End the iteration."""
@@ -79,24 +81,24 @@ class Feeder:
 
     def mouth(self, seconds: float) -> float:
         """How far the mouth may open in the frame at `seconds`: 0 after a cut, until somebody speaks again."""
-        closed = 1 - (seconds - self._closing) / FADE
-        opened = (seconds + HEARD_AHEAD - self._opening) / FADE
+        closed = 1 - (seconds - self._closing) / MOUTH_FADE_S
+        opened = (seconds + LOOKAHEAD_S - self._opening) / MOUTH_FADE_S
         return min(1.0, max(0.0, closed, opened))
 
     @property
     def queued(self) -> float:
         """Seconds of speech that wait."""
-        return len(self._queue) / WIDTH / SAMPLE_RATE
+        return len(self._queue) / SAMPLE_BYTES / SAMPLE_RATE
 
     @property
-    def fed(self) -> float:
+    def handed_out(self) -> float:
         """Seconds handed out."""
-        return self._fed / SAMPLE_RATE
+        return self._handed_out / SAMPLE_RATE
 
     @property
     def speaking(self) -> bool:
         """Whether speech waits, or has been pushed just now."""
-        return len(self._queue) > 0 or time.monotonic() - self._pushed_at < QUIET
+        return len(self._queue) > 0 or time.monotonic() - self._pushed_at < SPEAKING_S
 
     def __iter__(self) -> Iterator[bytes]:
         while pcm := self._next():
@@ -106,11 +108,11 @@ class Feeder:
         """What is handed out next, once playback is far enough; empty at the end."""
         with self._changed:
             while not (self._ended or (self._complete and not self._queue)):
-                wanted = min(len(self._queue) // WIDTH, SPEECH) or SILENCE
-                missing = self._fed + wanted - (self._clock.now() + self._limit()) * SAMPLE_RATE
+                wanted = min(len(self._queue) // SAMPLE_BYTES, SPEECH_SAMPLES) or SILENCE_SAMPLES
+                missing = self._handed_out + wanted - (self._clock.now() + self._limit()) * SAMPLE_RATE
                 if missing <= 0:
                     return self._take(wanted)
-                self._changed.wait(min(LOOK, missing / SAMPLE_RATE) if self._clock.running else LOOK)
+                self._changed.wait(min(MAX_WAIT_S, missing / SAMPLE_RATE) if self._clock.running else MAX_WAIT_S)
             return b""
 
     def _limit(self) -> float:
@@ -120,9 +122,9 @@ class Feeder:
         return self._idle / 2 if self.speaking else self._idle  # a push that is a little late leaves no gap
 
     def _take(self, count: int) -> bytes:
-        pcm = bytes(self._queue[: count * WIDTH])
-        del self._queue[: count * WIDTH]
-        if pcm and self._opening == float("inf") and self.fed >= self._dropped:
-            self._opening = self.fed
-        self._fed += count
-        return pcm or bytes(count * WIDTH)
+        pcm = bytes(self._queue[: count * SAMPLE_BYTES])
+        del self._queue[: count * SAMPLE_BYTES]
+        if pcm and self._opening == float("inf") and self.handed_out >= self._dropped:
+            self._opening = self.handed_out
+        self._handed_out += count
+        return pcm or bytes(count * SAMPLE_BYTES)

@@ -1,4 +1,4 @@
-"""What keeps strangers out of an application, and tells its description so."""
+"""The access rules of an application: its middleware, and the security section of its OpenAPI description."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,15 +7,15 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from musetalk_runtime.service.security.access import Access
-from musetalk_runtime.service.security.auth_middleware import Gate
+from musetalk_runtime.service.security.auth_middleware import AuthMiddleware
 
 PUBLIC = ("/healthz", "/readyz", "/v1/openapi.json")
 BEARER = {"type": "http", "scheme": "bearer", "description": "a token, from `musetalk-edge token`"}
 
 
-def protect(app: FastAPI, access: Access, public: Iterable[str]) -> None:
-    """Let `app` be asked by those whom `access` lets in; the paths in `public`, and its health, by everybody."""
-    app.add_middleware(Gate, access=access, public={*PUBLIC, *public})
+def add_security(app: FastAPI, access: Access, public: Iterable[str]) -> None:
+    """Restrict `app` to those whom `access` lets in, but for its health and the paths in `public`."""
+    app.add_middleware(AuthMiddleware, access=access, public={*PUBLIC, *public})
     if access.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -25,10 +25,10 @@ def protect(app: FastAPI, access: Access, public: Iterable[str]) -> None:
             expose_headers=["Stream-Init", "Stream-Offset", "Content-Range", "Retry-After"],
         )
     if access.tokens:
-        app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+        app.openapi = lambda: _openapi_with_security(app)  # type: ignore[method-assign]
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
+def _openapi_with_security(app: FastAPI) -> dict[str, Any]:
     description = FastAPI.openapi(app)
     description["components"]["securitySchemes"] = {"token": BEARER}
     description["security"] = [{"token": []}]
