@@ -78,12 +78,14 @@ def test_imports_run_one_way() -> None:
         "runtime": (
             "musetalk_engines",
             "musetalk_export",
+            "musetalk_distill",
+            "musetalk_drawn",
             "import torch",
             "import onnx\n",
             "diffusers",
             "transformers",
         ),
-        "engines": ("musetalk_export", "import torch"),
+        "engines": ("musetalk_export", "musetalk_distill", "musetalk_drawn", "import torch"),
         "export": ("musetalk_engines",),
     }.items():
         for file in (ROOT / source).rglob("*.py"):
