@@ -23,15 +23,15 @@ from typing import Any
 import torch
 
 from musetalk_distill.train.data.batch import Batch
-from musetalk_distill.train.options import TrainOptions
 from musetalk_distill.train.processes import Processes
+from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.student import make_student, student_config
 from musetalk_distill.train.tasks.unet_task import StudentTask
 from musetalk_distill.train.trainer import LOSS, Trainer
 from musetalk_export.checkpoint.preset import PRESETS, random_unet, random_vae
 
-BATCHES = 4  # in the fixed set
-RECORD = 50  # steps
+BATCHES = 4  # that are used in turn
+RECORD_EVERY = 50  # steps
 TOKENS = 50
 NOT_MEASURED = ["reading shards", "checkpoints and sheets", "several GPUs", "real data", "the quality of the student"]
 
@@ -86,8 +86,8 @@ def train(trainer: Trainer, batches: list[Batch], steps: int) -> list[dict[str, 
     records = []
     for left in range(steps - 1, -1, -1):
         trainer.step(batches[trainer.done % len(batches)])
-        if left == 0 or trainer.done % RECORD == 0:
-            means = trainer.sums.take(trainer.done, trainer.processes)
+        if left == 0 or trainer.done % RECORD_EVERY == 0:
+            means = trainer.means.take(trainer.done, trainer.processes)
             records.append({"step": trainer.done, **{name: round(value, 5) for name, value in means.items()}})
             print(f"step {trainer.done}, loss {means[LOSS]:.4f}", flush=True)
     if torch.cuda.is_available():

@@ -20,8 +20,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from musetalk_distill.evaluate.lips import follow, opening
-from musetalk_distill.evaluate.streamed import FPS, Streamed, stream_and_watch
+from musetalk_distill.evaluate.decoded_stream import FPS, DecodedStream, stream_and_decode
+from musetalk_distill.evaluate.lips import lip_correlation, lip_opening
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.demo import AVATAR, BUNDLE
 
@@ -40,8 +40,8 @@ def main() -> None:
     args = parser.parse_args()
     truth = np.array(json.loads(args.truth.read_text())["opening"]) if args.truth else None
     with Bundle.open(args.bundle) as bundle, Avatar.open(args.avatar) as avatar:
-        streamed = stream_and_watch(bundle, avatar, args.audio)
-    lips = opening(streamed.faces)
+        streamed = stream_and_decode(bundle, avatar, args.audio)
+    lips = lip_opening(streamed.faces)
     decibels = 20 * np.log10(np.maximum(streamed.loudness, 10 ** (QUIET / 20)))
     silent = decibels <= QUIET
     found: dict[str, Any] = {"frames": len(lips), "loudness": _follow(lips, decibels)}
@@ -52,7 +52,7 @@ def main() -> None:
     cv2.imwrite(str(args.picture), draw(streamed, lips, decibels - QUIET, truth))
 
 
-def draw(streamed: Streamed, lips: Any, loudness: Any, truth: Any) -> Any:
+def draw(streamed: DecodedStream, lips: Any, loudness: Any, truth: Any) -> Any:
     """Faces at even times, and below them the curves, each scaled to its own maximum."""
     picture = np.full((SIDE + HEIGHT + 30, FACES * SIDE, 3), 255, np.uint8)
     for place, frame in enumerate(np.linspace(0, len(lips) - 1, FACES).round().astype(int)):
@@ -79,7 +79,7 @@ def _write(picture: Any, text: str, x: int, colour: tuple[int, int, int]) -> Non
 
 def _follow(lips: Any, known: Any) -> dict[str, Any] | None:
     length = min(len(lips), len(known))
-    found = follow([(lips[:length], known[:length])])
+    found = lip_correlation([(lips[:length], known[:length])])
     return None if found is None else {name: round(value, 3) for name, value in asdict(found).items()}
 
 

@@ -1,3 +1,3 @@
-"""Workstation: teach a small student what the teacher shows. Needs PyTorch."""
+"""Distillation on a workstation: a small student model learns from a large teacher. Needs PyTorch."""
 
 import musetalk_runtime  # noqa: F401  turns the telemetry of dependencies off

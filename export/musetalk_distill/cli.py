@@ -1,7 +1,10 @@
 """The command ``distill-student``."""
 
 import argparse
-from collections.abc import Sequence
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from musetalk_runtime import __version__
@@ -17,8 +20,14 @@ Teach a small student what MuseTalk's UNet does.
 
 What it learns from comes from videos of people, or from drawn ones. 'export-student' takes what comes out."""
 
-COMMANDS = ("draw", "prepare", "train", "evaluate")
-MODULES = {"draw": "musetalk_drawn.cli"}  # where a command's module is not named as it is
+# The module of each command. They are imported when the command line is parsed and not before: musetalk_drawn imports
+# this package, so importing it here at the top would close a circle.
+COMMANDS = {
+    "draw": "musetalk_drawn.cli",
+    "prepare": "musetalk_distill.prepare.cli",
+    "train": "musetalk_distill.train.cli",
+    "evaluate": "musetalk_distill.evaluate.cli",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,10 +41,26 @@ def _run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
-        import_module(MODULES.get(command, f"musetalk_distill.{command}.cli")).add_parser(subparsers)
+    for module in COMMANDS.values():
+        import_module(module).add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="add the traceback to an error")
     args = parser.parse_args(arguments)
-    status: int = args.run(args)
+    with _progress_shown():
+        status: int = args.run(args)
     return status
+
+
+@contextmanager
+def _progress_shown() -> Iterator[None]:
+    """Within the block, what ``musetalk_distill`` logs goes to stderr: stdout holds a command's result alone."""
+    log, handler = logging.getLogger("musetalk_distill"), logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(message)s"))
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

@@ -1,4 +1,4 @@
-"""``distill-student draw``: drawn people who speak, to learn from."""
+"""The command ``distill-student draw``, which musetalk_distill.cli lists among its own."""
 
 import argparse
 from pathlib import Path

@@ -1,21 +1,18 @@
-"""Write drawn clips: each a video, and a JSON file with the truth."""
+"""Drawn clips on disk: each a video, and a JSON file with the truth of every frame."""
 
+import io
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av.error
-
-from musetalk_drawn.figure.face import Artist
-from musetalk_drawn.movie import Movie
+from musetalk_drawn.figure.artist import Artist
 from musetalk_drawn.script import FPS, Script
 from musetalk_drawn.spec import ClipSpec
+from musetalk_drawn.video_writer import VideoWriter
 from musetalk_runtime.core.errors import InvalidArgument, OutputError
 from musetalk_runtime.core.model import SAMPLE_RATE
+from musetalk_runtime.storage.output_file import write_output
 
 Progress = Callable[[int, int, str], None]
 """Called with how many clips are done, how many there are to be, and the id of the last one."""
@@ -55,27 +52,34 @@ def write_clip(folder: Path, spec: ClipSpec) -> Path:
     script = Script.of(spec)
     video = folder / f"{spec.id}.mp4"
     artist = Artist(spec.speaker.who, spec.size, spec.seed)
-    with aside(folder, spec.id) as work:
-        _write_movie(work / video.name, script, artist)
-        notes = work / f"{spec.id}.json"
-        notes.write_text(json.dumps(_notes(spec, script, artist)) + "\n", encoding="utf-8")
-        (work / video.name).replace(video)
-        try:
-            notes.replace(folder / notes.name)
-        except OSError:
-            video.unlink()
-            raise
+    make_folder(folder)
+    write_output(video, _encode(script, artist))
+    try:
+        write_output(video.with_suffix(".json"), json.dumps(_truth(spec, script, artist)) + "\n")
+    except OutputError:
+        video.unlink()
+        raise
     return video
 
 
-def _write_movie(file: Path, script: Script, artist: Artist) -> None:
+def make_folder(folder: Path) -> None:
+    """Make `folder` and those above it if need be; raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror}") from error
+
+
+def _encode(script: Script, artist: Artist) -> bytes:
     step = SAMPLE_RATE // FPS
-    with Movie(file, artist.size, FPS) as movie:
+    encoded = io.BytesIO()
+    with VideoWriter(encoded, artist.size, FPS) as video:
         for k, (state, pose) in enumerate(zip(script.mouths, script.poses, strict=True)):
-            movie.write(artist.draw(state, pose), script.pcm[k * step : (k + 1) * step])
+            video.write(artist.draw(state, pose), script.pcm[k * step : (k + 1) * step])
+    return encoded.getvalue()
 
 
-def _notes(spec: ClipSpec, script: Script, artist: Artist) -> dict[str, Any]:
+def _truth(spec: ClipSpec, script: Script, artist: Artist) -> dict[str, Any]:
     voice = spec.speaker.voice
     return {
         "id": spec.id,
@@ -85,7 +89,7 @@ def _notes(spec: ClipSpec, script: Script, artist: Artist) -> dict[str, Any]:
         "seed": spec.seed,
         "held_out": spec.held_out,
         "noise_db": spec.noise,
-        "room_seconds": spec.room,
+        "room_seconds": spec.reverberation,
         "fps": FPS,
         "face_box": [list(artist.box(pose)) for pose in script.poses],
         **{
@@ -94,20 +98,3 @@ def _notes(spec: ClipSpec, script: Script, artist: Artist) -> dict[str, Any]:
         },
         "visemes": [[round(s.start, 4), round(s.end, 4), s.viseme, s.phoneme] for s in script.said],
     }
-
-
-@contextmanager
-def aside(folder: Path, name: str) -> Iterator[Path]:
-    """Give an empty folder in `folder`, gone afterwards; what cannot be written raises OutputError."""
-    work: Path | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".partial", dir=folder))
-        yield work
-    except (OSError, av.error.FFmpegError) as error:
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"{folder / name}: cannot be written: {error.strerror or error}") from error
-    finally:
-        if work is not None:
-            shutil.rmtree(work, ignore_errors=True)

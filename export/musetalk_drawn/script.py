@@ -1,4 +1,4 @@
-"""What happens in a drawn clip: its sound, its mouth and its poses, frame by frame."""
+"""The script of a drawn clip: its sound, and mouth and pose frame by frame."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from musetalk_drawn.figure.mouth_state import MouthState
 from musetalk_drawn.figure.pose import Pose
 from musetalk_drawn.spec import ClipSpec
 from musetalk_drawn.speech.espeak import speak
-from musetalk_drawn.speech.sound import as_pcm, in_room, resampled, with_noise
+from musetalk_drawn.speech.sound import as_pcm, resampled, with_noise, with_reverberation
 from musetalk_drawn.speech.timeline import Segment, mouth_track, segments
 from musetalk_runtime.core.model import SAMPLE_RATE
 
@@ -36,8 +36,8 @@ class Script:
         times = np.arange(frames) / FPS
         poses = pose_track(times, spec.seed, spec.motion, _loudness(sound, times))
         mouths = mouth_track(said, times, spec.speaker.liveliness)
-        if spec.room is not None:
-            sound = in_room(sound, spec.room, spec.seed)
+        if spec.reverberation is not None:
+            sound = with_reverberation(sound, spec.reverberation, spec.seed)
         if spec.noise is not None:
             sound = with_noise(sound, spec.noise, spec.seed)
         return cls(as_pcm(sound), said, mouths, poses)

@@ -1,4 +1,4 @@
-"""Everything that decides a drawn clip."""
+"""The specification of a drawn clip: all that decides it, drawn from a seed."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +13,7 @@ from musetalk_runtime.core.errors import InvalidArgument
 SPEAKERS, HELD_OUT_SPEAKERS = 48, 12
 DEMO_SHARE = 0.15  # of the clips show the demo's face
 ACCENTS = ("en-us", "en-us", "en-us", "en-gb-x-rp", "en-gb-scotland", "en", "en-us-nyc")
-SIZES = (128, 2048)
+MIN_SIZE, MAX_SIZE = 128, 2048  # pixels a side
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,14 @@ class Speaker:
 @dataclass(frozen=True)
 class ClipSpec:
     """One clip. ``pauses`` are the seconds before, between and after the sentences; ``noise`` is in dB below the voice
-    and ``room`` in seconds of echo, or None; ``motion`` scales the head's movement; ``size`` is in pixels."""
+    and ``reverberation`` in seconds, or None; ``motion`` scales the head's movement; ``size`` is in pixels."""
 
     seed: int
     speaker: Speaker
     sentences: tuple[str, ...]
     pauses: tuple[float, ...]
     noise: float | None = None
-    room: float | None = None
+    reverberation: float | None = None
     motion: float = 1.0
     size: int = 512
     held_out: bool = False
@@ -57,8 +57,8 @@ class ClipSpec:
     @classmethod
     def from_seed(cls, seed: int, held_out: bool = False, size: int = 512) -> "ClipSpec":
         """Choose speaker, sentences, pauses, sound and motion; raises InvalidArgument for a size out of range."""
-        if not (SIZES[0] <= size <= SIZES[1] and size % 2 == 0):
-            raise InvalidArgument(f"{size=}, expected an even number of pixels in {list(SIZES)}")
+        if not (MIN_SIZE <= size <= MAX_SIZE and size % 2 == 0):
+            raise InvalidArgument(f"{size=}, expected an even number of pixels in {[MIN_SIZE, MAX_SIZE]}")
         rng = np.random.default_rng([seed, int(held_out), 0x80])
         texts = HELD_OUT if held_out else TRAIN
         number = int(rng.integers(HELD_OUT_SPEAKERS) if held_out else rng.integers(1, SPEAKERS))
@@ -68,9 +68,9 @@ class ClipSpec:
         chosen = tuple(texts[int(k)] for k in rng.choice(len(texts), count, replace=False))
         pauses = tuple(round(float(rng.uniform(0.35, 0.9)), 3) for _ in range(count + 1))
         noise = float(rng.uniform(14, 34)) if rng.random() < 0.4 else None
-        room = float(rng.uniform(0.15, 0.5)) if rng.random() < 0.35 else None
+        reverberation = float(rng.uniform(0.15, 0.5)) if rng.random() < 0.35 else None
         motion = float(rng.uniform(0.5, 1.3))
-        return cls(seed, Speaker.of(number, held_out), chosen, pauses, noise, room, motion, size, held_out)
+        return cls(seed, Speaker.of(number, held_out), chosen, pauses, noise, reverberation, motion, size, held_out)
 
     @property
     def id(self) -> str:

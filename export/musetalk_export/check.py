@@ -1,4 +1,4 @@
-"""The graphs in ONNX Runtime against the golden tensors from PyTorch."""
+"""The accuracy check: the graphs in ONNX Runtime against the golden tensors from PyTorch."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,15 +14,16 @@ from musetalk_runtime.core.model import GRAPHS
 # Largest ||found - expected|| / ||expected||. FP32 graphs differ from PyTorch by the order of their sums alone (some
 # 1e-6 in practice, more through deep attention); a wrong graph is off by 1e-2 or far more. FP16 rounds each activation
 # by up to 5e-4, and tens of layers add up to some 1e-3 to 1e-2; beyond 2e-2 the difference shows in the picture.
-BOUNDS = {"fp32": 1e-3, "fp16": 2e-2}
+MAX_RELATIVE_ERROR = {"fp32": 1e-3, "fp16": 2e-2}
 
 
 def check_graphs(folder: Path, golden: Golden, precision: str) -> list[Difference]:
     """One row for each graph in `folder`, and one for the chain UNet -> decoder.
 
-    Raises AccuracyError, naming the worst row, if an output is further from the golden one than ``BOUNDS`` allows.
+    Raises AccuracyError, naming the worst row, if an output is further from the golden one than
+    ``MAX_RELATIVE_ERROR`` allows.
     """
-    bound = BOUNDS[precision]
+    bound = MAX_RELATIVE_ERROR[precision]
     rows = [
         difference(graph, output, found, golden[f"{graph}.{output}"], bound)
         for graph, output, found in _outputs(folder, golden)

@@ -1,4 +1,4 @@
-"""``export-student``: a checkpoint to a model set, and ``export-student init``: a checkpoint of random weights."""
+"""The command ``export-student``, with ``export-student init`` for checkpoints of random weights."""
 
 import argparse
 import logging

@@ -1,4 +1,4 @@
-"""Checkpoint to model set."""
+"""The export of a checkpoint to a model set."""
 
 import logging
 from collections.abc import Callable
@@ -35,8 +35,8 @@ def export_model_set(
 
     `unet_file` takes the place of the checkpoint's UNet, `decoder_folder` (an AutoencoderTiny) of its decoder; `half`
     writes FP16 graphs with FP32 islands. Raises InputNotFound, InvalidArgument or InvalidCheckpoint for what was
-    given, and AccuracyError if a graph in ONNX Runtime differs from PyTorch by more than ``check.BOUNDS``; then
-    nothing is written.
+    given, and AccuracyError if a graph in ONNX Runtime differs from PyTorch by more than ``check.MAX_RELATIVE_ERROR``;
+    then nothing is written.
     """
     check_destination(output, MODELSET_KIND)
     log.info("reading %s", checkpoint)

@@ -1,4 +1,4 @@
-"""Golden tensors: seeded inputs and what the original modules make of them, in PyTorch and FP32.
+"""Golden tensors: seeded inputs, and the outputs of the original modules for them, in PyTorch and FP32.
 
 The originals are diffusers' and transformers' own modules, not this package's graphs, so a mistake in a graph shows
 as an error against them. ``golden.npz`` holds float32 arrays named ``<graph>.<tensor>``, and ``chain.images``: the

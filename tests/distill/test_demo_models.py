@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from musetalk_drawn.models import encoders
-from musetalk_drawn.models.audio_encoder import Track, train_hearing
+from musetalk_drawn.models.audio_encoder import Track, train_audio_encoder
+from musetalk_drawn.models.drawn_clip import read_clips
+from musetalk_drawn.models.encoders import train_encoders
 from musetalk_drawn.models.fit import fit
-from musetalk_drawn.models.footage import read_clips
-from musetalk_drawn.models.vae import train_seeing
+from musetalk_drawn.models.vae import train_vae
 from musetalk_export.checkpoint.checkpoint import read_checkpoint
 from musetalk_export.checkpoint.preset import PRESETS, random_vae, random_whisper
 from musetalk_runtime.core.errors import InputNotFound
@@ -79,34 +79,32 @@ def test_a_segment_pairs_sound_and_mouth(clips: Path) -> None:
     assert np.corrcoef(loudness, mouth[:, 0])[0, 1] > 0.8
 
 
-def test_hearing_learns_and_moves_every_weight(clips: Path) -> None:
+def test_the_audio_encoder_learns_and_moves_every_weight(clips: Path) -> None:
     encoder = random_whisper({**PRESETS["tiny"].whisper, "max_source_positions": 100}).get_encoder()
     encoder.requires_grad_(True)
     encoder.embed_positions.requires_grad_(False)  # sinusoids, as Whisper keeps them
     before = {name: value.clone() for name, value in encoder.named_parameters() if value.requires_grad}
     losses: list[float] = []
-    train_hearing(encoder, read_clips(clips), 60, 4, 0, lambda _step, loss: losses.append(loss))
+    train_audio_encoder(encoder, read_clips(clips), 60, 4, 0, lambda _step, loss: losses.append(loss))
     assert losses[-1] < 0.7 * losses[0]
     still = [name for name, value in encoder.named_parameters() if name in before and torch.equal(value, before[name])]
     assert still == []
 
 
-def test_seeing_learns_and_scales_its_latents(clips: Path) -> None:
+def test_the_vae_learns_and_scales_its_latents(clips: Path) -> None:
     vae = random_vae({**PRESETS["tiny"].vae, "sample_size": 64, "scaling_factor": 1.0}).requires_grad_(True)
     losses: list[float] = []
-    train_seeing(vae, read_clips(clips), 60, 4, 5, 0, lambda _step, loss: losses.append(loss))
+    train_vae(vae, read_clips(clips), 60, 4, 5, 0, lambda _step, loss: losses.append(loss))
     assert losses[-1] < 0.7 * losses[0]
     assert vae.config.scaling_factor not in (1.0, 0.0)
     assert all(torch.isfinite(value).all() for value in vae.state_dict().values())
 
 
-def test_encoders_become_a_checkpoint(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "HEARING_BATCH", 1)
-    monkeypatch.setattr(encoders, "SEEING_BATCH", 2)
+def test_encoders_become_a_checkpoint(clips: Path, tmp_path: Path) -> None:
     told: list[str] = []
     output = tmp_path / "encoders"
-    encoders.train_encoders(clips, output, "tiny", 1, 1, 0, lambda what, _step, _loss: told.append(what))
-    assert told == ["hearing", "seeing"]
+    train_encoders(clips, output, "tiny", 1, 1, 0, lambda what, *_: told.append(what), audio_batch=1, vae_batch=2)
+    assert told == ["audio encoder", "VAE"]
     found = read_checkpoint(output)
     assert found.spec.image_size == 256
     assert found.spec.scaling_factor != PRESETS["tiny"].vae["scaling_factor"]
@@ -116,7 +114,7 @@ def test_encoders_become_a_checkpoint(clips: Path, tmp_path: Path, monkeypatch: 
 def test_the_same_seed_trains_the_same(clips: Path) -> None:
     def trained() -> torch.Tensor:
         vae = random_vae({**PRESETS["tiny"].vae, "sample_size": 64}).requires_grad_(True)
-        train_seeing(vae, read_clips(clips), 2, 2, 10, 0, lambda _step, _loss: None)
+        train_vae(vae, read_clips(clips), 2, 2, 10, 0, lambda _step, _loss: None)
         return torch.cat([value.flatten() for value in vae.state_dict().values()])
 
     assert torch.equal(trained(), trained())

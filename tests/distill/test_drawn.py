@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from helpers.modules import loaded_modules
-from musetalk_drawn.avatar import write_avatar_video
 from musetalk_drawn.clips import draw_clips, write_clip
-from musetalk_drawn.figure.face import Artist
+from musetalk_drawn.demo import write_avatar_video
+from musetalk_drawn.figure.artist import Artist
 from musetalk_drawn.figure.identity import DEMO, HAIR_STYLES, Identity
 from musetalk_drawn.figure.motion import pose_track
 from musetalk_drawn.figure.mouth import MIDDLE
@@ -34,7 +34,7 @@ spoken = pytest.mark.skipif(
 
 
 def short_spec(size: int = 128, **changes: object) -> ClipSpec:
-    values = {"noise": 20.0, "room": 0.3, "motion": 1.0, "size": size, **changes}
+    values = {"noise": 20.0, "reverberation": 0.3, "motion": 1.0, "size": size, **changes}
     return ClipSpec(3, Speaker.of(0), ("Bob, may I move the old map?", "Five pears."), (0.5, 0.8, 0.5), **values)
 
 
@@ -177,7 +177,7 @@ def test_texts_are_many_and_held_out_ones_apart():
 
 @spoken
 def test_clip_is_written_with_its_truth(tmp_path: Path, script: Script):
-    from musetalk_distill.prepare.notes import notes_file, read_notes
+    from musetalk_distill.prepare.annotations import annotation_file, read_annotations
 
     spec = short_spec()
     video = write_clip(tmp_path / "new", spec)
@@ -194,7 +194,7 @@ def test_clip_is_written_with_its_truth(tmp_path: Path, script: Script):
     assert notes["opening"] == pytest.approx([mouth.opening for mouth in script.mouths], abs=1e-4)
     assert notes["text"] == "Bob, may I move the old map? Five pears."
     assert sorted(path.suffix for path in video.parent.iterdir()) == [".json", ".mp4"]
-    read = read_notes(notes_file(video))
+    read = read_annotations(annotation_file(video))
     assert (read.speaker, read.face_box[30]) == ("drawn-00", Artist(DEMO, spec.size).box(script.poses[30]))
     assert len(read.opening) == frames
 

@@ -9,9 +9,8 @@ import torch
 
 from helpers.training import small_checkpoint, small_shards
 from musetalk_distill.cli import main
-from musetalk_distill.evaluate.lips import follow, opening
-from musetalk_distill.evaluate.quality import psnr, ssim
-from musetalk_distill.evaluate.scores import Scores
+from musetalk_distill.evaluate.lips import lip_correlation, lip_opening
+from musetalk_distill.evaluate.scores import Scores, psnr, ssim
 from musetalk_distill.train.tasks.decoder_task import make_decoder
 from musetalk_export.checkpoint.checkpoint import count, read_checkpoint
 
@@ -67,7 +66,7 @@ def test_psnr_and_ssim_of_known_cases() -> None:
 def test_opening_is_the_height_of_dark_and_teeth() -> None:
     heights = np.array([0.0, 0.0625, 0.125, 0.1875])
     for skin in (0.9, 0.5, 0.25):  # skins of several shades
-        found = opening(torch.stack([face(height, size=128, skin=skin) for height in heights]))
+        found = lip_opening(torch.stack([face(height, size=128, skin=skin) for height in heights]))
         np.testing.assert_allclose(found, heights, atol=0.005)
 
 
@@ -76,17 +75,17 @@ def test_shifted_opening_has_that_lag(lag) -> None:
     time = np.arange(60)
     known = 0.5 + 0.5 * np.sin(time / 3) * np.cos(time / 7)
     shown = np.roll(known, lag)
-    measured = opening(torch.stack([face(0.2 * value, size=128) for value in shown]))
-    found = follow([(measured[5:55], known[5:55])])
+    measured = lip_opening(torch.stack([face(0.2 * value, size=128) for value in shown]))
+    found = lip_correlation([(measured[5:55], known[5:55])])
     assert found.lag == lag
     assert found.correlation > 0.98
     assert (found.unlagged < found.correlation) == (lag != 0)
 
 
 def test_opening_that_does_not_move() -> None:
-    assert follow([(np.zeros(30), np.sin(np.arange(30)))]) is None
-    assert follow([(np.arange(5.0), np.arange(5.0))]) is None
-    assert follow([]) is None
+    assert lip_correlation([(np.zeros(30), np.sin(np.arange(30)))]) is None
+    assert lip_correlation([(np.arange(5.0), np.arange(5.0))]) is None
+    assert lip_correlation([]) is None
 
 
 def test_command(small, tmp_path, capsys) -> None:
@@ -110,10 +109,10 @@ def test_command(small, tmp_path, capsys) -> None:
 
 
 def test_work_is_counted_by_hand() -> None:
-    from musetalk_distill.evaluate.candidate import _gflop
+    from musetalk_distill.evaluate.candidate import gflop
 
     conv = torch.nn.Conv2d(4, 6, 3, padding=1)
-    assert _gflop(conv, torch.randn(1, 4, 500, 500)) == pytest.approx(2 * 4 * 6 * 9 * 500**2 / 1e9, abs=1e-4)
+    assert gflop(conv, torch.randn(1, 4, 500, 500)) == pytest.approx(2 * 4 * 6 * 9 * 500**2 / 1e9, abs=1e-4)
 
 
 def test_shards_of_another_checkpoint(small, tmp_path, capsys) -> None:

@@ -24,12 +24,11 @@ from helpers.clips import BOX, write_talk
 from helpers.media import moving_picture, write_video
 from helpers.paths import ROOT
 from musetalk_distill.cli import main
-from musetalk_distill.prepare.clip_maker import ClipMaker
+from musetalk_distill.prepare.clip_builder import ClipBuilder
 from musetalk_distill.prepare.encoders import Encoders
 from musetalk_distill.prepare.options import PrepareOptions as ShardOptions
-from musetalk_distill.prepare.prepare import prepare_shards
+from musetalk_distill.prepare.prepare import in_threads, prepare_shards
 from musetalk_distill.prepare.progress import Progress
-from musetalk_distill.prepare.threads import in_threads
 from musetalk_distill.prepare.work import ClipFolder
 from musetalk_distill.shards.shards import Clip, ClipTensors, Shards, window_start
 from musetalk_runtime.audio.file import AudioFile
@@ -234,7 +233,7 @@ KILLED = """
 import os, signal, sys
 import musetalk_distill.prepare.prepare
 from musetalk_distill.cli import main
-from musetalk_distill.prepare.clip_maker import ClipMaker
+from musetalk_distill.prepare.clip_builder import ClipBuilder
 from musetalk_distill.prepare.encoders import Encoders
 from musetalk_distill.prepare.options import PrepareOptions as ShardOptions
 from musetalk_distill.prepare.prepare import prepare_shards
@@ -251,7 +250,7 @@ def killed(owner, name, count):
     setattr(owner, name, method)
 
 output, work = sys.argv[1:3]
-for point in ((ClipMaker, "add", 45), (ClipFolder, "finish", 1), (ShardWriter, "add", 2)):
+for point in ((ClipBuilder, "add", 45), (ClipFolder, "finish", 1), (ShardWriter, "add", 2)):
     child = os.fork()  # PyTorch is imported once, and has no threads yet
     if not child:
         killed(*point)
@@ -275,7 +274,7 @@ def test_a_killed_run_goes_on(
     # killed in the second video's clip, before its record, and between two clips of the shards
     assert done.stdout.splitlines() == [f"{int(signal.SIGKILL)} False {records}" for records in (1, 1, 3)]
     assert len(list(tmp_path.glob(".out.*.partial"))) == 1
-    monkeypatch.setattr(ClipMaker, "add", None)  # nothing is left to make
+    monkeypatch.setattr(ClipBuilder, "add", None)  # nothing is left to make
     assert prepare(videos, tmp_path / "out", checkpoint) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
     for name in ("train-00000.safetensors", "val-00000.safetensors"):
@@ -340,9 +339,9 @@ def test_videos_at_the_same_time_give_the_same(shards: Shards, videos: Path, che
 def test_an_interrupt_ends_the_work_on_every_video(
     videos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add, stop, stopped, seen, numbers = ClipMaker.add, Progress.stop, threading.Event(), set[int](), count(1)
+    add, stop, stopped, seen, numbers = ClipBuilder.add, Progress.stop, threading.Event(), set[int](), count(1)
 
-    def counted(self: ClipMaker, crop: np.ndarray) -> None:
+    def counted(self: ClipBuilder, crop: np.ndarray) -> None:
         number = next(numbers)
         seen.add(number)
         if number == 5:
@@ -355,7 +354,7 @@ def test_an_interrupt_ends_the_work_on_every_video(
         stop(self)
         stopped.set()
 
-    monkeypatch.setattr(ClipMaker, "add", counted)
+    monkeypatch.setattr(ClipBuilder, "add", counted)
     monkeypatch.setattr(Progress, "stop", stop_all)
     with pytest.raises(KeyboardInterrupt):  # the program itself would end by the signal
         prepare_shards(videos, tmp_path / "out", checkpoint, ShardOptions(boxes_from_json=True))

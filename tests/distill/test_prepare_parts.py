@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from helpers.clips import SPEC, write_talk
+from musetalk_distill.prepare.annotations import Annotations, annotation_file, read_annotations
+from musetalk_distill.prepare.audio_states import read_audio_states
 from musetalk_distill.prepare.cuts import cut_clips
-from musetalk_distill.prepare.footage import find_footage, speaker_of
-from musetalk_distill.prepare.notes import Notes, notes_file, read_notes
 from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.progress import Progress
-from musetalk_distill.prepare.sound import hear
+from musetalk_distill.prepare.source_video import find_source_videos, speaker_of
 from musetalk_distill.prepare.split import chosen_for_val
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidMedia
 from musetalk_runtime.prepare.resample import nearest_frames
@@ -42,26 +42,26 @@ def test_videos_are_found_at_any_depth(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     (tmp_path / "folder.mp4").mkdir()
-    found = find_footage(tmp_path)
+    found = find_source_videos(tmp_path)
     assert [video.name for video in found] == ["a/c/d.MOV", "b.mp4"]
-    assert [video.notes_file and video.notes_file.name for video in found] == ["d.MOV.json", "b.json"]
-    assert notes_file(tmp_path / "a.mp4") is None
+    assert [video.annotation_file and video.annotation_file.name for video in found] == ["d.MOV.json", "b.json"]
+    assert annotation_file(tmp_path / "a.mp4") is None
 
 
 def test_no_videos(tmp_path: Path) -> None:
     with pytest.raises(InvalidMedia, match="no videos in it"):
-        find_footage(tmp_path)
+        find_source_videos(tmp_path)
     with pytest.raises(InputNotFound, match="no such folder"):
-        find_footage(tmp_path / "none")
+        find_source_videos(tmp_path / "none")
     (tmp_path / "a.mp4").touch()
     with pytest.raises(InvalidArgument, match="expected a folder"):
-        find_footage(tmp_path / "a.mp4")
+        find_source_videos(tmp_path / "a.mp4")
 
 
 def test_what_is_told_of_a_video(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"face_box": [[0, 1, 20.4, 30], [1, 1, 21, 31]], "opening": [0, 1.5], "fps": 25}))
-    notes = read_notes(file)
+    notes = read_annotations(file)
     assert notes.box(0) == (0, 1, 20, 30)
     assert notes.opening is not None
     assert notes.opening.tolist() == [0, 1.5]
@@ -70,9 +70,9 @@ def test_what_is_told_of_a_video(tmp_path: Path) -> None:
     with pytest.raises(InvalidMedia, match="face_box tells of 2 frames, the video has at least 3"):
         notes.check_length(file, 2)
     file.write_text(json.dumps({"face_box": [0, 1, 20, 30], "speaker": "Ann"}))
-    assert read_notes(file).box(77) == (0, 1, 20, 30)
-    assert read_notes(file).speaker == "Ann"
-    read_notes(file).check_length(file, 77)
+    assert read_annotations(file).box(77) == (0, 1, 20, 30)
+    assert read_annotations(file).speaker == "Ann"
+    read_annotations(file).check_length(file, 77)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_what_is_told_of_a_video(tmp_path: Path) -> None:
 def test_what_cannot_be_told_of_a_video(told: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(told)
     with pytest.raises(InvalidMedia, match=r"a\.json"):
-        read_notes(tmp_path / "a.json")
+        read_annotations(tmp_path / "a.json")
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_sound_is_in_step_with_the_picture(delay: float, expected: int, suffix: 
     video = write_talk(tmp_path / f"a{suffix}", 50, samples=samples, delay=delay)
     from musetalk_runtime.prepare.video import VideoSource
 
-    states, heard = hear(video, VideoSource(video, 60).start, loudness, SPEC)
+    states, heard = read_audio_states(video, VideoSource(video, 60).start, loudness, SPEC)
     assert states.shape == (heard // 320, SPEC.audio_states, SPEC.audio_width)
     assert states[:, 0, 0].argmax() == pytest.approx(expected, abs=1)
     assert heard == pytest.approx(32_000 + delay * 16_000, abs=2048)  # AAC fills its last frame
@@ -183,7 +183,7 @@ def test_long_sound_is_heard_in_segments(tmp_path: Path) -> None:
 
     samples = (np.random.default_rng(0).normal(size=16_000 * 61) * 1000).astype(np.int16)
     video = write_talk(tmp_path / "a.mkv", 3, samples=samples)
-    states, heard = hear(video, 0.0, encode, SPEC)
+    states, heard = read_audio_states(video, 0.0, encode, SPEC)
     assert lengths == [3000] * 3
     assert (len(states), heard) == (61 * 50, 61 * 16_000)
     assert (states[:, 0, 0] > states[:, 0, 0].max() - 1).all()
@@ -192,12 +192,12 @@ def test_long_sound_is_heard_in_segments(tmp_path: Path) -> None:
 def test_sound_that_is_far_off_or_of_no_use(tmp_path: Path) -> None:
     far = write_talk(tmp_path / "far.mkv", 3, delay=12.0)
     with pytest.raises(InvalidMedia, match=r"begins 12\.0 s after the picture"):
-        hear(far, 0.0, loudness, SPEC)
+        read_audio_states(far, 0.0, loudness, SPEC)
     short = write_talk(tmp_path / "short.mkv", 3, samples=np.zeros(300, np.int16))
     with pytest.raises(InvalidMedia, match=r"0\.02 s of sound"):
-        hear(short, 0.0, loudness, SPEC)
+        read_audio_states(short, 0.0, loudness, SPEC)
     with pytest.raises(InvalidMedia, match="no finite audio states"):
-        hear(write_talk(tmp_path / "a.mkv", 3), 0.0, lambda mel: loudness(mel) + np.float32("nan"), SPEC)
+        read_audio_states(write_talk(tmp_path / "a.mkv", 3), 0.0, lambda mel: loudness(mel) + np.float32("nan"), SPEC)
 
 
 def test_progress_tells_the_share_and_the_time_left(
@@ -207,7 +207,7 @@ def test_progress_tells_the_share_and_the_time_left(
         (tmp_path / name).write_bytes(bytes(size))
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    with Progress(find_footage(tmp_path), "distill-student") as progress:
+    with Progress(find_source_videos(tmp_path), "distill-student") as progress:
         progress.finished("a.mp4", kept=True)
         clock[0] = 100.0
         progress.part("b.mp4", 0.5)
@@ -221,7 +221,7 @@ def test_progress_tells_the_share_and_the_time_left(
 
 
 def test_notes_say_nothing_by_default() -> None:
-    Notes().check_length(Path("a.json"), 1000)
+    Annotations().check_length(Path("a.json"), 1000)
 
 
 def loudness(mel: np.ndarray) -> np.ndarray:

@@ -12,11 +12,11 @@ from helpers.training import curve, options, small_checkpoint, small_shards
 from musetalk_distill.cli import main
 from musetalk_distill.shards.shards import Shards
 from musetalk_distill.train import state as state_module
-from musetalk_distill.train.journal import Journal
 from musetalk_distill.train.processes import Processes
-from musetalk_distill.train.tasks.tasks import make_task
+from musetalk_distill.train.tasks.factory import make_task
 from musetalk_distill.train.train import train
 from musetalk_distill.train.trainer import Trainer
+from musetalk_distill.train.training_log import TrainingLog
 from musetalk_export.checkpoint.checkpoint import read_checkpoint
 from musetalk_runtime.core.errors import AccuracyError, InvalidArgument, InvalidCheckpoint, MachineError, OutputError
 
@@ -38,13 +38,13 @@ def one_thread() -> None:
 
 def make_trainer(small: tuple[Path, Path], what: str, **changed) -> tuple[Trainer, list]:
     """A trainer and one fixed batch."""
-    from musetalk_distill.train.data.footage import Footage
-    from musetalk_distill.train.sheet import sheet_batch
+    from musetalk_distill.train.data.dataset import FrameDataset
+    from musetalk_distill.train.image_grid import grid_batch
 
     shards = Shards.open(small[1])
     chosen = options(what, **changed)
     trainer = Trainer(make_task(small[0], shards.spec, chosen, 0), chosen, Processes())
-    return trainer, sheet_batch(Footage(shards, "train", 0), torch.device("cpu"))
+    return trainer, grid_batch(FrameDataset(shards, "train", 0), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("what", WHAT)
@@ -54,7 +54,7 @@ def test_loss_falls_and_every_tensor_moves(small, what) -> None:
     losses = []
     for _ in range(30):
         trainer.step(batch)
-        losses.append(trainer.sums.take(trainer.done, trainer.processes)["loss"])
+        losses.append(trainer.means.take(trainer.done, trainer.processes)["loss"])
     assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:3])
     still = [name for name, tensor in trainer.task.module.named_parameters() if torch.equal(tensor, before[name])]
     assert still == []
@@ -68,7 +68,7 @@ def test_low_precision_learns_too(small, precision) -> None:
     first, last = [], []
     for step in range(20):
         trainer.step(batch)
-        (first if step < 10 else last).append(trainer.sums.take(trainer.done, trainer.processes)["loss"])
+        (first if step < 10 else last).append(trainer.means.take(trainer.done, trainer.processes)["loss"])
     assert np.mean(last) < np.mean(first)
     assert {parameter.dtype for parameter in trainer.task.module.parameters()} == {torch.float32}
 
@@ -101,18 +101,17 @@ def test_result_is_the_average(small, tmp_path) -> None:
 
 
 def config_of(run: Path) -> str:
-    from musetalk_distill.train.options import config_hash
+    from musetalk_distill.train.tasks.options import config_hash
 
     return config_hash(json.loads((run / "run.json").read_text()))
 
 
-def test_a_full_disk_is_told_by_the_log(tmp_path: Path, monkeypatch) -> None:
-    full = Path("/dev/full").open("w")  # noqa: SIM115  the journal closes it
-    monkeypatch.setattr("musetalk_distill.train.journal._rewrite", lambda *_: full)
-    journal = Journal(tmp_path, 0, 10)
-    with pytest.raises(OutputError, match=r"/dev/full: cannot be written: No space left.*: make room.*--resume"):
-        journal.record(1, 1.0, {}, 1e-3, 4)
-    journal.close()
+def test_a_full_disk_is_told_by_the_log(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").symlink_to("/dev/full")
+    log = TrainingLog(tmp_path, 0, 10)
+    with pytest.raises(OutputError, match=r"log\.jsonl: cannot be written: No space left.*: make room.*--resume"):
+        log.record(1, 1.0, {}, 1e-3, 4)
+    log.close()
 
 
 def test_full_disk_keeps_the_last_checkpoint(small, tmp_path, monkeypatch) -> None:

@@ -8,10 +8,11 @@ import torch
 
 from helpers.training import small_checkpoint, small_shards
 from musetalk_distill.shards.shards import Shards, window_start
-from musetalk_distill.train.data.batch_loader import ResidentFeed, StreamedFeed, open_feed
-from musetalk_distill.train.data.footage import Footage
-from musetalk_distill.train.data.order import Order
-from musetalk_distill.train.schedule import ema_decay, learning_rate
+from musetalk_distill.train.data.batch_loader import ResidentBatchLoader, StreamingBatchLoader, open_batch_loader
+from musetalk_distill.train.data.dataset import FrameDataset
+from musetalk_distill.train.data.sampler import FrameSampler
+from musetalk_distill.train.ema import ema_decay
+from musetalk_distill.train.schedule import learning_rate
 from musetalk_runtime.core.errors import InvalidArgument, InvalidFolder
 
 CPU = torch.device("cpu")
@@ -23,28 +24,29 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_shards(folder / "shards", small_checkpoint(folder / "checkpoint"))
 
 
-def test_order_is_a_function_of_seed_and_step() -> None:
-    one, other = Order([7, 1, 12], seed=5), Order([7, 1, 12], seed=5)
+def test_sampler_is_a_function_of_seed_and_step() -> None:
+    one, other = FrameSampler([7, 1, 12], seed=5), FrameSampler([7, 1, 12], seed=5)
     ahead = [one.draw(step, 6) for step in range(20)]
     for step in reversed(range(20)):
         for found, expected in zip(other.draw(step, 6), ahead[step], strict=True):
             np.testing.assert_array_equal(found, expected)
-    assert not np.array_equal(Order([7, 1, 12], seed=6).draw(0, 6)[0], ahead[0][0])
+    assert not np.array_equal(FrameSampler([7, 1, 12], seed=6).draw(0, 6)[0], ahead[0][0])
 
 
 def test_every_frame_comes_once_an_epoch() -> None:
-    order = Order([7, 1, 12], seed=0)
-    frames = np.concatenate([order.draw(step, 6)[0] for step in range(10)])
+    sampler = FrameSampler([7, 1, 12], seed=0)
+    frames = np.concatenate([sampler.draw(step, 6)[0] for step in range(10)])
     for epoch in range(3):
         assert sorted(frames[20 * epoch : 20 * epoch + 20]) == list(range(20))
-    assert sorted(order.draw(0, 45)[0])[:3] == [0, 0, 1]  # a batch larger than the set
+    assert sorted(sampler.draw(0, 45)[0])[:3] == [0, 0, 1]  # a batch larger than the set
 
 
 def test_references_are_other_frames_of_the_clip() -> None:
-    order = Order([7, 1, 12], seed=0)
-    frames, references = (np.concatenate(parts) for parts in zip(*(order.draw(s, 50) for s in range(20)), strict=True))
-    np.testing.assert_array_equal(order.clip(frames), order.clip(references))
-    alone = order.clip(frames) == 1
+    sampler = FrameSampler([7, 1, 12], seed=0)
+    drawn = [sampler.draw(step, 50) for step in range(20)]
+    frames, references = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    np.testing.assert_array_equal(sampler.clip(frames), sampler.clip(references))
+    alone = sampler.clip(frames) == 1
     assert (references[alone] == frames[alone]).all()
     assert (references[~alone] != frames[~alone]).all()
     assert len(set(references[frames == 10])) == 11
@@ -52,11 +54,11 @@ def test_references_are_other_frames_of_the_clip() -> None:
 
 def test_batch_holds_what_the_shards_hold(shards) -> None:
     opened = Shards.open(shards)
-    footage = Footage(opened, "train", seed=1)
-    batch = ResidentFeed(footage, 20, CPU, 0, slice(None)).batch(0)
-    frames, references = footage.order.draw(0, 20)
+    dataset = FrameDataset(opened, "train", seed=1)
+    batch = ResidentBatchLoader(dataset, 20, CPU, 0, slice(None)).batch(0)
+    frames, references = dataset.sampler.draw(0, 20)
     for row, (frame, reference) in enumerate(zip(frames, references, strict=True)):
-        clip = footage.clips[frame // 10]
+        clip = dataset.clips[frame // 10]
         tensors = opened.tensors(clip)
         start = window_start(int(frame % 10), clip.fps, opened.spec)
         window = np.zeros((10, *tensors.states.shape[1:]), np.float16)
@@ -68,9 +70,9 @@ def test_batch_holds_what_the_shards_hold(shards) -> None:
 
 
 def test_streamed_is_resident(shards) -> None:
-    footage = Footage(Shards.open(shards), "train", seed=1)
-    resident = open_feed(footage, 6, CPU, 3, slice(2, 4), None)
-    with StreamedFeed(footage, 6, CPU, 3, slice(2, 4)) as streamed:
+    dataset = FrameDataset(Shards.open(shards), "train", seed=1)
+    resident = open_batch_loader(dataset, 6, CPU, 3, slice(2, 4), None)
+    with StreamingBatchLoader(dataset, 6, CPU, 3, slice(2, 4)) as streamed:
         for step in range(3, 12):
             one, other = resident.batch(step), streamed.batch(step)
             assert len(one) == 2
@@ -78,25 +80,25 @@ def test_streamed_is_resident(shards) -> None:
             assert torch.equal(one.tokens, other.tokens)
             assert torch.equal(one.target, other.target)
         streamed.close()
-    assert isinstance(open_feed(footage, 6, CPU, 0, slice(None), 10), StreamedFeed)
+    assert isinstance(open_batch_loader(dataset, 6, CPU, 0, slice(None), 10), StreamingBatchLoader)
 
 
 def test_reader_hears_of_the_threads_error(shards, monkeypatch) -> None:
-    footage = Footage(Shards.open(shards), "train", seed=1)
+    dataset = FrameDataset(Shards.open(shards), "train", seed=1)
 
     def fail(*_: object) -> None:
         raise InvalidFolder("a shard is gone")
 
-    monkeypatch.setattr(footage, "frame", fail)
-    with StreamedFeed(footage, 6, CPU, 0, slice(None)) as feed, pytest.raises(InvalidFolder, match="gone"):
-        feed.batch(0)
+    monkeypatch.setattr(dataset, "frame", fail)
+    with StreamingBatchLoader(dataset, 6, CPU, 0, slice(None)) as loader, pytest.raises(InvalidFolder, match="gone"):
+        loader.batch(0)
 
 
 def test_empty_split(shards, monkeypatch) -> None:
     opened = Shards.open(shards)
     monkeypatch.setattr(opened, "clips", lambda _split: [])
     with pytest.raises(InvalidArgument, match="no clip is in the split 'train'"):
-        Footage(opened, "train", 0)
+        FrameDataset(opened, "train", 0)
 
 
 def test_schedules() -> None:

@@ -1,15 +1,14 @@
 """Two processes that share each batch train as one does; the benchmark's script runs."""
 
 import json
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from helpers.paths import SCRIPTS, TESTS
-from helpers.training import curve, options, small_checkpoint, small_shards
+from helpers.paths import SCRIPTS
+from helpers.training import CHILD_ENVIRONMENT, curve, options, small_checkpoint, small_shards
 from musetalk_distill.train.processes import Processes
 from musetalk_distill.train.train import train
 from musetalk_runtime.core.errors import InvalidArgument
@@ -34,8 +33,7 @@ def test_two_processes(tmp_path) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, str(tmp_path / "script.py"), str(shards), str(tmp_path / "two"), str(checkpoint)]
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, env=CHILD_ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert sorted(len(json.loads(line)) > 0 for line in done.stdout.splitlines()) == [False, True]
     for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.paths import TESTS
-from helpers.training import curve, options, small_checkpoint, small_shards
+from helpers.training import CHILD_ENVIRONMENT, curve, options, small_checkpoint, small_shards
 from musetalk_distill.train.train import train
 from musetalk_distill.train.trainer import Trainer
 from musetalk_runtime.cli.command import Terminated
@@ -33,15 +32,15 @@ def half(content, file):
 state.torch.save = half
 """,
     "inside a line of the log": """
-from musetalk_distill.train import journal
-dumps = journal.json.dumps
+from musetalk_distill.train import training_log
+dumps = training_log.json.dumps
 def half(record, **options):
     if record.get("step") == 9 and "terms" in record:
         with open(sys.argv[2] + "/log.jsonl", "a") as file:
             file.write(dumps(record)[:20])
         kill()
     return dumps(record, **options)
-journal.json.dumps = half
+training_log.json.dumps = half
 """,
 }
 SCRIPT = """
@@ -78,10 +77,9 @@ def whole(small, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("where", KILLS)
 def test_killed(small, whole, where, tmp_path) -> None:
     torch.set_num_threads(1)
-    run, tests = tmp_path / "run", str(TESTS)
+    run = tmp_path / "run"
     command = [sys.executable, "-c", SCRIPT.format(hook=KILLS[where]), str(small[1]), str(run), str(small[0])]
-    environment = {**os.environ, "PYTHONPATH": tests, "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run(command, capture_output=True, env=environment)
+    killed = subprocess.run(command, capture_output=True, env=CHILD_ENVIRONMENT)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     half_written = list((run / "checkpoints").glob(".step-*.partial"))
     assert len(half_written) == (where == "inside a checkpoint")

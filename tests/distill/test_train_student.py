@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from helpers.training import TEACHER_UNET
-from musetalk_distill.train.tasks.one_step import OneStep
+from musetalk_distill.train.tasks.one_step import OneStepUNet
 from musetalk_distill.train.tasks.student import counterpart, make_student, student_config
 from musetalk_export.checkpoint.preset import PRESETS, random_unet
 from musetalk_export.graphs.unet import UNetGraph
@@ -79,7 +79,7 @@ def test_one_step_is_what_is_exported(teacher) -> None:
 
     inputs, tokens = torch.randn(2, 8, 8, 8), torch.randn(2, 20, 16)
     with torch.no_grad():
-        found, features = OneStep(teacher, 20)(inputs, tokens)
+        found, features = OneStepUNet(teacher, 20)(inputs, tokens)
         expected = UNetGraph(copy.deepcopy(teacher), 20)(inputs, tokens)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert [tuple(feature.shape[1:]) for feature in features] == [
@@ -88,7 +88,7 @@ def test_one_step_is_what_is_exported(teacher) -> None:
 
 
 def test_projections_where_widths_differ(teacher) -> None:
-    step = OneStep(teacher, 20, [8, 24, 16, 16, 16, 10])
+    step = OneStepUNet(teacher, 20, [8, 24, 16, 16, 16, 10])
     _, features = step(torch.randn(1, 8, 8, 8), torch.randn(1, 20, 16))
     assert [feature.shape[1] for feature in features] == [8, 24, 16, 16, 16, 10]
     assert len(list(step.projections.parameters())) == 4

@@ -1,15 +1,24 @@
 """What the tests of training share: a checkpoint and shards as small as can be, and what a run wrote."""
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+from helpers.paths import ROOT, TESTS
 from musetalk_distill.shards.shards import ClipEntry, ClipTensors, states_count, write_shards
-from musetalk_distill.train.options import TrainOptions
+from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_export.checkpoint.checkpoint import read_checkpoint
 from musetalk_export.checkpoint.preset import PRESETS, Preset, init_checkpoint
+
+CHILD_ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(str(folder) for folder in (TESTS, ROOT / "export", ROOT / "runtime")),
+    "OMP_NUM_THREADS": "1",
+}
+"""For a child process that trains: it imports this checkout's packages, and the tests' helpers."""
 
 TEACHER_UNET = {
     **PRESETS["teacher"].unet,

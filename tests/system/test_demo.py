@@ -9,8 +9,8 @@ import pytest
 from helpers.paths import DATA
 from helpers.processes import EDGE, port_of
 from helpers.service_client import Client, Viewer, until
-from musetalk_distill.evaluate.lips import follow, opening
-from musetalk_distill.evaluate.streamed import Streamed, watch
+from musetalk_distill.evaluate.decoded_stream import DecodedStream, decode_stream
+from musetalk_distill.evaluate.lips import lip_correlation, lip_opening
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.demo import AVATAR, BUNDLE, FOLDER, SPEECH
 
@@ -25,30 +25,30 @@ def truth() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def streamed(tmp_path_factory: pytest.TempPathFactory) -> Streamed:
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> DecodedStream:
     """What the shortest command makes."""
     talk = tmp_path_factory.mktemp("demo") / "talk.mp4"
     subprocess.run([*EDGE, "stream", "-o", str(talk)], check=True)
     with Bundle.open(BUNDLE) as bundle, Avatar.open(AVATAR) as avatar:
-        return watch(talk.read_bytes(), avatar, bundle.spec.image_size)
+        return decode_stream(talk.read_bytes(), avatar, bundle.spec.image_size)
 
 
 def test_it_is_small() -> None:
     assert sum(file.stat().st_size for file in FOLDER.rglob("*") if file.is_file()) <= 25_000_000
 
 
-def test_the_lips_follow_what_is_said(streamed: Streamed, truth: np.ndarray) -> None:
-    measured = opening(streamed.faces)
+def test_the_lips_follow_what_is_said(streamed: DecodedStream, truth: np.ndarray) -> None:
+    measured = lip_opening(streamed.faces)
     assert abs(len(measured) - len(truth)) <= 1
     length = min(len(measured), len(truth))
-    found = follow([(measured[:length], truth[:length])])
+    found = lip_correlation([(measured[:length], truth[:length])])
     assert found is not None
     assert found.correlation >= 0.85
     assert abs(found.lag) <= 1
 
 
-def test_in_silence_the_mouth_is_closed(streamed: Streamed) -> None:
-    measured, silent = opening(streamed.faces), streamed.loudness < 1e-4
+def test_in_silence_the_mouth_is_closed(streamed: DecodedStream) -> None:
+    measured, silent = lip_opening(streamed.faces), streamed.loudness < 1e-4
     still = np.convolve(silent, np.ones(2 * PAUSE + 1), mode="valid") == 2 * PAUSE + 1
     assert still.any()
     assert measured[PAUSE:-PAUSE][still].max() <= CLOSED < measured.max() / 4

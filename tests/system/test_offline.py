@@ -174,7 +174,9 @@ def nobody_was_asked(report: dict[str, Any], home: Path) -> None:
     assert list(home.rglob("*")) == []
 
 
-@pytest.mark.parametrize("package", ["musetalk_runtime", "musetalk_engines", "musetalk_export", "musetalk_distill"])
+@pytest.mark.parametrize(
+    "package", ["musetalk_runtime", "musetalk_engines", "musetalk_export", "musetalk_distill", "musetalk_drawn"]
+)
 def test_every_package_turns_telemetry_off_unless_the_user_has_said_otherwise(package: str) -> None:
     code = f"import {package}, os; print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['HF_HUB_DISABLE_TELEMETRY'])"
     others = {name: value for name, value in os.environ.items() if not name.endswith("DISABLE_TELEMETRY")}

@@ -1,1 +1,1 @@
-"""``distill-student evaluate``: how good models are on clips they have not seen, and what they cost."""
+"""``distill-student evaluate``: the quality of models on clips that they have not seen, and what a frame costs."""

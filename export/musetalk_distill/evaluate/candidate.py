@@ -1,4 +1,4 @@
-"""A model to evaluate: what it paints, and what that costs."""
+"""A model under evaluation: the pictures it makes, and what a frame costs."""
 
 import time
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from musetalk_distill.train.data.batch import Batch
-from musetalk_distill.train.tasks.decode import Decode
-from musetalk_distill.train.tasks.one_step import OneStep
-from musetalk_distill.train.tasks.tasks import check_spec
+from musetalk_distill.train.tasks.factory import check_spec
+from musetalk_distill.train.tasks.latent_decoder import LatentDecoder
+from musetalk_distill.train.tasks.one_step import OneStepUNet
 from musetalk_export.checkpoint.checkpoint import count, read_checkpoint
 from musetalk_runtime.core.model import ModelSpec
 
-RUNS, SECONDS = 20, 5.0  # a model is timed so often, but not much longer than this, and three times at least
+MIN_RUNS, MAX_RUNS, MAX_SECONDS = 3, 20, 5.0  # of timing one model; the seconds may be passed by one run
 
 
 class Candidate:
@@ -34,8 +34,8 @@ class Candidate:
         check_spec(path, models.spec, spec)
         self.name = str(path) if decoder is None else f"{path} + {decoder}"
         self.name = self.name if painter else f"{self.name}: the decoder alone"
-        self._unet = OneStep(models.unet, spec.tokens).eval().to(device) if painter else None
-        self._decode = Decode(models.decoder).eval().to(device)
+        self._unet = OneStepUNet(models.unet, spec.tokens).eval().to(device) if painter else None
+        self._decode = LatentDecoder(models.decoder).eval().to(device)
 
     @torch.no_grad()
     def paint(self, batch: Batch) -> Tensor:
@@ -54,8 +54,8 @@ class Candidate:
         return {
             "unet_parameters": count(self._unet),
             "decoder_parameters": count(self._decode),
-            "unet_gflop": _gflop(self._unet, batch.inputs, batch.tokens) if self._unet else 0.0,
-            "decoder_gflop": _gflop(self._decode, latents),
+            "unet_gflop": gflop(self._unet, batch.inputs, batch.tokens) if self._unet else 0.0,
+            "decoder_gflop": gflop(self._decode, latents),
             "ms": _milliseconds(lambda: self.paint(batch), batch.inputs.device),
         }
 
@@ -63,7 +63,8 @@ class Candidate:
         return batch.target if self._unet is None else self._unet(batch.inputs, batch.tokens)[0]
 
 
-def _gflop(module: nn.Module, *inputs: Tensor) -> float:
+def gflop(module: nn.Module, *inputs: Tensor) -> float:
+    """Floating-point operations of ``module(*inputs)``, in 1e9; a multiplication and an addition are two."""
     # Plain attention is made of products of matrices, which the counter knows on every device.
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         module(*inputs)
@@ -73,7 +74,7 @@ def _gflop(module: nn.Module, *inputs: Tensor) -> float:
 def _milliseconds(call: Callable[[], object], device: torch.device) -> float:
     """The median of the runs after the first."""
     times: list[float] = []
-    while len(times) < 3 or (len(times) < RUNS and sum(times) < SECONDS):
+    while len(times) < MIN_RUNS or (len(times) < MAX_RUNS and sum(times) < MAX_SECONDS):
         start = time.perf_counter()
         call()
         if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Models side by side on the clips of the split "val"."""
+"""The evaluation of models, side by side, on the clips of the split "val"."""
 
 import logging
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from musetalk_distill.evaluate.candidate import Candidate
-from musetalk_distill.evaluate.lips import opening
+from musetalk_distill.evaluate.lips import lip_opening
 from musetalk_distill.evaluate.scores import Scores, to_pictures
 from musetalk_distill.shards.shards import ClipTensors, Shards
-from musetalk_distill.train.data.footage import Footage
+from musetalk_distill.train.data.dataset import FrameDataset
 
 log = logging.getLogger(__name__)
 
-BATCH = 16
+BATCH = 16  # frames that are painted at once
 
 
 def evaluate(
@@ -31,16 +31,16 @@ def evaluate(
     InvalidCheckpoint, or InvalidArgument if there is no clip.
     """
     data = Shards.open(shards)
-    footage = Footage(data, "val", 0)
+    dataset = FrameDataset(data, "val", 0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     candidates = _candidates(checkpoints, data, teacher, decoder, device)
     expert = candidates[1] if teacher else None
     scores = [Scores() for _ in candidates]
-    chosen = range(min(clips or len(footage.clips), len(footage.clips)))
+    chosen = range(min(clips or len(dataset.clips), len(dataset.clips)))
     for index in chosen:
         log.info("clip %d of %d", index + 1, len(chosen))
-        _score_clip(footage, index, candidates, expert, scores, device)
-    one = footage.batch([0], device)
+        _score_clip(dataset, index, candidates, expert, scores, device)
+    one = dataset.batch([0], device)
     rows = [
         {"name": candidate.name, **candidate.cost(one), **score.to_json()}
         for candidate, score in zip(candidates, scores, strict=True)
@@ -60,24 +60,24 @@ def _candidates(
 
 
 def _score_clip(
-    footage: Footage,
+    dataset: FrameDataset,
     index: int,
     candidates: list[Candidate],
     expert: Candidate | None,
     scores: list[Scores],
     device: torch.device,
 ) -> None:
-    clip, first = footage.clip(index), int(footage.order.first[index])
+    clip, first = dataset.clip(index), int(dataset.sampler.first[index])
     measured: list[list[Any]] = [[] for _ in candidates]
     frames = _frames(clip)
     for start in range(0, len(frames), BATCH):
         places = frames[start : start + BATCH]
-        batch = footage.batch([first + place for place in places], device)
+        batch = dataset.batch([first + place for place in places], device)
         painted = [candidate.paint(batch) for candidate in candidates]
         taught = None if expert is None else painted[candidates.index(expert)]
         truth, shown = _truth(clip, places, device)
         for number, images in enumerate(painted):
-            measured[number].append(opening(images))
+            measured[number].append(lip_opening(images))
             if len(shown):
                 scores[number].truth.add(images[shown], truth)
                 if taught is not None:

@@ -1,4 +1,4 @@
-"""How far the mouth is open in a picture, and how well that follows what is known of it."""
+"""The opening of the lips, measured in pictures, and its correlation with known openings."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,16 +10,18 @@ from torch import Tensor
 
 Floats = npt.NDArray[np.floating]
 
-MOUTH = (0.6, 0.92), (0.4, 0.6)  # rows and columns of a face, where its mouth is
-SKIN = (0.5, 0.8), (0.2, 0.8)  # and where most of it is skin
-DARK, GREY = 0.45, 0.63  # of the skin's brightness and saturation: below are the inside of the mouth, and teeth
+# Rows and columns of a face, as shares of its size: where the mouth is, and where most of it is skin.
+MOUTH_REGION = (0.6, 0.92), (0.4, 0.6)
+SKIN_REGION = (0.5, 0.8), (0.2, 0.8)
+MAX_BRIGHTNESS = 0.45  # of the inside of the mouth, as a share of the skin's
+MAX_SATURATION = 0.63  # of teeth, as a share of the skin's
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-LAGS = range(-3, 4)
-SHORTEST = 12  # frames of a clip that is looked at
+LAGS = range(-3, 4)  # frames
+MIN_FRAMES = 12  # of a clip; shorter ones are left out
 
 
 @dataclass(frozen=True)
-class Follow:
+class LipCorrelation:
     """The correlation at the best lag, that lag in frames (positive: the picture is late), and the one without lag."""
 
     correlation: float
@@ -27,7 +29,7 @@ class Follow:
     unlagged: float
 
 
-def opening(images: Tensor) -> Floats:
+def lip_opening(images: Tensor) -> Floats:
     """How open the mouths of ``images [N, 3, I, I]`` in [0, 1] are, ``[N]``: from upper to lower lip, in faces.
 
     Looked at are a fifth of the columns in the middle of the face, from the nose to a little above the chin. What is
@@ -36,9 +38,9 @@ def opening(images: Tensor) -> Floats:
     brightness and saturation (1 - min / max of R, G, B) are the medians of the face's middle below the eyes.
     """
     size = images.shape[2]
-    skin, mouth = (_tone(_cut(images, *where)) for where in (SKIN, MOUTH))
+    skin, mouth = (_tone(_cut(images, *where)) for where in (SKIN_REGION, MOUTH_REGION))
     limits = [tone.flatten(1).median(dim=1).values[:, None, None] for tone in skin]
-    inside = (mouth[0] < DARK * limits[0]) | (mouth[1] < GREY * limits[1])
+    inside = (mouth[0] < MAX_BRIGHTNESS * limits[0]) | (mouth[1] < MAX_SATURATION * limits[1])
     height = inside.shape[1]
     row = torch.arange(height, device=images.device)[:, None]
     first = torch.where(inside, row, height).amin(dim=1)
@@ -47,19 +49,19 @@ def opening(images: Tensor) -> Floats:
     return result
 
 
-def follow(pairs: Iterable[tuple[Floats, Floats]]) -> Follow | None:
+def lip_correlation(pairs: Iterable[tuple[Floats, Floats]]) -> LipCorrelation | None:
     """How the measured openings follow the known ones; a pair ``[F], [F]`` a clip. None if nothing moves.
 
     Pearson's correlation of ``measured[t + lag]`` with ``known[t]``, pooled over clips after taking each one's means
     away, for lags of -3 to 3 frames.
     """
-    clips = [pair for pair in pairs if len(pair[0]) >= SHORTEST]
+    clips = [pair for pair in pairs if len(pair[0]) >= MIN_FRAMES]
     found = {lag: _correlation(clips, lag) for lag in LAGS}
     known = {lag: value for lag, value in found.items() if value is not None}
     if not known or found[0] is None:
         return None
     best = max(known, key=lambda lag: (known[lag], -abs(lag)))
-    return Follow(known[best], best, found[0])
+    return LipCorrelation(known[best], best, found[0])
 
 
 def _correlation(clips: list[tuple[Floats, Floats]], lag: int) -> float | None:

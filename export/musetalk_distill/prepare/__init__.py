@@ -1,1 +1,1 @@
-"""Videos of people who speak to training shards."""
+"""``distill-student prepare``: training shards made of videos of people who speak."""

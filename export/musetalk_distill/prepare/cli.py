@@ -1,4 +1,4 @@
-"""``distill-student prepare``: a folder of videos to shards."""
+"""The command ``distill-student prepare``."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Which stretches of a video become clips."""
+"""The stretches of a video that become clips."""
 
 import math
 from collections.abc import Sequence
@@ -7,8 +7,8 @@ from fractions import Fraction
 from musetalk_runtime.audio.states import STATES_PER_SECOND
 from musetalk_runtime.avatar.box import Box
 
-MAX_SECONDS, MIN_SECONDS = 30, 1
-SAME_FACE = 0.3  # intersection over union of the boxes of one face in two frames that follow each other
+MAX_SECONDS, MIN_SECONDS = 30, 1  # of a clip
+MIN_OVERLAP = 0.3  # intersection over union of the boxes of one face in two frames that follow each other
 
 
 def cut_clips(boxes: Sequence[Box | None], fps: Fraction) -> list[range]:
@@ -45,7 +45,7 @@ def _same_face(a: Box | None, b: Box | None) -> bool:
         return a is b
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     shared = max(0, width) * max(0, height)
-    return shared >= SAME_FACE * (_area(a) + _area(b) - shared)
+    return shared >= MIN_OVERLAP * (_area(a) + _area(b) - shared)
 
 
 def _area(box: Box) -> int:

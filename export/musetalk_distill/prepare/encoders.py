@@ -1,4 +1,4 @@
-"""A checkpoint's encoders in PyTorch: what they make of pictures and of sound."""
+"""A checkpoint's encoders in PyTorch: the VAE's for pictures and Whisper's for sound."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from musetalk_export.graphs.vae import EncoderGraph
 from musetalk_export.graphs.whisper import AudioGraph
 from musetalk_runtime.core.arrays import Floats
 
-MOST_JOBS = 12
+MAX_JOBS = 12  # videos that are prepared at the same time
 
 
 class Encoders:
@@ -31,7 +31,7 @@ class Encoders:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._half = self._device.type == "cuda"
         self.faces = 32 if self._half else 4
-        self.jobs = min(MOST_JOBS, os.cpu_count() or 1) if self._half else 1
+        self.jobs = min(MAX_JOBS, os.cpu_count() or 1) if self._half else 1
         self._images = EncoderGraph(parts.vae).to(self._device)
         self._images.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._audio = AudioGraph(parts.audio).to(self._device)

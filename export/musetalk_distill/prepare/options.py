@@ -1,4 +1,4 @@
-"""How to prepare training videos."""
+"""The options of a preparation of training videos."""
 
 from dataclasses import dataclass
 from fractions import Fraction

@@ -1,17 +1,17 @@
-"""A folder of videos to shards."""
+"""The preparation of shards from a folder of videos."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from musetalk_distill.prepare.encoders import Encoders
-from musetalk_distill.prepare.footage import Footage, find_footage
-from musetalk_distill.prepare.maker import Maker
 from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.prepared import Prepared, PrepareReport
 from musetalk_distill.prepare.progress import Progress
-from musetalk_distill.prepare.split import chosen_for_val
-from musetalk_distill.prepare.threads import in_threads
+from musetalk_distill.prepare.source_video import SourceVideo, find_source_videos
+from musetalk_distill.prepare.split import split_clips
+from musetalk_distill.prepare.video_preparer import VideoPreparer
 from musetalk_distill.prepare.work import ClipFolder
 from musetalk_distill.shards.clip import ClipEntry, ClipTensors
 from musetalk_distill.shards.shards import SHARDS_KIND, write_shards
@@ -21,27 +21,30 @@ from musetalk_runtime.storage.folder import check_destination
 
 PROGRAM = "distill-student"
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 def prepare_shards(videos: Path, output: Path, checkpoint: Path, options: PrepareOptions) -> PrepareReport:
     """Make the shards `output` of the videos in the folder `videos`, replacing older shards there.
 
-    A video that is broken, or of no use, is told of and left out. What is finished is kept beside `output` until all
+    A video that is broken, or of no use, is reported and left out. What is finished is kept beside `output` until all
     is; the same call goes on from there. Raises a MuseTalkEdgeError: for a folder, checkpoint or detector that is no
     good, InvalidMedia if no video is of use, OutputError where there is no room; `output` is written whole or not.
     """
     check_destination(output, SHARDS_KIND)
-    footage = find_footage(videos)
+    sources = find_source_videos(videos)
     detector = FaceDetector(options.face_model) if options.face_model else None
     if detector is None and not options.boxes_from_json:
-        _require_boxes(footage)
+        _require_boxes(sources)
     encoders = Encoders(checkpoint)
-    with ClipFolder(output) as work, Progress(footage, PROGRAM) as progress:
-        maker = Maker(encoders, detector, options, work, progress)
-        finished = in_threads(maker.prepare, footage, encoders.jobs, progress.stop)
+    with ClipFolder(output) as work, Progress(sources, PROGRAM) as progress:
+        preparer = VideoPreparer(encoders, detector, options, work, progress)
+        finished = in_threads(preparer.prepare, sources, encoders.jobs, progress.stop)
         usable = [prepared for prepared in finished if prepared.clips]
         if not usable:
             raise InvalidMedia(f"{videos}: none of its {len(finished)} videos is of use: see above")
-        entries, warnings = _entries(usable, options)
+        entries, warnings = split_clips(usable, options)
         for warning in warnings:
             progress.say(warning)
         progress.say(f"writing {len(entries)} clips")
@@ -57,36 +60,33 @@ def prepare_shards(videos: Path, output: Path, checkpoint: Path, options: Prepar
     return PrepareReport(clips, skipped, left_out, warnings)
 
 
-def _require_boxes(footage: Sequence[Footage]) -> None:
-    for video in footage:
+def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int, stop: Callable[[], None]) -> list[R]:
+    """The results of `work` on the `items`, in their order, by `threads` threads.
+
+    Decoding and cropping release the GIL. After an error or an interrupt `stop` is called.
+    """
+    if threads == 1:
+        return list(map(work, items))
+    with ThreadPoolExecutor(threads) as pool:
+        try:  # an interrupt may come while the first are at work and the others are still handed out
+            return list(pool.map(work, items))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop()
+            raise
+
+
+def _require_boxes(sources: Sequence[SourceVideo]) -> None:
+    for video in sources:
         try:
-            told = video.notes()
+            annotations = video.annotations()
         except InvalidMedia:
-            continue  # told of when its turn comes
-        if told.face_box is None:
+            continue  # reported when its turn comes
+        if annotations.face_box is None:
             raise InvalidArgument(
                 f"{video.path}: no JSON file beside it names its face_box: give a face detector by --face-model FILE "
                 "(YuNet, such as OpenCV Zoo's face_detection_yunet), or leave such videos out by --face-boxes-from-json"
             )
-
-
-def _entries(usable: list[Prepared], options: PrepareOptions) -> tuple[list[tuple[ClipEntry, str]], list[str]]:
-    """Every clip with its split and its file in the work folder; and what to warn of."""
-    warnings = []
-    speakers = {prepared.speaker for prepared in usable}
-    val = chosen_for_val(speakers, options.val_share)
-    if len(speakers) == 1 and options.val_share > 0:
-        val = chosen_for_val((clip.id for prepared in usable for clip in prepared.clips), options.val_share)
-        warnings.append(
-            f"only one speaker ({usable[0].speaker}): {len(val)} of their clips are for validation, which says "
-            "little about other faces"
-        )
-    entries = []
-    for prepared in usable:
-        for clip in prepared.clips:
-            split = "val" if {prepared.speaker, clip.id} & val else "train"
-            entries.append((ClipEntry(clip.id, prepared.speaker, split, clip.frames, options.rate), clip.file))
-    return entries, warnings
 
 
 def _read(work: ClipFolder, entries: list[tuple[ClipEntry, str]]) -> Iterator[tuple[ClipEntry, ClipTensors]]:

@@ -1,4 +1,4 @@
-"""What came of one video."""
+"""The results of a preparation: of one video, and of all."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any

@@ -1,21 +1,21 @@
-"""How far a long preparation has come, and how long it will still take."""
+"""The progress of a preparation: the share that is done, and the time left."""
 
 import sys
 import time
 from collections.abc import Sequence
 from threading import Lock
 
-from musetalk_distill.prepare.footage import Footage
+from musetalk_distill.prepare.source_video import SourceVideo
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.core.closable import Closable
 
 
 class Progress(Closable):
-    """Tells on stderr; a video counts by its bytes. Videos may be at work in several threads."""
+    """Writes to stderr; a video counts by its bytes. Videos may be at work in several threads."""
 
-    def __init__(self, footage: Sequence[Footage], program: str) -> None:
+    def __init__(self, sources: Sequence[SourceVideo], program: str) -> None:
         self._program = program
-        self._sizes = {video.name: max(1, video.path.stat().st_size) for video in footage}
+        self._sizes = {video.name: max(1, video.path.stat().st_size) for video in sources}
         self._before = 0.0  # bytes of videos that took no time
         self._done = dict.fromkeys(self._sizes, 0.0)  # bytes that were worked on
         self._begun = time.monotonic()

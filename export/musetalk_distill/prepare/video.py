@@ -1,4 +1,4 @@
-"""One video to clips."""
+"""The clips of one source video: faces and audio states, cut to the stretches that show one face."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -6,13 +6,13 @@ from contextlib import closing
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_distill.prepare.clip_maker import ClipMaker
+from musetalk_distill.prepare.annotations import Annotations
+from musetalk_distill.prepare.audio_states import read_audio_states
+from musetalk_distill.prepare.clip_builder import ClipBuilder
 from musetalk_distill.prepare.cuts import MIN_SECONDS, cut_clips
 from musetalk_distill.prepare.encoders import Encoders
-from musetalk_distill.prepare.footage import Footage
-from musetalk_distill.prepare.notes import Notes
 from musetalk_distill.prepare.options import PrepareOptions
-from musetalk_distill.prepare.sound import hear
+from musetalk_distill.prepare.source_video import SourceVideo
 from musetalk_distill.shards.clip import ClipTensors, states_count
 from musetalk_runtime.audio.states import STATES_PER_SECOND
 from musetalk_runtime.avatar.box import Box, box_problem
@@ -24,7 +24,7 @@ from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.placement import find_faces, usable_box
 from musetalk_runtime.prepare.video import VideoSource
 
-MAX_HOURS = 2  # of one video
+MAX_HOURS = 2  # of a source video
 
 Report = Callable[[float], None]
 """Called with the share of the video that is done."""
@@ -38,26 +38,26 @@ class VideoClips:
 
     def __init__(
         self,
-        footage: Footage,
-        notes: Notes,
+        video: SourceVideo,
+        annotations: Annotations,
         encoders: Encoders,
         detector: FaceDetector | None,
         options: PrepareOptions,
         report: Report,
     ) -> None:
-        self.source = VideoSource(footage.path, MAX_HOURS * 3600, options.rate)
+        self.source = VideoSource(video.path, MAX_HOURS * 3600, options.rate)
         if self.source.cut:
-            raise InvalidMedia(f"{footage.path}: longer than {MAX_HOURS} h: cut it into parts")
-        notes.check_length(footage.notes_file or footage.path, self.source.indexes[-1])
-        self._notes, self._encoders, self._report = notes, encoders, report
-        self._done = 0.0 if notes.face_box is not None else 0.5  # the share that finding the faces takes
-        self._states, heard = hear(footage.path, self.source.start, encoders.encode_audio, encoders.spec)
+            raise InvalidMedia(f"{video.path}: longer than {MAX_HOURS} h: cut it into parts")
+        annotations.check_length(video.annotation_file or video.path, self.source.indexes[-1])
+        self._annotations, self._encoders, self._report = annotations, encoders, report
+        self._done = 0.0 if annotations.face_box is not None else 0.5  # the share that finding the faces takes
+        self._states, heard = read_audio_states(video.path, self.source.start, encoders.encode_audio, encoders.spec)
         seen = min(len(self.source), int(heard * options.rate / SAMPLE_RATE))
-        self._boxes = self._find_boxes(footage, detector)[:seen]
+        self._boxes = self._find_boxes(video, detector)[:seen]
         self.ranges = cut_clips(self._boxes, options.rate)
         if not self.ranges:
             raise FaceNotFound(
-                f"{footage.path}: no stretch of {MIN_SECONDS} s with one face and sound, in "
+                f"{video.path}: no stretch of {MIN_SECONDS} s with one face and sound, in "
                 f"{float(len(self.source) / self.source.fps):.1f} s"
             )
 
@@ -65,20 +65,20 @@ class VideoClips:
         """The tensors of each of ``ranges``, with images."""
         with closing(self._crops()) as crops:
             for frames in self.ranges:
-                clip = ClipMaker(len(frames), self._encoders)
+                clip = ClipBuilder(len(frames), self._encoders)
                 for index, crop in crops:
                     clip.add(crop)
                     if index + 1 == frames.stop:
                         break
                 yield clip.finish(self._states_of(frames), self._opening_of(frames))
 
-    def _find_boxes(self, footage: Footage, detector: FaceDetector | None) -> list[Box | None]:
+    def _find_boxes(self, video: SourceVideo, detector: FaceDetector | None) -> list[Box | None]:
         source = self.source
-        if self._notes.face_box is not None:
-            given = [self._notes.box(index) for index in source.indexes]
+        if self._annotations.face_box is not None:
+            given = [self._annotations.box(index) for index in source.indexes]
             return [None if box_problem(box, source.width, source.height) else box for box in given]
         if detector is None:
-            raise FaceNotFound(f"{footage.path}: no JSON file beside it names its face_box")
+            raise FaceNotFound(f"{video.path}: no JSON file beside it names its face_box")
         faces = find_faces(source, detector, lambda _stage, done, total: self._report(self._done * done / total))
         return [usable_box(face, source.width, source.height) for face in faces]
 
@@ -98,5 +98,5 @@ class VideoClips:
         return np.concatenate([there, np.zeros((count - len(there), *there.shape[1:]), np.float16)])
 
     def _opening_of(self, frames: range) -> Floats | None:
-        told = self._notes.opening
-        return None if told is None else told[[self.source.indexes[index] for index in frames]]
+        opening = self._annotations.opening
+        return None if opening is None else opening[[self.source.indexes[index] for index in frames]]

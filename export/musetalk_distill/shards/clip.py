@@ -1,4 +1,4 @@
-"""A clip of one person who speaks: what the student learns from."""
+"""A training clip of one person who speaks: its entry in the manifest, and its tensors."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -61,7 +61,7 @@ class Clip(ClipEntry):
 
 @dataclass(frozen=True)
 class ClipTensors:
-    """What is known of a clip of F frames; C, S, I, audio_states and audio_width are the model's.
+    """The tensors of a clip of F frames; C, S, I, audio_states and audio_width are the model's.
 
     | name | type and shape | content |
     | --- | --- | --- |

@@ -1,4 +1,4 @@
-"""Clips in a safetensors file: each tensor is named ``<clip id>.<field>``."""
+"""The tensors of clips in a safetensors file: each is named ``<clip id>.<field>``."""
 
 from pathlib import Path
 from typing import Any

@@ -32,8 +32,8 @@ __all__ = [
 ]  # fmt: skip
 
 SHARDS_KIND, SHARDS_SCHEMA = "shards", 1
-SHARD_BYTES = 256 << 20
-FILES_SHARE = 1 << 20  # of a manifest, for the list of files
+SHARD_BYTES = 256 << 20  # about, of one file
+FILE_LIST_BYTES = 1 << 20  # of a manifest, kept free for the list of files
 
 
 class Shards:
@@ -106,8 +106,8 @@ def write_shards(
 
 def _check_size(path: Path, manifest: Manifest) -> None:
     size = len(json.dumps(manifest, indent=1))
-    if size > MAX_MANIFEST_BYTES - FILES_SHARE:
+    if size > MAX_MANIFEST_BYTES - FILE_LIST_BYTES:
         raise InvalidArgument(
             f"{path}: {len(manifest['clips'])} clips would make a manifest of {size} bytes, expected at most "
-            f"{MAX_MANIFEST_BYTES - FILES_SHARE}: make several folders of them"
+            f"{MAX_MANIFEST_BYTES - FILE_LIST_BYTES}: make several folders of them"
         )

@@ -1,4 +1,4 @@
-"""Clips into shards."""
+"""The writer of shard files, which collects clips until they fill one."""
 
 from pathlib import Path
 from typing import Any

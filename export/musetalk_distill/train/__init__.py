@@ -1,1 +1,1 @@
-"""``distill-student train``: a student from its teacher, a teacher from the truth, a small decoder from a big one."""
+"""``distill-student train``: the training of a student, a teacher or a small decoder."""

@@ -1,12 +1,11 @@
-"""``distill-student train``."""
+"""The command ``distill-student train``."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from musetalk_distill.train.messages import progress_shown
-from musetalk_distill.train.options import LEARNING_RATES, LOSSES, PRECISIONS, WHAT, TrainOptions
+from musetalk_distill.train.tasks.options import LEARNING_RATES, LOSSES, PRECISIONS, WHAT, TrainOptions
 from musetalk_runtime.core.errors import InvalidArgument
 
 HELP = """\
@@ -61,8 +60,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     from musetalk_distill.train.train import train  # torch takes seconds to import
 
-    with progress_shown():
-        summary = train(args.shards, args.output, args.checkpoint, options, args.resume)
+    summary = train(args.shards, args.output, args.checkpoint, options, args.resume)
     if summary:  # of several processes one has it
         print(json.dumps(summary, indent=1))
     return 0

@@ -1,4 +1,4 @@
-"""The average of the weights over the last steps, in FP32: what a run hands over."""
+"""The exponential moving average of a model's weights, in FP32, and its decay."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class Average:
-    """An exponential moving average of the parameters of `module`, which ``weights`` holds by name."""
+class ExponentialMovingAverage:
+    """An exponential moving average of the parameters of `module`; ``weights`` holds it by name."""
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
@@ -45,3 +45,8 @@ class Average:
     def _set(self, weights: dict[str, Tensor]) -> None:
         for name, parameter in self._module.named_parameters():
             parameter.copy_(weights[name])
+
+
+def ema_decay(step: int, highest: float) -> float:
+    """How much of the average stays at step `step`: little at first, so that it forgets the first weights."""
+    return min(highest, (1 + step) / (10 + step))

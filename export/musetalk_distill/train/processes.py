@@ -1,4 +1,4 @@
-"""One process, or several on GPUs of their own, where ``accelerate launch`` or ``torchrun`` began it."""
+"""Distributed training: one process, or one for each GPU where ``accelerate launch`` or ``torchrun`` began them."""
 
 import os
 from typing import Any

@@ -1,8 +1,8 @@
-"""The learning rate and the decay of the averaged weights, as functions of the step alone."""
+"""The learning-rate schedule: a warm-up, then a cosine."""
 
 from math import cos, pi
 
-FLOOR = 0.01  # of the highest rate, at the end
+FINAL_SHARE = 0.01  # of the highest rate, at the last step
 
 
 def learning_rate(step: int, steps: int, warmup: int, highest: float) -> float:
@@ -14,9 +14,4 @@ def learning_rate(step: int, steps: int, warmup: int, highest: float) -> float:
     if step < warmup:
         return highest * (step + 1) / (warmup + 1)
     progress = (step - warmup) / max(1, steps - warmup)
-    return highest * (FLOOR + (1 - FLOOR) * 0.5 * (1 + cos(pi * min(1.0, progress))))
-
-
-def ema_decay(step: int, highest: float) -> float:
-    """How much of the average stays at step `step`: little at first, so that it forgets the first weights."""
-    return min(highest, (1 + step) / (10 + step))
+    return highest * (FINAL_SHARE + (1 - FINAL_SHARE) * 0.5 * (1 + cos(pi * min(1.0, progress))))

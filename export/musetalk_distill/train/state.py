@@ -1,4 +1,4 @@
-"""Where a run stands, on disk: a folder a checkpoint, written aside and renamed, of which the last two stay."""
+"""The training state on disk: one folder for each checkpoint of a run, of which the last two are kept."""
 
 import logging
 import shutil
@@ -12,15 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from musetalk_distill.train.unwritten import unwritten
 from musetalk_export.checkpoint.weights import read_weights
-from musetalk_runtime.core.errors import InputNotFound, InvalidFolder
+from musetalk_runtime.core.errors import InputNotFound, InvalidFolder, OutputError
 from musetalk_runtime.storage.folder import new_folder, read_folder
 
 log = logging.getLogger(__name__)
 
 STATE_KIND, STATE_SCHEMA = "training state", 1
-KEPT = 2
+MAX_CHECKPOINTS = 2  # that are kept of a run
 FOLDER = "checkpoints"
 NAME = "step-{:09}"
 
@@ -40,7 +39,7 @@ class State:
 
 
 def save_state(run: Path, state: State, config: str) -> None:
-    """Write `state` into the folder `run`, with the hash of the run's config, and drop all but the last two.
+    """Write `state` into the folder `run`, with the hash of the run's config, and drop all but the last two states.
 
     Raises OutputError if that fails, as on a full disk; the checkpoints before it are as they were.
     """
@@ -54,8 +53,9 @@ def save_state(run: Path, state: State, config: str) -> None:
             torch.save(state.rest, work / "rest.pt")
     except (OSError, RuntimeError, SafetensorError) as error:
         reason = f"{str(error).partition(chr(10))[0]} ({shutil.disk_usage(run).free / 1e6:.0f} MB free)"
-        raise unwritten(f"{folder}: the checkpoint of step {state.step}", f"{reason}: older ones are whole") from error
-    for old in _folders(run)[:-KEPT]:
+        what = f"{folder}: the checkpoint of step {state.step}"
+        raise write_error(what, f"{reason}: older ones are whole") from error
+    for old in _folders(run)[:-MAX_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -76,6 +76,11 @@ def newest_state(run: Path, config: str) -> State | None:
             return _read(folder, manifest["step"])
         log.warning("%s: made with other options: trying the checkpoint before it", folder)
     return None
+
+
+def write_error(what: str, reason: object) -> OutputError:
+    """The error for a file of a run that cannot be written; it says how to go on."""
+    return OutputError(f"{what} cannot be written: {reason}: make room, then go on with --resume")
 
 
 def _read(folder: Path, step: int) -> State:

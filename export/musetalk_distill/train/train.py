@@ -1,4 +1,4 @@
-"""One run of training, from shards and a checkpoint to a model."""
+"""A training run, from shards and a checkpoint to a model."""
 
 import json
 import logging
@@ -8,19 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_distill.shards.shards import Shards
-from musetalk_distill.train.data.batch_loader import Feed, open_feed
-from musetalk_distill.train.data.footage import Footage
-from musetalk_distill.train.journal import Journal
-from musetalk_distill.train.options import TrainOptions, config_hash
+from musetalk_distill.train.data.batch_loader import BatchLoader, open_batch_loader
+from musetalk_distill.train.data.dataset import FrameDataset
+from musetalk_distill.train.image_grid import grid_batch, write_image_grid
 from musetalk_distill.train.processes import Processes
-from musetalk_distill.train.sheet import sheet_batch, write_sheet
 from musetalk_distill.train.state import FOLDER, newest_state, save_state
-from musetalk_distill.train.stop import StopSignals
-from musetalk_distill.train.tasks.tasks import make_task
+from musetalk_distill.train.stop_signals import StopSignals
+from musetalk_distill.train.tasks.factory import make_task
+from musetalk_distill.train.tasks.options import TrainOptions, config_hash
 from musetalk_distill.train.trainer import LOSS, Trainer
+from musetalk_distill.train.training_log import TrainingLog
 from musetalk_export.checkpoint.checkpoint import count
 from musetalk_runtime.core.errors import InvalidArgument, OutputError
 from musetalk_runtime.storage.folder import MANIFEST, sha256
+from musetalk_runtime.storage.output_file import write_output
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     processes = Processes()
     part = processes.part(options.batch)
     data = Shards.open(shards)
-    footage = Footage(data, "train", options.seed)
+    dataset = FrameDataset(data, "train", options.seed)
     task = make_task(checkpoint, data.spec, options, processes.index)
     trainer = Trainer(task, options, processes)
     config = replace(options, precision=trainer.precision).to_json(sha256(shards / MANIFEST), checkpoint)
@@ -50,10 +51,10 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
         trainer.load(state)
         log.info("going on after step %d", state.step)
     with ExitStack() as stack:
-        feed = open_feed(footage, options.batch, processes.device, trainer.done, part, None)
-        stack.callback(feed.close)
+        batches = open_batch_loader(dataset, options.batch, processes.device, trainer.done, part, None)
+        stack.callback(batches.close)
         loop = _Loop(trainer, run, config_hash(config), data, stack)
-        loop.run(feed)
+        loop.run(batches)
     return loop.summary()
 
 
@@ -63,17 +64,17 @@ class _Loop:
     def __init__(self, trainer: Trainer, run: Path, config: str, data: Shards, stack: ExitStack) -> None:
         self._trainer, self._run, self._config = trainer, run, config
         self._options, self._processes = trainer.options, trainer.processes
-        shown = Footage(data, "val" if data.clips("val") else "train", 0)
-        self._shown = sheet_batch(shown, self._processes.device)
+        shown = FrameDataset(data, "val" if data.clips("val") else "train", 0)
+        self._grid = grid_batch(shown, self._processes.device)
         self._signals = stack.enter_context(StopSignals())
-        self._journal = None
+        self._log = None
         if self._processes.main:
-            self._journal = stack.enter_context(Journal(run, trainer.done, self._options.steps))
+            self._log = stack.enter_context(TrainingLog(run, trainer.done, self._options.steps))
 
-    def run(self, feed: Feed) -> None:
+    def run(self, batches: BatchLoader) -> None:
         options, trainer = self._options, self._trainer
         while trainer.done < options.steps:
-            trainer.step(feed.batch(trainer.done))
+            trainer.step(batches.batch(trainer.done))
             recorded = trainer.done % options.log_every == 0 or trainer.done == options.steps
             if recorded:
                 self._record()
@@ -81,7 +82,7 @@ class _Loop:
             asks = recorded or self._processes.count == 1
             stopped = asks and self._processes.any(self._signals.received is not None)
             if stopped or trainer.done % options.save_every == 0 or trainer.done == options.steps:
-                self._save(sheet=not stopped)
+                self._save(grid=not stopped)
             if stopped:
                 self._signals.end()
         if self._processes.main:
@@ -89,9 +90,9 @@ class _Loop:
         self._processes.wait()
 
     def summary(self) -> dict[str, Any]:
-        if self._journal is None:
+        if self._log is None:
             return {}
-        records = self._journal.records
+        records = self._log.records
         return {
             "run": str(self._run),
             "what": self._options.what,
@@ -101,23 +102,23 @@ class _Loop:
             "first_loss": records[0]["loss"],
             "last_loss": records[-1]["loss"],
             "samples_per_s": records[-1]["samples_per_s"],
-            "result": str(self._run / ("decoder" if self._options.what == "decoder" else "checkpoint")),
+            "result": str(self._run / self._trainer.task.result),
         }
 
     def _record(self) -> None:
         trainer = self._trainer
-        means = trainer.sums.take(trainer.done, self._processes)
-        if self._journal:
-            self._journal.record(trainer.done, means.pop(LOSS), means, trainer.rate, self._options.batch)
+        means = trainer.means.take(trainer.done, self._processes)
+        if self._log:
+            self._log.record(trainer.done, means.pop(LOSS), means, trainer.rate, self._options.batch)
 
-    def _save(self, sheet: bool) -> None:
+    def _save(self, grid: bool) -> None:
         trainer = self._trainer
-        trainer.sums.check(trainer.done)
-        if self._journal:
-            if sheet:
-                write_sheet(self._run / "sheets" / f"step-{trainer.done:09}.png", trainer.pictures(self._shown))
+        trainer.means.check(trainer.done)
+        if self._log:
+            if grid:
+                write_image_grid(self._run / "sheets" / f"step-{trainer.done:09}.png", trainer.pictures(self._grid))
             save_state(self._run, trainer.state(), self._config)
-            self._journal.pause()
+            self._log.pause()
         self._processes.wait()
 
 
@@ -142,8 +143,6 @@ def _claim(run: Path, config: dict[str, Any], resume: bool, processes: Processes
 def _write_config(file: Path, config: dict[str, Any]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        aside = file.with_name(f".{file.name}.partial")
-        aside.write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        aside.replace(file)
     except OSError as error:
         raise OutputError(f"{file}: cannot be written: {error.strerror}") from error
+    write_output(file, json.dumps(config, indent=1) + "\n")

@@ -1,29 +1,31 @@
-"""The loop: a step, now and then a record, a sheet and a checkpoint."""
+"""Optimization steps: a task's module, its optimizer, its averaged weights and its loss means."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from musetalk_distill.train.data.batch import Batch
-from musetalk_distill.train.ema import Average
-from musetalk_distill.train.options import TrainOptions
+from musetalk_distill.train.ema import ExponentialMovingAverage, ema_decay
+from musetalk_distill.train.loss_means import LossMeans
 from musetalk_distill.train.processes import Processes
-from musetalk_distill.train.schedule import ema_decay, learning_rate
-from musetalk_distill.train.state import State
-from musetalk_distill.train.sums import Sums
+from musetalk_distill.train.schedule import learning_rate
+from musetalk_distill.train.state import State, write_error
+from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.task import Task
-from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
+from musetalk_runtime.storage.folder import written_aside
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-BETAS, WEIGHT_DECAY = (0.9, 0.999), 0.01
+BETAS, WEIGHT_DECAY = (0.9, 0.999), 0.01  # of AdamW
 LOSS = "loss"
 
 
 class Trainer:
-    """Trains ``task.module`` on the device of `processes`. Attributes: ``average``, ``sums``, ``done`` (steps)."""
+    """Trains ``task.module`` on the device of `processes`. Attributes: ``average``, ``means``, ``done`` (steps)."""
 
     def __init__(self, task: Task, options: TrainOptions, processes: Processes) -> None:
         self.task, self.options, self.processes, self.done = task, options, processes, 0
@@ -38,8 +40,8 @@ class Trainer:
             self._parameters, lr=options.rate, betas=BETAS, weight_decay=WEIGHT_DECAY, fused=processes.on_gpu
         )
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=self.precision == "fp16")
-        self.average = Average(task.module)
-        self.sums = Sums([LOSS, *task.weights], processes.device)
+        self.average = ExponentialMovingAverage(task.module)
+        self.means = LossMeans([LOSS, *task.weights], processes.device)
 
     def step(self, batch: Batch) -> None:
         """Learn from `batch`, without waiting for the device. Raises MachineError where its memory is too small."""
@@ -47,7 +49,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         try:
-            self.sums.add(self._learn(batch))
+            self.means.add(self._learn(batch))
         except torch.cuda.OutOfMemoryError as error:
             reason = str(error).partition("\n")[0]
             raise MachineError(
@@ -73,16 +75,23 @@ class Trainer:
             return self.task.pictures(batch)
 
     def save(self, run: Path) -> Path:
-        """Write the model with the averaged weights; returns where it lies."""
-        with self.average.applied():
-            return self.task.save(run)
+        """Write the model with the averaged weights to its folder in `run`; returns that. Raises OutputError."""
+        folder = run / self.task.result
+        try:
+            with self.average.applied(), written_aside(folder) as work:
+                self.task.write(work)
+        except MuseTalkEdgeError:
+            raise
+        except (OSError, SafetensorError) as error:
+            raise write_error(f"{folder}:", getattr(error, "strerror", None) or error) from error
+        return folder
 
     def state(self) -> State:
         """Where the run stands."""
         rest = {
             "optimizer": self._optimizer.state_dict(),
             "scaler": self._scaler.state_dict(),
-            "sums": self.sums.state(),
+            "sums": self.means.state(),
             "rng": torch.get_rng_state(),
             "gpu_rng": torch.cuda.get_rng_state(self.processes.device) if self.processes.on_gpu else None,
         }
@@ -95,7 +104,7 @@ class Trainer:
         self.average.load(dict(state.average))
         self._optimizer.load_state_dict(state.rest["optimizer"])
         self._scaler.load_state_dict(state.rest["scaler"])
-        self.sums.load(state.rest["sums"])
+        self.means.load(state.rest["sums"])
         torch.set_rng_state(state.rest["rng"])
         if self.processes.on_gpu and state.rest["gpu_rng"] is not None:
             torch.cuda.set_rng_state(state.rest["gpu_rng"], self.processes.device)

@@ -1,1 +1,1 @@
-"""How a person is drawn."""
+"""The drawing of a person: identity, pose, mouth, and the pictures made of them."""

@@ -1,4 +1,4 @@
-"""Draw shoulders and clothes."""
+"""Shoulders and clothes."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from musetalk_drawn.figure.identity import Identity
 from musetalk_drawn.figure.palette import lit, mix, shadow
 from musetalk_drawn.figure.pose import Pose
 
-SHADE = (0.68, 0.66, 0.74)
+SHADE = (0.68, 0.66, 0.74)  # of the clothes in shadow: a factor for each of R, G, B
 
 
 def draw_body(canvas: Canvas, who: Identity, pose: Pose) -> None:

@@ -1,4 +1,4 @@
-"""A picture to paint on: filled shapes with clean edges, and soft ones."""
+"""The canvas: a picture to paint filled shapes on, with clean edges or soft ones."""
 
 from typing import NamedTuple
 
@@ -12,9 +12,9 @@ Colour = tuple[float, float, float]
 """Red, green, blue, 0 to 255."""
 
 SIDE = 512  # the picture that coordinates are given for
-FINE = 2  # pixels of a mask a pixel of the picture, each way
-SHIFT = 4  # fraction bits of OpenCV's coordinates
-REACH = 2.6  # standard deviations that a soft shape reaches
+SUPERSAMPLING = 2  # pixels of a mask for each pixel of the picture, each way
+FRACTION_BITS = 4  # of OpenCV's coordinates
+BLUR_REACH = 2.6  # standard deviations that a soft shape reaches
 
 
 class Mask(NamedTuple):
@@ -74,15 +74,16 @@ class Canvas:
         x0, y0, x1, y1 = self._bounds(p, 2)
         if x1 <= x0 or y1 <= y0:
             return Mask(0, 0, np.zeros((0, 0), np.float32))
-        fine = _polygon((p - (x0, y0) + 0.5) * FINE - 0.5, (x1 - x0) * FINE, (y1 - y0) * FINE)
-        covered = cv2.resize(fine, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
+        width, height = x1 - x0, y1 - y0
+        fine = _polygon((p - (x0, y0) + 0.5) * SUPERSAMPLING - 0.5, width * SUPERSAMPLING, height * SUPERSAMPLING)
+        covered = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA)
         return Mask(x0, y0, covered.astype(np.float32) / 255)
 
     def blurred(self, points: Points, sigma: float) -> Mask:
         """What a polygon covers, blurred: drawn coarsely, since blurring leaves no detail."""
         p, sigma = points * self.scale, sigma * self.scale
         coarse = max(1, int(sigma / 2))
-        x0, y0, x1, y1 = self._bounds(p, REACH * sigma + 1)
+        x0, y0, x1, y1 = self._bounds(p, BLUR_REACH * sigma + 1)
         columns, rows = -(-(x1 - x0) // coarse), -(-(y1 - y0) // coarse)
         if columns <= 0 or rows <= 0:
             return Mask(0, 0, np.zeros((0, 0), np.float32))
@@ -125,5 +126,5 @@ def outside(mask: Mask, shape: Mask) -> Mask:
 
 def _polygon(points: Points, width: int, height: int) -> npt.NDArray[np.uint8]:
     picture = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(picture, [np.round(points * (1 << SHIFT)).astype(np.int32)], 255, cv2.LINE_AA, SHIFT)
+    cv2.fillPoly(picture, [np.round(points * (1 << FRACTION_BITS)).astype(np.int32)], 255, cv2.LINE_AA, FRACTION_BITS)
     return picture

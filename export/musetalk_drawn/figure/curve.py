@@ -6,7 +6,7 @@ import numpy.typing as npt
 Points = npt.NDArray[np.float64]
 """``[n, 2]``: x to the right, y down; pixels of a 512 picture, or of the head before it is turned."""
 
-STEPS = 8  # points a span
+POINTS_PER_SPAN = 8  # of a curve
 
 
 def smooth(points: npt.ArrayLike, closed: bool = True) -> Points:
@@ -15,7 +15,7 @@ def smooth(points: npt.ArrayLike, closed: bool = True) -> Points:
     ends = (p[-1:], p[:2]) if closed else (2 * p[:1] - p[1:2], 2 * p[-1:] - p[-2:-1])
     q = np.concatenate([ends[0], p, ends[1]])
     a, b, c, d = q[:-3, None], q[1:-2, None], q[2:-1, None], q[3:, None]
-    t = (np.arange(STEPS) / STEPS)[None, :, None]
+    t = (np.arange(POINTS_PER_SPAN) / POINTS_PER_SPAN)[None, :, None]
     curve = b + 0.5 * t * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
     curve = curve.reshape(-1, 2)
     return curve if closed else np.concatenate([curve, p[-1:]])

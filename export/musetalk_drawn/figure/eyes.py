@@ -1,4 +1,4 @@
-"""Draw eyes, with their lids, lashes and brows."""
+"""Eyes, with their lids, lashes and brows, and glasses."""
 
 import numpy as np
 
@@ -8,8 +8,9 @@ from musetalk_drawn.figure.identity import Identity
 from musetalk_drawn.figure.palette import INK, WHITE, lit, mix, shadow
 from musetalk_drawn.figure.pose import Pose
 
-GAP = 43.0  # from the middle of the face to that of an eye
-HALF = 23.5  # of an eye's width
+EYE_DISTANCE = 43.0  # from the middle of the face to that of an eye
+HALF_WIDTH = 23.5  # of an eye
+FRAME = (52.0, 44.0, 52.0)  # the colour of glasses
 U = np.linspace(-1, 1, 25)  # -1 the inner corner, 1 the outer
 
 
@@ -19,12 +20,29 @@ def draw_eyes(canvas: Canvas, who: Identity, pose: Pose) -> None:
         _Eye(canvas, who, pose, side).draw()
 
 
+def draw_glasses(canvas: Canvas, who: Identity, pose: Pose) -> None:
+    """Paint round glasses."""
+    if not who.glasses:
+        return
+    colour = mix(FRAME, who.clothes, 0.3)
+    middle = EYE_DISTANCE * who.eye_gap
+    for side in (-1, 1):
+        ring = ellipse((side * middle, 1), (34, 31), 60)
+        lens = pose.place(ring, 78)
+        canvas.fill(lens, WHITE, 0.07)
+        canvas.fill(pose.place(stroke(np.concatenate([ring, ring[:2]]), [3.6, 3.6]), 78), colour)
+        arm = stroke([(side * (middle + 33), -4), (side * 98, -8)], [3.2, 2.4])
+        canvas.fill(pose.place(arm, [78, 5, 5, 78]), colour)
+    bridge = smooth([(-middle + 33, 0), (0, -7), (middle - 33, 0)], closed=False)
+    canvas.fill(pose.place(stroke(bridge, [3.2, 3.2]), 92), colour)
+
+
 class _Eye:
     def __init__(self, canvas: Canvas, who: Identity, pose: Pose, side: int) -> None:
         self.canvas, self.who, self.pose, self.side = canvas, who, pose, side
         self.size = who.eye_size
-        tilt = -(who.eye_tilt + 0.05) * HALF * U
-        x, low = U * HALF, 9.2 * (1 - U**2) ** 0.8 + tilt
+        tilt = -(who.eye_tilt + 0.05) * HALF_WIDTH * U
+        x, low = U * HALF_WIDTH, 9.2 * (1 - U**2) ** 0.8 + tilt
         high = -15.4 * (1 - np.abs(U + 0.12) ** 2.2 * 0.78 - 0.12 * (U + 1) / 2).clip(0) * (1 - U**4) ** 0.6 + tilt
         shut = min(1.0, pose.blink)
         self.x, self.open = x, high
@@ -32,9 +50,9 @@ class _Eye:
 
     def at(self, points: Points, depth: float = 0.0) -> Points:
         """Points about the eye's middle, x towards the temple."""
-        middle = GAP * self.who.eye_gap
+        middle = EYE_DISTANCE * self.who.eye_gap
         mine = (points * self.size + (middle, 0)) * (self.side, 1)
-        return self.pose.place(mine, 50 + depth - 16 * (points[:, 0] / HALF * 0.5 + 0.5))
+        return self.pose.place(mine, 50 + depth - 16 * (points[:, 0] / HALF_WIDTH * 0.5 + 0.5))
 
     def line(self, y: Points, x: Points | None = None) -> Points:
         """A line over the eye's width."""
@@ -68,7 +86,7 @@ class _Eye:
 
     def _lids(self) -> None:
         ink = mix(INK, self.who.hair, 0.25)
-        outer = np.array([[HALF + 4, float(self.high[-1]) - 2.2 * self.who.lashes]])
+        outer = np.array([[HALF_WIDTH + 4, float(self.high[-1]) - 2.2 * self.who.lashes]])
         lash = np.concatenate([self.line(self.high - 0.6), outer])
         weight = 2.0 + 1.8 * self.who.lashes
         self.canvas.fill(self.at(stroke(lash, [0.8, weight * 0.8, weight, weight, 0.3]), 2), ink, 0.95)

@@ -1,4 +1,4 @@
-"""Draw hair."""
+"""Hair, behind the head and over the forehead."""
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +10,7 @@ from musetalk_drawn.figure.identity import Identity
 from musetalk_drawn.figure.palette import INK, lit, mix, shadow
 from musetalk_drawn.figure.pose import Pose, surface
 
-LOCKS = 11
+LOCKS = 11  # over the forehead
 DOWN = np.linspace(-0.05, 1.05, 9)  # along a lock
 Line = npt.NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Draw the head without eyes, mouth and hair: neck, ears, face and nose, and the light on them."""
+"""The head without eyes, mouth and hair: neck, ears, face and nose, and the light on them."""
 
 import numpy as np
 
@@ -120,6 +120,16 @@ class Head:
             line = smooth([(side * 21, 50), (side * 33, 60), (side * end, 78), (side * (end + 1), 88)], closed=False)
             fold = self.pose.place(stroke(line, [1, 4, 3.5, 0.5]))
             self.canvas.soft(fold, shadow(self.who.skin, 1.0), 2.6, strength, face)
+
+    def draw_freckles(self, face: Mask) -> None:
+        """Paint freckles over nose and cheeks of those who have them."""
+        if self.who.freckles <= 0:
+            return
+        rng = np.random.default_rng(7)
+        for x, y in rng.normal((0, 0), (1, 1), (22, 2)):
+            side = 1 if x > 0 else -1
+            dot = self.pose.place(ellipse((side * 26 + x * 26, 32 + y * 8), (1.5, 1.3), 10))
+            self.canvas.fill(dot, shadow(self.who.skin, 1.1), 0.45 * self.who.freckles, face)
 
     def draw_nose(self) -> None:
         """Paint the nose: its shadow side, its wings, its tip."""

@@ -1,11 +1,11 @@
-"""Who is drawn: the shapes and colours of one person."""
+"""The identity of a drawn person: shapes and colours."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from musetalk_drawn.figure.canvas import Colour
-from musetalk_drawn.figure.palette import CLOTHES, EYES, HAIRS, ROOMS, SKINS
+from musetalk_drawn.figure.palette import BACKGROUNDS, CLOTHES, EYES, HAIRS, SKINS
 
 HAIR_STYLES = ("side", "bob", "long", "bun", "curls", "crop", "wave", "swept")
 LONG_HAIR = ("bob", "long", "bun", "curls", "wave")
@@ -22,7 +22,7 @@ class Identity:
     hair: Colour = HAIRS[2]
     eyes: Colour = EYES[2]
     clothes: Colour = CLOTHES[0]
-    room: tuple[Colour, Colour] = ROOMS[0]
+    background: tuple[Colour, Colour] = BACKGROUNDS[0]
     hair_style: str = "bob"
     clothes_style: str = "collar"
     face: float = 1.0
@@ -56,7 +56,7 @@ class Identity:
             hair=hair,
             eyes=EYES[0 if dark and rng.random() < 0.8 else int(rng.integers(len(EYES)))],
             clothes=CLOTHES[int(rng.integers(len(CLOTHES)))],
-            room=ROOMS[int(rng.integers(len(ROOMS)))],
+            background=BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))],
             hair_style=styles[int(rng.integers(len(styles)))],
             clothes_style=CLOTHES_STYLES[int(rng.integers(len(CLOTHES_STYLES)))],
             **_shapes(rng, feminine),
@@ -87,6 +87,13 @@ def _shapes(rng: np.random.Generator, feminine: bool) -> dict[str, float]:
 
 
 DEMO = Identity(
-    hair_style="wave", lips=1.1, eye_size=1.06, lashes=1.15, blush=0.6, clothes=CLOTHES[0], room=ROOMS[0], hair=HAIRS[2]
+    hair_style="wave",
+    lips=1.1,
+    eye_size=1.06,
+    lashes=1.15,
+    blush=0.6,
+    clothes=CLOTHES[0],
+    background=BACKGROUNDS[0],
+    hair=HAIRS[2],
 )
 """The one person that the demo shows."""

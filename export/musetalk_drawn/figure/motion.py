@@ -1,4 +1,4 @@
-"""How a head moves: it sways, nods with the voice, looks about and blinks."""
+"""The motion of a head: it sways, nods with the voice, looks about and blinks."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,7 +7,7 @@ from musetalk_drawn.figure.pose import Pose
 
 Track = npt.NDArray[np.float64]
 
-BLINK = 0.2  # seconds
+BLINK_S = 0.2
 
 
 def pose_track(times: Track, seed: int, amount: float = 1.0, loudness: Track | None = None) -> list[Pose]:
@@ -45,7 +45,7 @@ def _blinks(times: Track, rng: np.random.Generator) -> Track:
     shut = np.zeros(len(times))
     at, end = float(rng.uniform(0.5, 2.5)), float(times[-1]) if len(times) else 0.0
     while at < end:
-        phase = np.clip((times - at) / BLINK, 0, 1)
+        phase = np.clip((times - at) / BLINK_S, 0, 1)
         shut = np.maximum(shut, np.clip(1.35 * np.sin(np.pi * phase**0.7), 0, 1))
         at += float(rng.uniform(1.8, 4.5))
     return shut

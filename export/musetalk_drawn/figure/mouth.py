@@ -1,4 +1,4 @@
-"""Draw a mouth: lips, teeth and tongue."""
+"""A mouth: lips, teeth and tongue."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ from musetalk_drawn.figure.mouth_state import MouthState
 from musetalk_drawn.figure.palette import INK, MOUTH, TEETH, TONGUE, WHITE, lips, lit, mix, shadow
 from musetalk_drawn.figure.pose import Pose
 
-MIDDLE = 84.0  # below the eyes
-CUTS = (-0.78, -0.55, -0.33, -0.115, 0.115, 0.33, 0.55, 0.78)  # between teeth, of the half width
+MIDDLE = 84.0  # of the mouth: pixels below the eyes
+TOOTH_GAPS = (-0.78, -0.55, -0.33, -0.115, 0.115, 0.33, 0.55, 0.78)  # between teeth, of the half width
 
 
 def draw_mouth(canvas: Canvas, who: Identity, pose: Pose, state: MouthState) -> None:
@@ -94,7 +94,7 @@ class _Mouth:
         white: Colour = TEETH if down > 0 else mix(TEETH, MOUTH, 0.1)
         teeth = overlap(self.canvas.mask(self.at(row)), gap)
         self.canvas.paint(teeth, white)
-        for cut in CUTS:
+        for cut in TOOTH_GAPS:
             line = stroke([(cut * half, root), (cut * half, edge - down * 0.3)], [0.7, 1.0])
             self.canvas.fill(self.at(line), (150, 110, 104), 0.36, teeth)
         for side in (-1, 1):

@@ -10,7 +10,7 @@ from musetalk_drawn.figure.identity import Identity
 from musetalk_drawn.figure.mouth_state import MouthState
 
 HALF_WIDTH = 38.0  # at rest, pixels of a 512 picture, as all here
-GAP = 34.0  # between the lips at opening 1
+MAX_GAP = 34.0  # between the lips, at opening 1
 JAW_DROP = 20.0  # of the lower teeth at jaw 1
 Line = npt.NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class MouthShape:
     def of(cls, who: Identity, state: MouthState) -> "MouthShape":
         """The shape of a person's mouth."""
         half = HALF_WIDTH * who.mouth * (1 + 0.17 * state.width - 0.5 * state.rounding) * (1 - 0.06 * state.opening)
-        gap = GAP * state.opening
+        gap = MAX_GAP * state.opening
         share = min(0.85, 0.25 + 0.1 * state.rounding + 0.3 * state.lift + 0.45 * state.tuck)
         round_by = min(1.0, state.opening + state.rounding)
         profile = (1 - U**2) ** (0.95 - 0.42 * round_by)

@@ -1,4 +1,4 @@
-"""What a mouth does at one moment."""
+"""The state of a mouth at one moment, as nine numbers."""
 
 from dataclasses import dataclass, fields
 

@@ -1,4 +1,4 @@
-"""The colours of people, clothes and rooms."""
+"""The colours of people, clothes and backgrounds."""
 
 from musetalk_drawn.figure.canvas import Colour
 
@@ -34,7 +34,7 @@ CLOTHES: tuple[Colour, ...] = (
     (64, 68, 86),
     (190, 104, 130),
 )
-ROOMS: tuple[tuple[Colour, Colour], ...] = (
+BACKGROUNDS: tuple[tuple[Colour, Colour], ...] = (
     ((246, 226, 204), (232, 186, 164)),
     ((206, 226, 232), (150, 186, 206)),
     ((222, 214, 236), (176, 164, 208)),

@@ -1,4 +1,4 @@
-"""How the head is held, and where that puts each point of it in the picture."""
+"""The pose of a head at one moment, and the place of its points in the picture."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""The demo's own encoders, trained from nothing on drawn clips."""
+"""The training of the demo's audio encoder and VAE, from scratch, on drawn clips."""

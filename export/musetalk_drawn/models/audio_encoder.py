@@ -1,8 +1,8 @@
-"""The audio encoder: log-mel to states in which the shape of the mouth can be read.
+"""The training of the audio encoder, whose states tell the shape of the mouth.
 
 It has Whisper's shape and is trained to tell opening, width and rounding of the mouth from the sound, by a linear layer
 on every hidden state; the UNet then gets those states as its tokens. What Whisper learns from transcripts, of all
-languages, this learns from one voice maker's phonemes: enough for drawn faces, and no more.
+languages, this learns from one synthesizer's phonemes: enough for drawn faces, and no more.
 """
 
 import math
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
+from musetalk_drawn.models.drawn_clip import SHAPES, DrawnClip
 from musetalk_drawn.models.fit import fit
-from musetalk_drawn.models.footage import SHAPES, Clip
 from musetalk_runtime.audio.mel import RANGE, SILENCE, log_mel_energies
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE, STEP
 
-QUIETEST = 0.1  # gain
-RATE = 1e-3
+MIN_GAIN = 0.1  # of a training segment
+LEARNING_RATE = 1e-3
 
 
 class Track:
@@ -29,7 +29,7 @@ class Track:
     Attributes: ``logs`` ``[bins, 2 * states]``, logarithms of the mel energies; ``mouth`` ``[states, 3]``.
     """
 
-    def __init__(self, clips: Sequence[Clip], bins: int, device: torch.device) -> None:
+    def __init__(self, clips: Sequence[DrawnClip], bins: int, device: torch.device) -> None:
         sounds, mouths = [], []
         for clip in clips:
             samples = clip.speech()
@@ -47,13 +47,13 @@ class Track:
         at = (torch.arange(states, device=self.mouth.device) + int(random.integers(len(self.mouth)))) % len(self.mouth)
         hops = STEP // HOP
         frames = (at[:, None] * hops + torch.arange(hops, device=at.device)).flatten()
-        louder = 2 * math.log10(random.uniform(QUIETEST, 1.0))
+        louder = 2 * math.log10(random.uniform(MIN_GAIN, 1.0))
         logs = (self.logs[:, frames] + louder).clamp_min(float(SILENCE))
         return (torch.maximum(logs, logs.max() - RANGE) + 4) / 4, self.mouth[at]
 
 
-def train_hearing(
-    encoder: Any, clips: Sequence[Clip], steps: int, batch: int, seed: int, progress: Callable[[int, float], None]
+def train_audio_encoder(
+    encoder: Any, clips: Sequence[DrawnClip], steps: int, batch: int, seed: int, progress: Callable[[int, float], None]
 ) -> None:
     """Train `encoder`, a WhisperEncoder, where it is, on segments of its full length from `clips`."""
     config, device = encoder.config, next(encoder.parameters()).device
@@ -69,5 +69,6 @@ def train_hearing(
         return torch.stack(losses).mean()
 
     encoder.train()
-    fit([p for p in (*encoder.parameters(), *heads.parameters()) if p.requires_grad], loss, steps, RATE, progress)
+    trained = [p for p in (*encoder.parameters(), *heads.parameters()) if p.requires_grad]
+    fit(trained, loss, steps, LEARNING_RATE, progress)
     encoder.eval()

@@ -1,4 +1,4 @@
-"""A checkpoint whose Whisper hears and whose VAE sees drawn people; its UNet is still to be trained."""
+"""A checkpoint whose Whisper and VAE are trained on drawn people; its UNet is random, and still to be trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,33 +6,43 @@ from pathlib import Path
 import torch
 from transformers.models.whisper.modeling_whisper import sinusoids
 
-from musetalk_drawn.models.audio_encoder import train_hearing
-from musetalk_drawn.models.footage import read_clips
-from musetalk_drawn.models.vae import train_seeing
+from musetalk_drawn.models.audio_encoder import train_audio_encoder
+from musetalk_drawn.models.drawn_clip import read_clips
+from musetalk_drawn.models.vae import train_vae
 from musetalk_export.checkpoint.preset import PRESETS, random_unet, random_vae, random_whisper
 from musetalk_runtime.storage.folder import written_aside
 
 Progress = Callable[[str, int, float], None]  # what is trained, step, loss
 
-HEARING_BATCH, SEEING_BATCH = 16, 16
-EVERY = 5  # frames, of which one is seen
+BATCH = 16  # segments of sound for the audio encoder, faces for the VAE
+FRAME_STEP = 5  # one of so many frames of a clip is used
 
 
 def train_encoders(
-    videos: Path, output: Path, preset: str, hearing: int, seeing: int, seed: int, progress: Progress
+    videos: Path,
+    output: Path,
+    preset: str,
+    audio_steps: int,
+    vae_steps: int,
+    seed: int,
+    progress: Progress,
+    audio_batch: int = BATCH,
+    vae_batch: int = BATCH,
 ) -> None:
-    """Train the Whisper and the VAE of `preset` on the drawn clips in `videos`, so many steps each, into `output`.
+    """Train Whisper's encoder and the VAE of `preset` on the drawn clips in the folder `videos`.
 
-    `output` becomes a diffusers tree, with a random UNet. Uses the GPU if there is one. Raises InputNotFound.
+    `output` becomes a diffusers tree with them and a random UNet. Uses a GPU if there is one. Raises InputNotFound.
     """
     clips, sizes = read_clips(videos), PRESETS[preset]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     whisper, vae = random_whisper(sizes.whisper, seed), random_vae(sizes.vae, seed)
     encoder = whisper.get_encoder().requires_grad_(True).to(device)
     encoder.embed_positions.requires_grad_(False).weight.copy_(sinusoids(*encoder.embed_positions.weight.shape))
-    train_hearing(encoder, clips, hearing, HEARING_BATCH, seed, lambda step, loss: progress("hearing", step, loss))
+    train_audio_encoder(
+        encoder, clips, audio_steps, audio_batch, seed, lambda step, loss: progress("audio encoder", step, loss)
+    )
     vae.requires_grad_(True).to(device)
-    train_seeing(vae, clips, seeing, SEEING_BATCH, EVERY, seed, lambda step, loss: progress("seeing", step, loss))
+    train_vae(vae, clips, vae_steps, vae_batch, FRAME_STEP, seed, lambda step, loss: progress("VAE", step, loss))
     with written_aside(output) as folder:
         random_unet(sizes.unet, seed).save_pretrained(folder / "unet")
         vae.cpu().save_pretrained(folder / "vae")

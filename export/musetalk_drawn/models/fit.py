@@ -1,4 +1,4 @@
-"""Gradient descent, as all of the demo's encoders need it."""
+"""The optimization loop of the demo's encoders."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from musetalk_distill.train.schedule import learning_rate
 
-WARM_UP = 0.03  # of all steps
-CLIP = 1.0
-EVERY = 50  # steps of which one is told
+WARMUP_SHARE = 0.03  # of all steps
+MAX_GRADIENT_NORM = 1.0
+REPORT_EVERY = 50  # steps
 
 
 def fit(
@@ -25,12 +25,12 @@ def fit(
     optimizer = torch.optim.AdamW(tensors, lr=rate, betas=(0.9, 0.98), weight_decay=1e-2, fused=device == "cuda")
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, round(WARM_UP * steps), rate)
+            group["lr"] = learning_rate(step, steps, round(WARMUP_SHARE * steps), rate)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
             value = loss(step)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(tensors, CLIP)
+        nn.utils.clip_grad_norm_(tensors, MAX_GRADIENT_NORM)
         optimizer.step()
-        if step % EVERY == 0 or step == steps - 1:
+        if step % REPORT_EVERY == 0 or step == steps - 1:
             progress(step, value.item())

@@ -1,4 +1,4 @@
-"""The VAE: faces to latents and back.
+"""The training of the VAE, on faces.
 
 The encoder must also see faces whose lower half is black, as the UNet's input has them.
 """
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from musetalk_distill.train.tasks.losses import edges, mouth_twice
+from musetalk_drawn.models.drawn_clip import DrawnClip, read_faces
 from musetalk_drawn.models.fit import fit
-from musetalk_drawn.models.footage import Clip, read_faces
 
-MASKED = 0.25  # of the pictures seen
-CODE = 1e-3  # weight of the code's divergence from a unit normal
-RATE = 5e-4
-MEASURED = 64  # pictures that tell the scale of latents
+MASKED_SHARE = 0.25  # of the pictures, whose lower half is black
+KL_WEIGHT = 1e-3  # of the latents' divergence from a unit normal distribution
+LEARNING_RATE = 5e-4
+SCALE_PICTURES = 64  # that the scale of latents is measured on
 
 
-def train_seeing(
-    vae: Any, clips: Sequence[Clip], steps: int, batch: int, every: int, seed: int,
+def train_vae(
+    vae: Any, clips: Sequence[DrawnClip], steps: int, batch: int, every: int, seed: int,
     progress: Callable[[int, float], None],
 ) -> None:  # fmt: skip
     """Train `vae`, an AutoencoderKL, where it is, on every `every`-th frame of `clips`; sets its scaling factor."""
@@ -32,18 +32,18 @@ def train_seeing(
 
     def loss(_step: int) -> Tensor:
         images = as_images(faces[torch.randint(len(faces), (batch,), generator=random)])
-        images[: round(MASKED * batch), :, size // 2 :] = -1
+        images[: round(MASKED_SHARE * batch), :, size // 2 :] = -1
         code = vae.encode(images).latent_dist
         divergence: Tensor = code.kl().mean() / images[0].numel()
         found = vae.decode(code.sample()).sample
-        return mouth_twice(found, images) + edges(found, images) + CODE * divergence
+        return mouth_twice(found, images) + edges(found, images) + KL_WEIGHT * divergence
 
     vae.train()
-    fit(vae.parameters(), loss, steps, RATE, progress)
+    fit(vae.parameters(), loss, steps, LEARNING_RATE, progress)
     vae.eval()
     with torch.inference_mode():
         latents = vae.encode(
-            as_images(faces[torch.randint(len(faces), (MEASURED,), generator=random)])
+            as_images(faces[torch.randint(len(faces), (SCALE_PICTURES,), generator=random)])
         ).latent_dist.mean
     vae.register_to_config(scaling_factor=round(1 / latents.std().item(), 5))
 

@@ -1,1 +1,1 @@
-"""What a drawn person says, and how the mouth moves with it."""
+"""The speech of a drawn person: sentences, synthetic voice, and the movement of the mouth."""

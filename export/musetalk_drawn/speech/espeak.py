@@ -1,4 +1,4 @@
-"""Speak with eSpeak NG, through its C library: sound, and which phoneme begins when."""
+"""Speech synthesis by eSpeak NG's C library: sound, and the times of the phonemes."""
 
 import _ctypes
 import ctypes

@@ -1,4 +1,4 @@
-"""Sound as it is recorded: another rate, a room, some noise."""
+"""Sound effects: resampling, reverberation and noise."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from musetalk_runtime.core.model import SAMPLE_RATE
 Sound = npt.NDArray[np.float64]
 """``[n]``, -1 to 1."""
 
-PEAK = 0.7
+PEAK = 0.7  # of full scale
 
 
 def resampled(samples: npt.NDArray[np.int16], rate: int) -> Sound:
@@ -22,7 +22,7 @@ def resampled(samples: npt.NDArray[np.int16], rate: int) -> Sound:
     return found[: round(len(samples) * SAMPLE_RATE / rate)]
 
 
-def in_room(sound: Sound, seconds: float, seed: int) -> Sound:
+def with_reverberation(sound: Sound, seconds: float, seed: int) -> Sound:
     """The sound in a room where it takes `seconds` to fade by 60 dB; as long as it was."""
     rng = np.random.default_rng([seed, 0x40])
     count = max(1, round(seconds * SAMPLE_RATE))
@@ -46,6 +46,6 @@ def with_noise(sound: Sound, decibels: float, seed: int) -> Sound:
 
 
 def as_pcm(sound: Sound) -> npt.NDArray[np.int16]:
-    """16 bits, with room above the peak."""
+    """16 bits, scaled to a peak of ``PEAK`` of full scale."""
     peak = max(float(np.abs(sound).max()) if len(sound) else 0.0, 1e-9)
     return np.round(sound * (PEAK / peak * 32767)).astype(np.int16)

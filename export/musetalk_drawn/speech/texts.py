@@ -1,4 +1,4 @@
-"""What the drawn people say: sentences written for this project, rich in sounds."""
+"""The sentences that drawn people say, written for this project and rich in sounds."""
 
 TRAIN = tuple(
     line.strip()

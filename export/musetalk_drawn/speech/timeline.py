@@ -1,4 +1,4 @@
-"""From phonemes with times to the mouth at every moment, with co-articulation."""
+"""The movement of a mouth over time, from timed phonemes, with co-articulation."""
 
 from dataclasses import astuple, dataclass
 
@@ -8,8 +8,8 @@ import numpy.typing as npt
 from musetalk_drawn.figure.mouth_state import NAMES, MouthState
 from musetalk_drawn.speech.visemes import REST, VISEMES, of_phoneme
 
-RATE = 200  # steps a second
-REACH = {
+STEPS_PER_SECOND = 200
+REACH_S = {
     "opening": 0.11,
     "jaw": 0.13,
     "width": 0.2,
@@ -21,11 +21,11 @@ REACH = {
     "tip": 0.08,
 }
 """Seconds over which a part of the mouth changes: lips round themselves long before a sound that needs it."""
-CLOSURE = 0.056  # seconds, at least, that lips stay together: more than a frame, so that one frame shows it
-RAMP = 0.045
-BEFORE, AFTER = 0.13, 0.16  # seconds of movement before and after a stretch of speech
-STRESSED, UNSTRESSED = 1.08, 0.92
-LEAST = 0.004  # an opening smaller than this is closed
+MIN_CLOSURE_S = 0.056  # that lips stay together: more than a frame, so that one frame shows it
+CLOSURE_RAMP_S = 0.045  # to close, and to open again
+BEFORE_S, AFTER_S = 0.13, 0.16  # of movement before and after a stretch of speech
+STRESSED, UNSTRESSED = 1.08, 0.92  # factors on the opening
+MIN_OPENING = 0.004  # smaller ones count as closed
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def segments(phonemes: list[tuple[float, str]], seconds: float) -> list[Segment]
 def mouth_track(said: list[Segment], times: npt.NDArray[np.float64], liveliness: float = 1.0) -> list[MouthState]:
     """The mouth at each of `times` (seconds); `liveliness` is a factor on how far it opens."""
     length = max([float(times.max()) if len(times) else 0.0, *(s.end for s in said)]) + 0.5
-    grid = np.arange(round(length * RATE)) / RATE
+    grid = np.arange(round(length * STEPS_PER_SECOND)) / STEPS_PER_SECOND
     values = _smoothed(said, grid)
     values[:, :2] *= liveliness
     _hold(values, said, grid)
@@ -63,7 +63,7 @@ def mouth_track(said: list[Segment], times: npt.NDArray[np.float64], liveliness:
     low = np.array([-1.0 if name == "width" else 0.0 for name in NAMES])
     values = np.clip(values, low, 1.0)
     at = np.stack([np.interp(times, grid, column) for column in values.T], axis=1)
-    at[at[:, 0] < LEAST, 0] = 0.0
+    at[at[:, 0] < MIN_OPENING, 0] = 0.0
     return [MouthState.of(row) for row in at]
 
 
@@ -79,7 +79,7 @@ def _smoothed(said: list[Segment], grid: npt.NDArray[np.float64]) -> npt.NDArray
         aim[span, :2] *= STRESSED if part.stressed else UNSTRESSED
     columns = []
     for k, name in enumerate(NAMES):
-        kernel = np.hanning(max(3, round(REACH[name] * RATE)) + 2)
+        kernel = np.hanning(max(3, round(REACH_S[name] * STEPS_PER_SECOND)) + 2)
         columns.append(np.convolve(weight * aim[:, k], kernel, "same") / np.convolve(weight, kernel, "same"))
     return np.stack(columns, axis=1)
 
@@ -89,8 +89,8 @@ def _hold(values: npt.NDArray[np.float64], said: list[Segment], grid: npt.NDArra
     for part in said:
         viseme = VISEMES[part.viseme]
         if viseme.hold > 0:
-            middle, half = (part.start + part.end) / 2, max(part.end - part.start, CLOSURE) / 2
-            strength = np.clip(1 - (np.abs(grid - middle) - half) / RAMP, 0, 1) * viseme.hold
+            middle, half = (part.start + part.end) / 2, max(part.end - part.start, MIN_CLOSURE_S) / 2
+            strength = np.clip(1 - (np.abs(grid - middle) - half) / CLOSURE_RAMP_S, 0, 1) * viseme.hold
             for k in (0, 1):
                 lower = np.minimum(values[:, k], astuple(viseme.aim)[k])
                 values[:, k] += (lower - values[:, k]) * strength
@@ -104,7 +104,7 @@ def _speech_gate(said: list[Segment], grid: npt.NDArray[np.float64]) -> npt.NDAr
     gate = np.zeros(len(grid))
     for part in said:
         if part.viseme != REST:
-            rise = np.clip((grid - part.start + BEFORE) / (BEFORE - 0.03), 0, 1)
-            fall = np.clip((part.end + AFTER - grid) / AFTER, 0, 1)
+            rise = np.clip((grid - part.start + BEFORE_S) / (BEFORE_S - 0.03), 0, 1)
+            fall = np.clip((part.end + AFTER_S - grid) / AFTER_S, 0, 1)
             gate = np.maximum(gate, np.minimum(rise, fall))
     return gate * gate * (3 - 2 * gate)

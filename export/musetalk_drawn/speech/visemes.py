@@ -1,4 +1,4 @@
-"""What the mouth aims at for every sound."""
+"""The visemes: the mouth that each phoneme aims at."""
 
 from typing import NamedTuple
 

@@ -1,1 +1,1 @@
-"""Checkpoints: where their files lie, their configs, their weights, and random ones."""
+"""Checkpoints: their files, configs, weights and models, and presets with random weights."""

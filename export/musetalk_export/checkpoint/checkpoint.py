@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import nn
 
+from musetalk_export.checkpoint.models import read_audio, read_decoder, read_unet, read_vae
 from musetalk_export.checkpoint.tree import Part, Parts, find_parts
 from musetalk_export.checkpoint.weights import Weights, read_config
-from musetalk_export.models import read_audio, read_decoder, read_unet, read_vae
 from musetalk_runtime.core.errors import InvalidCheckpoint
 from musetalk_runtime.core.model import SAMPLE_RATE, STEP, ModelSpec
 

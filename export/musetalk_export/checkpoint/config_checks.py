@@ -1,4 +1,4 @@
-"""Settings of a checkpoint's configs that decide whether the graphs compute the model."""
+"""Checks of a checkpoint's configs: settings that the exported graphs do not support are refused."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Checkpoints with random weights: to train, and for tests and benchmarks: they cost what trained ones do."""
+"""Presets of checkpoints with random weights, for training from scratch, tests and benchmarks."""
 
 import json
 import math

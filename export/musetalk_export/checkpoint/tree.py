@@ -1,4 +1,4 @@
-"""Where a checkpoint's files lie: in MuseTalk's own tree, and in the diffusers/transformers tree.
+"""The files of a checkpoint, in MuseTalk's own tree or in the diffusers/transformers tree.
 
 | part | folder, first found | config | weights |
 | --- | --- | --- | --- |

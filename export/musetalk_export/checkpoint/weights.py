@@ -1,4 +1,4 @@
-"""Weights from files into models: only tensors are ever unpickled, and every name and shape must fit."""
+"""The reading of configs and weights: only tensors are ever unpickled, and every name and shape must fit."""
 
 import json
 import pickle
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from musetalk_runtime.core.errors import InvalidCheckpoint
 
-CONFIG_LIMIT = 1 << 20
-NAMED = 3  # how many names an error message lists
+MAX_CONFIG_BYTES = 1 << 20
+MAX_LISTED = 3  # names in an error message
 
 Weights = dict[str, Tensor]
 
@@ -23,8 +23,8 @@ Weights = dict[str, Tensor]
 def read_config(file: Path) -> dict[str, Any]:
     """The JSON object in `file`. Raises InvalidCheckpoint if it is none, or larger than 1 MiB."""
     size = file.stat().st_size
-    if size > CONFIG_LIMIT:
-        raise InvalidCheckpoint(f"{file}: {size} bytes, a model's config has at most {CONFIG_LIMIT}")
+    if size > MAX_CONFIG_BYTES:
+        raise InvalidCheckpoint(f"{file}: {size} bytes, a model's config has at most {MAX_CONFIG_BYTES}")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -83,8 +83,8 @@ def _read_file(file: Path) -> Weights:
 def _listed(fault: str, names: set[str]) -> list[str]:
     if not names:
         return []
-    more = ", ..." if len(names) > NAMED else ""
-    return [f"{len(names)} weights {fault} ({', '.join(sorted(names)[:NAMED])}{more})"]
+    more = ", ..." if len(names) > MAX_LISTED else ""
+    return [f"{len(names)} weights {fault} ({', '.join(sorted(names)[:MAX_LISTED])}{more})"]
 
 
 def _misshapen(expected: Weights, weights: Weights) -> list[str]:
@@ -93,4 +93,4 @@ def _misshapen(expected: Weights, weights: Weights) -> list[str]:
         for name, tensor in expected.items()
         if name in weights and weights[name].shape != tensor.shape
     ]
-    return [*wrong[:NAMED], *([f"and {len(wrong) - NAMED} more shapes"] if len(wrong) > NAMED else [])]
+    return [*wrong[:MAX_LISTED], *([f"and {len(wrong) - MAX_LISTED} more shapes"] if len(wrong) > MAX_LISTED else [])]

@@ -1,1 +1,1 @@
-"""The models as ONNX graphs: modules that trace well, and what is done to the traces."""
+"""The models as ONNX graphs: modules that trace well, and passes over their traces."""

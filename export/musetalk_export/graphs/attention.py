@@ -1,4 +1,4 @@
-"""Attention of the UNet, the VAE and Whisper: products and a softmax, with a constant scale and constant shapes."""
+"""The attention layers of the UNet, the VAE and Whisper, with a constant scale and constant shapes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""diffusers' blocks, rewritten so that their trace holds what the model computes and no more.
+"""The blocks of diffusers, rewritten so that their trace holds what the model computes and no more.
 
 diffusers' own trace to chains of Shape, Gather and Concat, divisions by one, and InstanceNormalization.
 """
@@ -23,8 +23,8 @@ def simplify(model: nn.Module) -> None:
     """Replace diffusers' blocks inside `model`, innermost first; the weights are shared, not copied."""
     for name, child in list(model.named_children()):
         simplify(child)
-        if type(child) in SIMPLER:
-            setattr(model, name, SIMPLER[type(child)](child))
+        if type(child) in REPLACEMENTS:
+            setattr(model, name, REPLACEMENTS[type(child)](child))
 
 
 class Resnet(nn.Module):
@@ -131,7 +131,7 @@ def _attention(attention: Any) -> nn.Module:
     return Attention(attention) if attention.group_norm is None else ImageAttention(attention)
 
 
-SIMPLER: dict[type[nn.Module], Any] = {
+REPLACEMENTS: dict[type[nn.Module], Any] = {
     nn.GroupNorm: GroupNorm,
     ResnetBlock2D: Resnet,
     Transformer2DModel: SpatialTransformer,

@@ -1,4 +1,4 @@
-"""Tidying a traced graph: what is constant becomes an initializer, what is equal is stored once."""
+"""Constant folding of a traced graph, with equal initializers merged and unused ones removed."""
 
 import hashlib
 

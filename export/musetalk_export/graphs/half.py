@@ -1,4 +1,4 @@
-"""An FP16 graph out of an FP32 one: weights, activations, inputs and outputs, except in islands of FP32."""
+"""The conversion of an FP32 graph to FP16, with islands that stay in FP32."""
 
 from pathlib import Path
 
@@ -7,13 +7,13 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 # Sums over thousands of values, and exponentials: their inputs fit FP16, what they compute on the way does not.
 # GroupNorm's statistics are a LayerNormalization too.
-ISLANDS = ["LayerNormalization", "Softmax"]
+FP32_OPERATORS = ["LayerNormalization", "Softmax"]
 
 
 def to_half(file: Path) -> ModelProto:
-    """The FP32 graph in `file` as FP16, the nodes of type ``ISLANDS`` in FP32 between Cast nodes."""
+    """The FP32 graph in `file` as FP16, the nodes of type ``FP32_OPERATORS`` in FP32 between Cast nodes."""
     # By path: shape inference, which the conversion needs, takes no more than 2 GB otherwise.
-    model: ModelProto = convert_float_to_float16(str(file), op_block_list=ISLANDS)
+    model: ModelProto = convert_float_to_float16(str(file), op_block_list=FP32_OPERATORS)
     del model.graph.value_info[:]
     _sort(model)
     return model

@@ -1,4 +1,4 @@
-"""GroupNorm without InstanceNormalization: what torch exports for it goes to a cuDNN plugin in TensorRT 8.6.
+"""GroupNorm without InstanceNormalization, which torch exports for it and TensorRT 8.6 gives to a cuDNN plugin.
 
 Each group is one row of a LayerNormalization, whose statistics stay in FP32 in an FP16 graph; scale and bias per
 channel follow. ONNX Runtime on two CPU cores takes 0.5 to 1.1 times as long for it as for torch's own export, from

@@ -12,7 +12,7 @@ from musetalk_export.graphs.fold import fold
 from musetalk_export.graphs.half import to_half
 
 OPSET = 17
-INLINE_LIMIT = 1024  # bytes of a tensor that stays in the ONNX file itself
+MAX_INLINE_BYTES = 1024  # of a tensor that stays in the ONNX file itself
 BATCH = {0: "N"}  # names of the axes that vary, where no other are given
 DYNAMIC = {"mel": {0: "N", 2: "T"}, "states": {0: "N", 1: "steps"}}
 
@@ -85,6 +85,6 @@ def _save(model: onnx.ModelProto, file: Path) -> None:
         save_as_external_data=True,
         all_tensors_to_one_file=True,
         location=data.name,
-        size_threshold=INLINE_LIMIT,
+        size_threshold=MAX_INLINE_BYTES,
     )
     data.chmod(0o644)  # onnx makes it private

@@ -1,4 +1,4 @@
-"""The UNet as one step at t = 0: the time embedding and the tokens' position code are constants of its graph."""
+"""The UNet's graph: one step at t = 0, with the time embedding and the position code as constants."""
 
 import math
 from typing import Any

@@ -1,4 +1,7 @@
-"""The VAE's two halves, and a small decoder, between images in [0, 1] and latents times the VAE's scaling factor."""
+"""The graphs of the VAE's encoder and decoder and of a small decoder.
+
+They go between images in [0, 1] and latents times the VAE's scaling factor.
+"""
 
 from typing import Any
 

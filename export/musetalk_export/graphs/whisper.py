@@ -1,4 +1,4 @@
-"""Whisper's encoder for any length: transformers' own takes 30 s and nothing else."""
+"""The graph of Whisper's encoder, for any length: transformers' own takes 30 s and nothing else."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""What a step learns from: batches of frames out of shards."""
+"""Training batches: the frames of the shards, sampled and brought to the device."""

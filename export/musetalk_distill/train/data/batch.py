@@ -1,4 +1,4 @@
-"""What one step learns from."""
+"""A training batch."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""What is trained: tasks, their models and their losses."""
+"""The training tasks (student, teacher, decoder), with their models, losses and options."""

@@ -1,4 +1,4 @@
-"""A small decoder that learns what the big VAE decoder makes of the same latents.
+"""The training task of a small decoder, which learns what the big VAE decoder makes of the same latents.
 
 It learns shapes on quarters of pictures, which teach as much as whole ones for a quarter of the work. Colours it learns
 on whole ones at the end: the big decoder's group norms and attention see all there is, and of a part it makes others.
@@ -13,26 +13,27 @@ from diffusers import AutoencoderTiny
 from torch import Tensor
 
 from musetalk_distill.train.data.batch import Batch
-from musetalk_distill.train.data.order import noise_seed
-from musetalk_distill.train.options import TrainOptions
-from musetalk_distill.train.result import save_decoder
-from musetalk_distill.train.tasks.decode import Decode
-from musetalk_distill.train.tasks.frozen import Frozen
+from musetalk_distill.train.data.sampler import noise_seed
+from musetalk_distill.train.tasks.frozen import FrozenModule
+from musetalk_distill.train.tasks.latent_decoder import LatentDecoder
 from musetalk_distill.train.tasks.losses import EncoderFeatures, edges, mouth_twice, relative
-from musetalk_distill.train.tasks.one_step import OneStep
+from musetalk_distill.train.tasks.one_step import OneStepUNet
+from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.task import Model, Task, Terms
 
-QUARTERS = 0.7  # the share of the steps that see quarters of pictures
+QUARTERS_SHARE = 0.7  # of the steps, which see quarters of pictures
 
 
 class DecoderTask(Task):
     """The decoder of an AutoencoderTiny (TAESD's, as diffusers keeps it) of ``options.width`` channels."""
 
+    result = "decoder"
+
     def __init__(self, unet: Any, vae: Any, tokens: int, options: TrainOptions, process: int = 0) -> None:
         self._tiny = make_decoder(vae.config, options.width, options.seed)
-        self.module = Decode(self._tiny)
-        self.decode, self._unet = Frozen(Decode(vae)), Frozen(OneStep(unet, tokens))
-        self._encoder = Frozen(EncoderFeatures(vae.encoder))
+        self.module = LatentDecoder(self._tiny)
+        self.decode, self._unet = FrozenModule(LatentDecoder(vae)), FrozenModule(OneStepUNet(unet, tokens))
+        self._encoder = FrozenModule(EncoderFeatures(vae.encoder))
         self.frozen = [self.decode, self._encoder, self._unet]
         self.weights = options.weights
         self._options, self._process = options, process
@@ -41,7 +42,7 @@ class DecoderTask(Task):
         with torch.no_grad():
             seed = noise_seed(self._options.seed, step, self._process)
             latents = self._latents(batch, seed)
-            if step < QUARTERS * self._options.steps:
+            if step < QUARTERS_SHARE * self._options.steps:
                 latents = _quarter(latents, seed)
             expected = self.decode(latents).clamp(0, 1).float()
         images = model(latents)
@@ -55,8 +56,8 @@ class DecoderTask(Task):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         return {"VAE decoder": self.decode.eager(batch.target), "small decoder": self.module.forward(batch.target)}
 
-    def save(self, run: Path) -> Path:
-        return save_decoder(self._tiny, run / "decoder")
+    def write(self, folder: Path) -> None:
+        self._tiny.save_pretrained(folder)  # config.json and safetensors
 
     def _latents(self, batch: Batch, seed: int) -> Tensor:
         """Predictions for a part of the batch, true latents for the rest, all with noise."""

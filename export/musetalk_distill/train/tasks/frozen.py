@@ -1,4 +1,4 @@
-"""A module that only runs, in low precision where the run has one."""
+"""A frozen module: it runs without being trained, in low precision where the run has one."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Frozen(nn.Module):
+class FrozenModule(nn.Module):
     """`module`, whose weights get no gradients; what goes through it does. Inputs are brought to its precision."""
 
     def __init__(self, module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What is minimised.
+"""The loss functions of training.
 
 | name | for | what |
 | --- | --- | --- |
@@ -17,9 +17,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, l1_loss, mse_loss
 
-from musetalk_distill.train.tasks.decode import mouth
+from musetalk_distill.train.tasks.latent_decoder import mouth
 
-SCALES = 3
+SCALES = 3  # sizes at which gradients are compared: full, half and quarter
 ENCODER_BLOCKS = 2  # of the VAE's encoder, from the outermost: edges, textures, small shapes
 
 

@@ -1,4 +1,4 @@
-"""A U-Net as MuseTalk uses it: one step at t = 0, and what its blocks make on the way."""
+"""A U-Net as MuseTalk uses it: one step at t = 0, with the features of its blocks."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from musetalk_export.graphs.unet import position_code
 Features = list[Tensor]
 
 
-class OneStep(nn.Module):
+class OneStepUNet(nn.Module):
     """``inputs [N, 2*C, S, S]`` and ``tokens [N, tokens, width]`` -> the prediction ``[N, C, S, S]`` and features.
 
     Features are one ``[N, width, s, s]`` a block: on the way down before its downsampling, on the way up after its

@@ -1,4 +1,4 @@
-"""The student: its shape from the teacher's, by bk-sdm-tiny's rule, and its first weights out of the teacher's layers.
+"""The student U-Net: its shape by bk-sdm-tiny's rule, and its first weights from the teacher's layers.
 
 "BK-SDM" (Kim et al., 2023), section 3.1: the innermost stage and the middle go, and of each block's pairs of residual
 and attention layers the first stays, and on the way up the last too, for the skip connection that only it takes.
@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 Config = dict[str, Any]
 
-NAMED = 8  # layers that an error or a report lists
+MAX_LISTED = 8  # layers in an error or a log line
 LAYER = re.compile(r"(down_blocks|up_blocks)\.(\d+)\.(resnets|attentions)\.(\d+)\.")
 BLOCK = re.compile(r"(down_blocks|up_blocks)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
 class Match:
-    """What became of the student's tensors: how many are the teacher's, and the names of the layers drawn anew."""
+    """How many of the student's tensors were copied from the teacher, and which layers were initialized anew."""
 
     copied: int
     fresh: list[str]
@@ -141,5 +141,5 @@ def _override(override: str | None) -> Config:
 
 
 def _listed(items: list[str]) -> str:
-    more = f"; and {len(items) - NAMED} more" if len(items) > NAMED else ""
-    return "; ".join(items[:NAMED]) + more
+    more = f"; and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
+    return "; ".join(items[:MAX_LISTED]) + more

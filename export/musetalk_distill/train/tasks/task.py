@@ -1,4 +1,4 @@
-"""What is trained, and from what: the part of a run that differs between student, teacher and decoder."""
+"""A training task: the part of a run that differs between student, teacher and decoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -8,18 +8,22 @@ from typing import Any
 from torch import Tensor, nn
 
 from musetalk_distill.train.data.batch import Batch
-from musetalk_distill.train.tasks.frozen import Frozen
+from musetalk_distill.train.tasks.frozen import FrozenModule
 
 Model = Callable[..., Any]  # the task's module, or what wraps it to train on several GPUs
 Terms = dict[str, Tensor]
 
 
 class Task(ABC):
-    """``module`` is trained, all modules of ``frozen`` only run. Loss terms are scalars by the names of ``weights``."""
+    """``module`` is trained, all modules of ``frozen`` only run. Loss terms are scalars by the names of ``weights``.
+
+    ``result`` is the name of the folder that a run leaves its model in.
+    """
 
     module: nn.Module
-    frozen: list[Frozen]
+    frozen: list[FrozenModule]
     weights: dict[str, float]
+    result: str
 
     @abstractmethod
     def terms(self, model: Model, batch: Batch, step: int) -> Terms:
@@ -30,8 +34,8 @@ class Task(ABC):
         """Rows of pictures to compare, ``[N, 3, I, I]`` in about [0, 1] by name, from the module as it is."""
 
     @abstractmethod
-    def save(self, run: Path) -> Path:
-        """Write the module as it is into the folder `run`, as a model that can be exported; returns where."""
+    def write(self, folder: Path) -> None:
+        """Write the module as it is into the empty `folder`, as a model that can be exported. Raises OSError."""
 
     def total(self, terms: Terms) -> Tensor:
         """The weighted sum of `terms`."""

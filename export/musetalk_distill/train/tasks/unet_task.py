@@ -1,5 +1,6 @@
-"""A U-Net in training: a teacher from the truth alone, a student from its teacher too."""
+"""The training tasks of a U-Net: a teacher learns from the truth alone, a student from its teacher too."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,21 +8,23 @@ import torch
 from torch import Tensor
 
 from musetalk_distill.train.data.batch import Batch
-from musetalk_distill.train.options import TrainOptions
-from musetalk_distill.train.result import save_checkpoint
-from musetalk_distill.train.tasks.decode import Decode, mouth
-from musetalk_distill.train.tasks.frozen import Frozen
+from musetalk_distill.train.tasks.frozen import FrozenModule
+from musetalk_distill.train.tasks.latent_decoder import LatentDecoder, mouth
 from musetalk_distill.train.tasks.losses import absolute, relative
-from musetalk_distill.train.tasks.one_step import OneStep, feature_widths
+from musetalk_distill.train.tasks.one_step import OneStepUNet, feature_widths
+from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.task import Model, Task, Terms
+from musetalk_export.checkpoint.tree import find_parts
 
 
 class TeacherTask(Task):
     """`unet` learns the true latents, and the mouth of what `vae` makes of them. `source` is the checkpoint's path."""
 
+    result = "checkpoint"
+
     def __init__(self, unet: Any, vae: Any, tokens: int, options: TrainOptions, source: Path) -> None:
-        self.module = OneStep(unet.train().requires_grad_(True), tokens)
-        self.decode = Frozen(Decode(vae))
+        self.module = OneStepUNet(unet.train().requires_grad_(True), tokens)
+        self.decode = FrozenModule(LatentDecoder(vae))
         self.frozen = [self.decode]
         self.weights = options.weights
         self._options, self._unet, self._source = options, unet, source
@@ -35,8 +38,14 @@ class TeacherTask(Task):
         prediction, _ = self.module.forward(batch.inputs, batch.tokens)
         return {"truth": self.decode.eager(batch.target), self._options.what: self.decode.eager(prediction)}
 
-    def save(self, run: Path) -> Path:
-        return save_checkpoint(self._unet, self._source, run / "checkpoint")
+    def write(self, folder: Path) -> None:
+        """Write a checkpoint in the diffusers tree: the U-Net, and copies of the source's VAE and Whisper."""
+        parts = find_parts(self._source)
+        self._unet.save_pretrained(folder / "unet")
+        for part, name in ((parts.vae, "vae"), (parts.audio, "whisper")):
+            (folder / name).mkdir()
+            for file in (part.config, *part.weights):
+                shutil.copyfile(file, folder / name / file.name)
 
     def _pixels(self, prediction: Tensor, expected: Tensor, step: int) -> Terms:
         """The mouths of a few frames, now and then: decoding costs more than the U-Net does."""
@@ -53,12 +62,12 @@ class StudentTask(TeacherTask):
 
     def __init__(self, unet: Any, teacher: Any, vae: Any, tokens: int, options: TrainOptions, source: Path) -> None:
         super().__init__(unet, vae, tokens, options, source)
-        self.teacher = Frozen(OneStep(teacher, tokens))
+        self.teacher = FrozenModule(OneStepUNet(teacher, tokens))
         self.frozen = [self.decode, self.teacher]
         self._matched = _matched(unet.config, teacher.config)
         widths = [feature_widths(teacher.config)[index] for index in self._matched]
         matched = self.weights["features"] > 0
-        self.module = OneStep(unet, tokens, widths if matched else None)
+        self.module = OneStepUNet(unet, tokens, widths if matched else None)
 
     def terms(self, model: Model, batch: Batch, step: int) -> Terms:
         with torch.no_grad():

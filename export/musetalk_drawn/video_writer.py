@@ -1,8 +1,8 @@
-"""Write a video file: H.264 with lossless sound."""
+"""The writer of a drawn clip's MP4: H.264 with lossless sound."""
 
 from fractions import Fraction
-from pathlib import Path
 from types import TracebackType
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -11,18 +11,18 @@ import numpy.typing as npt
 from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.prepare.colour import tag_bt709, to_yuv420p
 
-CRF = "12"
+CRF = "12"  # libx264's constant rate factor: 0 is lossless, 51 the worst
 
 
-class Movie:
-    """An MP4 being written, frame by frame, each with its share of the sound. A context manager: leaving it closes.
+class VideoWriter:
+    """An MP4 being written, frame by frame, each with its share of the sound. Leaving the ``with`` block finishes it.
 
     The sound is ALAC at 16 kHz: unlike AAC it has no padding, so that sample 0 is heard with frame 0.
     """
 
-    def __init__(self, path: Path, size: int, fps: int, sound: bool = True) -> None:
-        """Begin a file of square frames; raises OSError."""
-        self._container = av.open(f"file:{path}", "w", format="mp4")
+    def __init__(self, file: BinaryIO, size: int, fps: int, sound: bool = True) -> None:
+        """Begin an MP4 of square frames in `file`, which is open for writing and can seek."""
+        self._container = av.open(file, "w", format="mp4")
         options = {"crf": CRF, "preset": "veryfast", "threads": "2"}
         self._video = self._container.add_stream("libx264", rate=fps, options=options)
         self._video.width = self._video.height = size
@@ -45,7 +45,7 @@ class Movie:
             self._samples += len(pcm)
             self._container.mux(self._sound.encode(heard))
 
-    def __enter__(self) -> "Movie":
+    def __enter__(self) -> "VideoWriter":
         return self
 
     def __exit__(

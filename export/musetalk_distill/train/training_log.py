@@ -1,4 +1,4 @@
-"""What a run says: lines of ``log.jsonl``, TensorBoard's scalars, and a line on stderr."""
+"""The training log: lines of ``log.jsonl``, TensorBoard's scalars, and a status line on stderr."""
 
 import json
 import time
@@ -7,18 +7,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from musetalk_distill.train.unwritten import unwritten
+from musetalk_distill.train.state import write_error
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.storage.output_file import write_output
 
 LOG = "log.jsonl"
 
 
-class Journal(Closable):
+class TrainingLog(Closable):
     """Records of the run in the folder `run`, which goes on after `done` of `steps` steps.
 
     ``log.jsonl`` has a line a record: ``step``, ``loss``, its ``terms``, ``lr``, and ``samples_per_s``. What a killed
-    run had written past `done` is dropped, here and in TensorBoard. Recording raises OutputError on a full disk.
+    run had written past `done` is dropped, here and in TensorBoard. Opening and recording raise OutputError on a full
+    disk.
     """
 
     def __init__(self, run: Path, done: int, steps: int) -> None:
@@ -43,7 +45,7 @@ class Journal(Closable):
             for name, value in (("loss", loss), ("lr", rate), ("samples_per_s", speed), *terms.items()):
                 self._board.add_scalar(f"loss/{name}" if name in terms else name, value, step)
         except OSError as error:
-            raise unwritten(f"{self._file.name}:", error.strerror) from error
+            raise write_error(f"{self._file.name}:", error.strerror) from error
         left = (self._steps - step) * seconds / max(1, steps)
         self._status.update(
             f"step {step} of {self._steps}, loss {loss:.4f}, {speed:.1f} samples/s, {_clock(left)} to go"
@@ -56,7 +58,7 @@ class Journal(Closable):
     def close(self) -> None:
         """Write out what is left. Closing twice is fine."""
         self._status.close()
-        with suppress(OSError):  # what a full disk has not taken was told by `record`
+        with suppress(OSError):  # `record` has raised for what a full disk did not take
             self._file.close()
         self._board.close()
 
@@ -78,9 +80,7 @@ def _read(file: Path) -> Iterator[dict[str, Any]]:
 
 def _rewrite(file: Path, records: list[dict[str, Any]]) -> Any:
     """`file`, with `records` for its content, open for more."""
-    aside = file.with_name(f".{file.name}.partial")
-    aside.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-    aside.replace(file)
+    write_output(file, "".join(json.dumps(record) + "\n" for record in records))
     return file.open("a", encoding="utf-8")
 
 

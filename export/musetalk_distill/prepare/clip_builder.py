@@ -1,4 +1,4 @@
-"""A clip's tensors, from its faces as they come."""
+"""The builder of a clip's tensors, which takes its faces one by one."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +9,10 @@ from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.prepare.latents import face_latents
 
-IMAGES = 16  # true faces kept of a clip
+MAX_IMAGES = 16  # true faces kept of a clip
 
 
-class ClipMaker:
+class ClipBuilder:
     """Latents and some faces of one clip, encoded a few at a time."""
 
     def __init__(self, frames: int, encoders: Encoders) -> None:
@@ -20,7 +20,7 @@ class ClipMaker:
         self._encoders = encoders
         shape = (frames, 2 * spec.latent_channels, spec.latent_size, spec.latent_size)
         self._latents = np.empty(shape, np.float16)
-        self._images_at = _spread(frames, IMAGES)
+        self._images_at = _spread(frames, MAX_IMAGES)
         self._images: list[Bytes] = []
         self._pending: list[Bytes] = []
         self._encoded = 0

@@ -1,4 +1,4 @@
-"""What one run is asked to do."""
+"""The options of a training run, and the default weights of its losses."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ LOSSES = {
     "teacher": {"truth": 1.0, "pixels": 1.0},
     "decoder": {"pixels": 1.0, "edges": 1.0, "features": 0.2},
 }
-FREE = ("compile",)  # what may change between a run and its resumption
+CHANGEABLE = ("compile",)  # options that may change when a run is resumed
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class TrainOptions:
 
     def to_json(self, data: str, checkpoint: Path) -> dict[str, Any]:
         """All that makes a run what it is, with the hash of its shards and the path of its checkpoint."""
-        settings = {name: value for name, value in asdict(self).items() if name not in FREE}
+        settings = {name: value for name, value in asdict(self).items() if name not in CHANGEABLE}
         settings |= {"lr": self.rate, "losses": self.weights}
         return settings | {"shards": data, "checkpoint": str(checkpoint.resolve())}
 

@@ -1,4 +1,4 @@
-"""The task that options name, made of a checkpoint's models."""
+"""The training task that options ask for, made of a checkpoint's models."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from diffusers import UNet2DConditionModel
 
-from musetalk_distill.train.options import TrainOptions
 from musetalk_distill.train.tasks.decoder_task import DecoderTask
+from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.student import make_student, student_config
 from musetalk_distill.train.tasks.task import Task
 from musetalk_distill.train.tasks.unet_task import StudentTask, TeacherTask

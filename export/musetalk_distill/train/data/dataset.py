@@ -1,4 +1,4 @@
-"""All clips of a split, as tables of frames counted through."""
+"""The dataset of one split: all frames of its clips, numbered from 0."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -9,23 +9,23 @@ from torch import Tensor
 
 from musetalk_distill.shards.shards import Clip, ClipTensors, Shards, window_start
 from musetalk_distill.train.data.batch import Batch, assemble
-from musetalk_distill.train.data.order import Order
+from musetalk_distill.train.data.sampler import FrameSampler
 from musetalk_runtime.core.arrays import Indices
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.model import ModelSpec
 
-OPEN_CLIPS = 256  # mapped at a time
+MAX_OPEN_CLIPS = 256  # clips that are mapped at a time
 
 
-class Footage:
-    """The frames of `split`; ``order`` draws them, ``starts`` is each one's first audio state within its clip."""
+class FrameDataset:
+    """The frames of `split`; ``sampler`` draws them, ``starts`` is each one's first audio state within its clip."""
 
     def __init__(self, shards: Shards, split: str, seed: int) -> None:
         self.spec: ModelSpec = shards.spec
         self.clips = shards.clips(split)
         if not self.clips:
             raise InvalidArgument(f"{shards.path}: no clip is in the split {split!r}: prepare more speakers")
-        self.order = Order([clip.frames for clip in self.clips], seed)
+        self.sampler = FrameSampler([clip.frames for clip in self.clips], seed)
         self.starts: Indices = np.concatenate([_starts(clip, self.spec) for clip in self.clips])
         self._shards = shards
         self._open: OrderedDict[int, ClipTensors] = OrderedDict()
@@ -36,23 +36,23 @@ class Footage:
         spec = self.spec
         latents = 2 * spec.latent_channels * spec.latent_size**2
         states = sum(_states(clip, spec) for clip in self.clips) * spec.audio_states * spec.audio_width
-        return 2 * (len(self.order) * latents + states)
+        return 2 * (len(self.sampler) * latents + states)
 
     def clip(self, index: int) -> ClipTensors:
         """The tensors of the clip `index`, kept mapped for the next call."""
         if index not in self._open:
-            if len(self._open) >= OPEN_CLIPS:
+            if len(self._open) >= MAX_OPEN_CLIPS:
                 self._open.popitem(last=False)
             self._open[index] = self._shards.tensors(self.clips[index])
         self._open.move_to_end(index)
         return self._open[index]
 
     def frame(self, frame: int) -> tuple[ClipTensors, int, Tensor]:
-        """Its clip, its place there, and the audio states ``[steps, states, width]`` of its window."""
-        index = int(self.order.clip(np.asarray([frame]))[0])
+        """The clip of `frame`, its place there, and the audio states ``[steps, states, width]`` of its window."""
+        index = int(self.sampler.clip(np.asarray([frame]))[0])
         tensors = self.clip(index)
         window = window_of(tensors, int(self.starts[frame]), self.spec.window_steps)
-        return tensors, frame - int(self.order.first[index]), window
+        return tensors, frame - int(self.sampler.first[index]), window
 
     def batch(self, frames: Sequence[int], device: torch.device) -> Batch:
         """The batch of `frames`; each one's reference is the frame half its clip away, whose mouth is another."""

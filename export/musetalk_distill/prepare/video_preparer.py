@@ -1,14 +1,14 @@
-"""Videos to clips in the work folder, one after the other."""
+"""The preparation of one video after the other: its clips go into the work folder."""
 
 from typing import Any
 
 import av.error
 
 from musetalk_distill.prepare.encoders import Encoders
-from musetalk_distill.prepare.footage import Footage
 from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.prepared import Prepared, PreparedClip
 from musetalk_distill.prepare.progress import Progress
+from musetalk_distill.prepare.source_video import SourceVideo
 from musetalk_distill.prepare.video import VideoClips
 from musetalk_distill.prepare.work import ClipFolder
 from musetalk_runtime import __version__
@@ -17,10 +17,10 @@ from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.storage.folder import sha256
 from musetalk_runtime.storage.lock import work_key
 
-BROKEN = (InvalidMedia, FaceNotFound, InputNotFound, av.error.FFmpegError)
+UNUSABLE = (InvalidMedia, FaceNotFound, InputNotFound, av.error.FFmpegError)
 
 
-class Maker:
+class VideoPreparer:
     """Prepares one video after the other, each unless an earlier run has."""
 
     def __init__(
@@ -42,44 +42,44 @@ class Maker:
             "fps": options.fps,
         }
 
-    def prepare(self, footage: Footage) -> Prepared:
+    def prepare(self, source: SourceVideo) -> Prepared:
         """The clips of one video, or why it has none. Raises OutputError where there is no room."""
-        key = work_key({**self._common, **footage.key()})
-        prepared = self._work.kept(footage.name, key)
+        key = work_key({**self._common, **source.key()})
+        prepared = self._work.kept(source.name, key)
         kept = prepared is not None
         if prepared is None:
             try:
-                prepared = self._make(footage)
-            except BROKEN as error:
-                self._work.forget(footage.name)
-                prepared = Prepared(footage.name, skipped=_reason(error, footage))
+                prepared = self._make(source)
+            except UNUSABLE as error:
+                self._work.forget(source.name)
+                prepared = Prepared(source.name, skipped=_reason(error, source))
             except BaseException:
-                self._work.forget(footage.name)
+                self._work.forget(source.name)
                 raise
             self._work.finish(key, prepared)
         if prepared.skipped is not None:
-            self._progress.say(f"skipped {footage.name}: {prepared.skipped}")
-        self._progress.finished(footage.name, kept)
+            self._progress.say(f"skipped {source.name}: {prepared.skipped}")
+        self._progress.finished(source.name, kept)
         return prepared
 
-    def _make(self, footage: Footage) -> Prepared:
-        notes = footage.notes()
+    def _make(self, source: SourceVideo) -> Prepared:
+        annotations = source.annotations()
         video = VideoClips(
-            footage,
-            notes,
+            source,
+            annotations,
             self._encoders,
             self._detector,
             self._options,
-            lambda share: self._progress.part(footage.name, share),
+            lambda share: self._progress.part(source.name, share),
         )
         clips = []
         for number, (frames, tensors) in enumerate(zip(video.ranges, video, strict=True)):
-            clip_id = f"{footage.name}-{number}"
-            file, digest = self._work.write_clip(footage.name, number, clip_id, tensors)
+            clip_id = f"{source.name}-{number}"
+            file, digest = self._work.write_clip(source.name, number, clip_id, tensors)
             clips.append(PreparedClip(clip_id, len(frames), frames.start, file, digest))
-        return Prepared(footage.name, footage.speaker(notes), len(video.source), clips)
+        return Prepared(source.name, source.speaker(annotations), len(video.source), clips)
 
 
-def _reason(error: Exception, footage: Footage) -> str:
+def _reason(error: Exception, source: SourceVideo) -> str:
     """What is wrong with a video, in one line that need not name it."""
-    return one_line(str(error).removeprefix(f"{footage.path}: "))
+    return one_line(str(error).removeprefix(f"{source.path}: "))

@@ -1,4 +1,4 @@
-"""Which frames a step sees: a pure function of the seed and the step, so that a resumed run goes on where it was."""
+"""The sampler of frames: a pure function of seed and step, so that a resumed run sees what it would have seen."""
 
 from collections.abc import Sequence
 
@@ -7,10 +7,10 @@ import numpy as np
 from musetalk_runtime.core.arrays import Indices
 
 
-class Order:
+class FrameSampler:
     """Frames of all clips, counted through, in a new order every epoch; each with another frame of its own clip.
 
-    `frames` are the lengths of the clips. Nothing is remembered between calls but the orders of the latest epochs.
+    `frames` are the lengths of the clips. Nothing is kept between calls but the permutations of the latest epochs.
     """
 
     def __init__(self, frames: Sequence[int], seed: int) -> None:

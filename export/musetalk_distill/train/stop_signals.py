@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM while training: the step in hand is finished first, and a checkpoint written."""
+"""SIGINT and SIGTERM during training, noted so that the run can write a checkpoint before it ends."""
 
 import signal
 from types import FrameType

@@ -1,4 +1,4 @@
-"""Means of the loss terms since the last record, added up on the device so that no step waits for it."""
+"""The means of the loss terms between two records, added up on the device so that no step waits for it."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from musetalk_distill.train.processes import Processes
 from musetalk_runtime.core.errors import AccuracyError
 
 
-class Sums:
-    """Sums by name, and how many there are of each: not every step has every term."""
+class LossMeans:
+    """A mean for each of `names`. Each has a count of its own, since not every step has every term."""
 
     def __init__(self, names: list[str], device: torch.device) -> None:
         self._sums = {name: torch.zeros((), device=device) for name in names}

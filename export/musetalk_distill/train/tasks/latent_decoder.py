@@ -1,11 +1,11 @@
-"""Latents to pictures, differentiably, and what of a picture is the mouth."""
+"""A differentiable VAE decoder, and the part of its pictures that is the mouth."""
 
 from typing import Any
 
 from torch import Tensor, nn
 
 
-class Decode(nn.Module):
+class LatentDecoder(nn.Module):
     """``latents [N, C, S, S]``, times the scaling factor -> ``images [N, 3, I, I]``, RGB around [0, 1], not clipped.
 
     `vae` is an AutoencoderKL or an AutoencoderTiny, whose latents are scaled as they are.

@@ -1,4 +1,4 @@
-"""What a stream shows and says, as whoever watches it gets it: decoded from its MP4."""
+"""A session's stream, decoded from its MP4: the faces that it shows and the loudness of its sound."""
 
 import io
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.prepare.crop import crop_face
 
-FPS = 25
+FPS = 25  # of the streams
 
 
 @dataclass(frozen=True)
-class Streamed:
+class DecodedStream:
     """``faces`` float32 ``[F, 3, I, I]`` in [0, 1], the avatar's boxes cut from the frames; ``loudness`` ``[F]``.
 
     The loudness of a frame is the root mean square of the sound that is heard while it is shown.
@@ -29,13 +29,13 @@ class Streamed:
     loudness: npt.NDArray[np.float64]
 
 
-def stream_and_watch(bundle: Bundle, avatar: Avatar, audio: Path) -> Streamed:
+def stream_and_decode(bundle: Bundle, avatar: Avatar, audio: Path) -> DecodedStream:
     """Let `avatar` say `audio` in a stream at 25 fps, and decode it; raises what a session does."""
     with Session(bundle, avatar, audio, FPS) as session:
-        return watch(b"".join(session.stream()), avatar, bundle.spec.image_size)
+        return decode_stream(b"".join(session.stream()), avatar, bundle.spec.image_size)
 
 
-def watch(data: bytes, avatar: Avatar, size: int) -> Streamed:
+def decode_stream(data: bytes, avatar: Avatar, size: int) -> DecodedStream:
     """Decode the stream `data` of `avatar` at 25 fps, with the faces at `size` pixels a side."""
     with av.open(io.BytesIO(data)) as container:
         shown = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
@@ -50,4 +50,4 @@ def watch(data: bytes, avatar: Avatar, size: int) -> Streamed:
     step = SOUND_RATE // FPS
     parts = [sound[index * step : (index + 1) * step] for index in range(len(shown))]
     loudness = np.array([np.sqrt(np.mean(part**2)) if len(part) else 0.0 for part in parts])
-    return Streamed(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255, loudness)
+    return DecodedStream(torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255, loudness)

@@ -1,4 +1,4 @@
-"""What a JSON file beside a video tells of it."""
+"""The annotations of a video: speaker, face boxes and mouth openings, from the JSON file beside it."""
 
 import json
 import math
@@ -12,14 +12,15 @@ import numpy.typing as npt
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.core.errors import InvalidMedia
 
-NOTES_LIMIT = 64 << 20
-FAR = 1 << 20  # pixels; no box reaches further
+MAX_BYTES = 64 << 20  # of the JSON file
+MAX_COORDINATE = 1 << 20  # pixels; no box reaches further
+MAX_OPENING = 1e6
 
 
 @dataclass(frozen=True)
-class Notes:
+class Annotations:
     """``face_box``: the model's box in every frame of the file, or one for all; ``opening``: float32, how far the mouth
-    is open in each; ``speaker``. None where nothing is said."""
+    is open in each; ``speaker``. None where the file has no such key."""
 
     speaker: str | None = None
     face_box: list[Box] | Box | None = None
@@ -31,13 +32,13 @@ class Notes:
         return self.face_box[index] if isinstance(self.face_box, list) else self.face_box
 
     def check_length(self, file: Path, last: int) -> None:
-        """Raise InvalidMedia if what is told frame by frame ends before frame `last` of the video."""
+        """Raise InvalidMedia if a list of one value a frame ends before frame `last` of the video."""
         for name, value in (("face_box", self.face_box), ("opening", self.opening)):
             if isinstance(value, (list, np.ndarray)) and len(value) <= last:
                 raise InvalidMedia(f"{file}: {name} tells of {len(value)} frames, the video has at least {last + 1}")
 
 
-def notes_file(video: Path) -> Path | None:
+def annotation_file(video: Path) -> Path | None:
     """The JSON file beside `video`, ``talk.mp4.json`` or ``talk.json``, if there is one."""
     for file in (video.with_name(f"{video.name}.json"), video.with_suffix(".json")):
         if file.is_file():
@@ -45,10 +46,10 @@ def notes_file(video: Path) -> Path | None:
     return None
 
 
-def read_notes(file: Path) -> Notes:
+def read_annotations(file: Path) -> Annotations:
     """Read the keys ``face_box``, ``opening`` and ``speaker``; others may be there. Raises InvalidMedia."""
     value = _read_object(file)
-    return Notes(
+    return Annotations(
         speaker=_speaker(file, value.get("speaker")),
         face_box=_boxes(file, value.get("face_box")),
         opening=_opening(file, value.get("opening")),
@@ -57,8 +58,8 @@ def read_notes(file: Path) -> Notes:
 
 def _read_object(file: Path) -> dict[str, Any]:
     try:
-        if file.stat().st_size > NOTES_LIMIT:
-            raise InvalidMedia(f"{file}: {file.stat().st_size} bytes, expected at most {NOTES_LIMIT}")
+        if file.stat().st_size > MAX_BYTES:
+            raise InvalidMedia(f"{file}: {file.stat().st_size} bytes, expected at most {MAX_BYTES}")
         value = json.loads(file.read_text(encoding="utf-8"))
     except InvalidMedia:
         raise
@@ -84,7 +85,7 @@ def _boxes(file: Path, value: Any) -> list[Box] | Box | None:
 
 
 def _box(file: Path, value: Any) -> Box:
-    numbers = isinstance(value, list) and len(value) == 4 and all(_is_number(part, FAR) for part in value)
+    numbers = isinstance(value, list) and len(value) == 4 and all(_is_number(part, MAX_COORDINATE) for part in value)
     if not numbers:
         raise InvalidMedia(f"{file}: face_box is {str(value)[:80]}, expected [x0, y0, x1, y1] or a list of them")
     x0, y0, x1, y1 = (round(part) for part in value)
@@ -94,7 +95,7 @@ def _box(file: Path, value: Any) -> Box:
 def _opening(file: Path, value: Any) -> npt.NDArray[np.float32] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or not all(_is_number(part, 1e6) for part in value):
+    if not isinstance(value, list) or not all(_is_number(part, MAX_OPENING) for part in value):
         raise InvalidMedia(f"{file}: opening must be a list of numbers, one a frame")
     return np.array(value, np.float32)
 

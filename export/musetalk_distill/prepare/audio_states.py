@@ -1,4 +1,4 @@
-"""What is heard in a video, as the runtime hears a file."""
+"""The audio states of a source video, computed as the runtime computes those of a file."""
 
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
@@ -15,10 +15,12 @@ from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia, MuseTalkEdgeError
 from musetalk_runtime.core.model import SAMPLE_RATE, STEP, ModelSpec
 
-MAX_SHIFT = 10.0  # seconds from the first frame to the first sample, or back
+MAX_SHIFT_S = 10.0  # from the first frame to the first sample, or back
 
 
-def hear(video: Path, start: float, encode: Encode, spec: ModelSpec) -> tuple[npt.NDArray[np.float16], int]:
+def read_audio_states(
+    video: Path, start: float, encode: Encode, spec: ModelSpec
+) -> tuple[npt.NDArray[np.float16], int]:
     """The audio states of `video` from its first frame on, ``[T, audio_states, audio_width]``, and the samples heard.
 
     `start` is the file's time of that frame. The sound is encoded in the model's whole segments. Raises InvalidMedia
@@ -50,7 +52,7 @@ def _speech(video: Path, start: float) -> Iterator[Floats]:
     try:
         with closing(AudioFile(video)) as audio:
             shift = audio.start - start
-            if abs(shift) > MAX_SHIFT:
+            if abs(shift) > MAX_SHIFT_S:
                 raise InvalidMedia(f"{video}: its sound begins {shift:.1f} s after the picture, expected at most 10")
             skip = -round(shift * SAMPLE_RATE)
             if skip < 0:

@@ -1,4 +1,4 @@
-"""Drawn clips, as the demo's encoders learn from them: speech with how the mouth moved, and pictures of faces."""
+"""The drawn clips that the encoders are trained on: speech, shapes of the mouth, and pictures of faces."""
 
 import json
 import os
@@ -12,17 +12,17 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_distill.prepare.notes import read_notes
+from musetalk_distill.prepare.annotations import read_annotations
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import InputNotFound
 from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.crop import crop_face
 
-SHAPES = ("opening", "width", "rounding")  # of the mouth, as a clip's JSON tells them frame by frame
+SHAPES = ("opening", "width", "rounding")  # of the mouth: lists of one value a frame in a clip's JSON file
 
 
-class Clip:
+class DrawnClip:
     """One drawn clip: ``<id>.mp4`` and ``<id>.json``."""
 
     def __init__(self, video: Path) -> None:
@@ -42,14 +42,14 @@ class Clip:
 
     def faces(self, size: int, every: int) -> Iterator[Bytes]:
         """The face in every `every`-th frame, RGB ``[size, size, 3]``."""
-        notes = read_notes(self.video.with_suffix(".json"))
+        annotations = read_annotations(self.video.with_suffix(".json"))
         with av.open(str(self.video)) as container:
             for index, frame in enumerate(container.decode(video=0)):
                 if index % every == 0:
-                    yield crop_face(to_rgb(frame, frame.width, frame.height), notes.box(index), size)
+                    yield crop_face(to_rgb(frame, frame.width, frame.height), annotations.box(index), size)
 
 
-def read_faces(clips: Sequence[Clip], size: int, every: int) -> Bytes:
+def read_faces(clips: Sequence[DrawnClip], size: int, every: int) -> Bytes:
     """The faces of all `clips`, RGB ``[N, size, size, 3]``, decoded by as many threads as there are cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return np.stack(
@@ -57,9 +57,9 @@ def read_faces(clips: Sequence[Clip], size: int, every: int) -> Bytes:
         )
 
 
-def read_clips(folder: Path) -> list[Clip]:
+def read_clips(folder: Path) -> list[DrawnClip]:
     """The clips in `folder`, by name; raises InputNotFound where there is none."""
-    clips = [Clip(video) for video in sorted(folder.glob("*.mp4")) if video.with_suffix(".json").is_file()]
+    clips = [DrawnClip(video) for video in sorted(folder.glob("*.mp4")) if video.with_suffix(".json").is_file()]
     if not clips:
         raise InputNotFound(f"{folder}: no drawn clips (<id>.mp4 and <id>.json): run 'distill-student draw'")
     return clips
