@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_runtime import __version__
 from musetalk_runtime.cli.command import run_command
 from musetalk_runtime.core.accuracy import table
 from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.core.version import __version__
 
 PROGRAM = "build-engines"
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
-from musetalk_runtime import __version__
 from musetalk_runtime.cli.command import run_command
+from musetalk_runtime.core.version import __version__
 
 PROGRAM = "distill-student"
 

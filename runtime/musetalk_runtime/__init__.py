@@ -9,8 +9,6 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
-
 # ONNX Runtime's Linux wheels describe the machine and its models to a collector, and Hugging Face's libraries count
 # downloads, unless these are set when they are imported. A value that the user has set stays. See docs/privacy.md.
 for _switch in ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY"):
@@ -32,6 +30,7 @@ if TYPE_CHECKING:
         MuseTalkEdgeError,
         OutputError,
     )
+    from musetalk_runtime.core.version import __version__
     from musetalk_runtime.frame import Frame, GpuFrame
     from musetalk_runtime.output.video import VideoOptions
     from musetalk_runtime.session import Session
@@ -75,6 +74,7 @@ _HOMES = {
     "PipeReader": "audio.live",
     "Session": "session",
     "VideoOptions": "output.video",
+    "__version__": "core.version",
 }
 
 

@@ -22,7 +22,7 @@ from musetalk_engines.trt.plan_folder import PlanFolder
 from musetalk_engines.trt.profiles import Profile, engine_profiles
 from musetalk_engines.trt.source import discard_source, write_source
 from musetalk_engines.trt.timing_cache import TimingCache
-from musetalk_runtime import __version__
+from musetalk_runtime.core.version import __version__
 from musetalk_runtime.storage.folder import sha256
 
 # The decoder comes first: the UNet is judged by the faces that the decoder makes of its prediction, too.

@@ -11,8 +11,8 @@ from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.source_video import SourceVideo
 from musetalk_distill.prepare.video import VideoClips
 from musetalk_distill.prepare.work import ClipFolder
-from musetalk_runtime import __version__
 from musetalk_runtime.core.errors import FaceNotFound, InputNotFound, InvalidMedia, one_line
+from musetalk_runtime.core.version import __version__
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.storage.folder import sha256
 from musetalk_runtime.storage.lock import work_key

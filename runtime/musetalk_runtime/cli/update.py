@@ -1,4 +1,4 @@
-"""``musetalk-edge update``: a new version of a bundle or an avatar, in place of the current one."""
+"""``musetalk-edge update`` and ``rollback``: another version of a bundle or an avatar becomes the current one."""
 
 import argparse
 import json
@@ -21,6 +21,11 @@ takes its share of the GPU's memory beside the running one."""
 
 
 def add_parser(subparsers: Any) -> None:
+    _add_update(subparsers)
+    _add_rollback(subparsers)
+
+
+def _add_update(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "update",
         help="put a new bundle or avatar in place of the current one, if it works",
@@ -32,14 +37,34 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the versions")
     parser.add_argument("new", type=Path, metavar="NEW", help="the bundle or avatar to copy")
     parser.add_argument("--json", action="store_true", help="print what is current on stdout, as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_update)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Update, and say on stderr what is current now."""
+def _add_rollback(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "rollback",
+        help="go back to the version that an update replaced",
+        description="Make the version before the current one current again, if it is whole, in one step. What runs is "
+        "not disturbed: start the service again to have it. See 'musetalk-edge update --help'.",
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the versions")
+    parser.add_argument("--json", action="store_true", help="print what is current on stdout, as JSON")
+    parser.set_defaults(run=_roll_back)
+
+
+def _update(args: argparse.Namespace) -> int:
     from musetalk_runtime.update.versions import Versions
 
-    number = Versions(args.folder).add(args.new, _say)
+    return _tell(args, Versions(args.folder).add(args.new, _say))
+
+
+def _roll_back(args: argparse.Namespace) -> int:
+    from musetalk_runtime.update.versions import Versions
+
+    return _tell(args, Versions(args.folder).roll_back())
+
+
+def _tell(args: argparse.Namespace, number: int) -> int:
     _say(f"{args.folder}: version {number} is current")
     if args.json:
         print(json.dumps({"folder": str(args.folder), "current": number}))

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from musetalk_runtime import __version__
 from musetalk_runtime.backends.ort.provider import import_onnxruntime
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.core.version import __version__
 from musetalk_runtime.diagnostics.tested_versions import untested
 from musetalk_runtime.frame_rate import generation_rate
 from musetalk_runtime.output.muxer import Muxer

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime import __version__
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, OutputError
+from musetalk_runtime.core.version import __version__
 from musetalk_runtime.storage.current import is_current
 from musetalk_runtime.storage.destination import Destination, followed
 from musetalk_runtime.storage.durable import hold, put_folder, remove, sweep, sync

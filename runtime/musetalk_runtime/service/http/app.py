@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from musetalk_runtime import __version__
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
+from musetalk_runtime.core.version import __version__
 from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams
 from musetalk_runtime.service.api.page_files import site_router
 from musetalk_runtime.service.errors import ServiceError

@@ -1,0 +1,3 @@
+"""The version of musetalk-edge."""
+
+__version__ = "0.1.0"
