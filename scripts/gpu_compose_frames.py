@@ -22,7 +22,7 @@ from musetalk_runtime.backends.interface import FrameRequest
 from musetalk_runtime.core.timings import Timings
 
 FPS = Fraction(25)
-BOUND = 40  # dB
+MIN_PSNR_DB = 40
 
 
 def main() -> int:
@@ -49,12 +49,12 @@ def render(bundle: Bundle, avatar: Avatar, audio: Path, every: int, batch: int) 
     encode = bundle.engines.encode_audio
     speech = list(SpeechFrames(AudioFile(audio), encode, bundle.spec, FPS, bundle.live_context))[::every]
     renderer = bundle.engines.renderer(avatar, Timings())
-    shots = [FrameRequest(avatar, avatar.index_at(frame.index, FPS), frame) for frame in speech]
+    requests = [FrameRequest(avatar, avatar.index_at(frame.index, FPS), frame) for frame in speech]
     frames: list[np.ndarray] = []
-    for start in range(0, len(shots), batch):
-        frames += renderer.render(shots[start : start + batch]).wait()
+    for start in range(0, len(requests), batch):
+        frames += renderer.render(requests[start : start + batch]).wait()
     renderer.close()
-    plain = [avatar.frame(shot.shown) for shot in shots]
+    plain = [avatar.frame(request.shown) for request in requests]
     return {
         "index": np.array([frame.index for frame in speech]),
         "weight": np.array([frame.weight for frame in speech]),
@@ -76,7 +76,7 @@ def compare(first: np.lib.npyio.NpzFile, second: np.lib.npyio.NpzFile) -> int:
     spoken = int((first["weight"] > 0).sum())
     print(f"{len(whole)} frames, {spoken} of them spoken: PSNR of the frame >= {min(whole):.1f} dB, mean "
           f"{np.mean(whole):.1f}; of the face alone >= {min(face):.1f} dB")  # fmt: skip
-    return 0 if min(whole) >= BOUND else 1
+    return 0 if min(whole) >= MIN_PSNR_DB else 1
 
 
 def psnr(mean_square: float) -> float:

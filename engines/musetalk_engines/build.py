@@ -1,4 +1,4 @@
-"""Model set to bundle, for ONNX Runtime."""
+"""The build of an ONNX Runtime bundle from a model set."""
 
 import platform
 import time

@@ -1,4 +1,4 @@
-"""A bundle in the making, whatever the backend."""
+"""The parts of a build that both backends share: its input, its output folder and its report."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What the engines differ by, and their speed: ``batch_ms`` is milliseconds by batch size."""
+    """The differences of the engines, and their speed: ``batch_ms`` by batch size, ``live_context`` in seconds."""
 
     differences: list[Difference]
     batch_ms: dict[int, float]

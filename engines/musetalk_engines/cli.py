@@ -28,7 +28,7 @@ examples:
 ONNX Runtime runs on the GPU too where its CUDA provider works (onnxruntime-gpu), else on the CPU.
 Exit status: 2 for bad input or usage, 3 if an engine is not accurate or this machine cannot do it, 1 for a bug."""
 
-BATCH_SIZES = {"onnxruntime": (1, 2, 4), "tensorrt": (1, 4)}
+DEFAULT_BATCH_SIZES = {"onnxruntime": (1, 2, 4), "tensorrt": (1, 4)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     args = _parser().parse_args(arguments)
-    sizes = args.batch_sizes or BATCH_SIZES[args.backend]
+    sizes = args.batch_sizes or DEFAULT_BATCH_SIZES[args.backend]
     # The backends take a while to import: --help need not wait, and neither needs what the other one does.
     if args.backend == "onnxruntime":
         _refuse_gpu_options(args)
@@ -68,7 +68,12 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("modelset", type=Path, metavar="MODELSET", help="folder that export-student wrote")
     add("-o", "--output", type=Path, required=True, metavar="BUNDLE", help="folder to write")
-    add("--backend", default="tensorrt", choices=BATCH_SIZES, help="what runs the engines (default: %(default)s)")
+    add(
+        "--backend",
+        default="tensorrt",
+        choices=DEFAULT_BATCH_SIZES,
+        help="what runs the engines (default: %(default)s)",
+    )
     add("--batch-sizes", type=_sizes, metavar="N,N,...", help="frames at once (default: 1,4; with ONNX Runtime 1,2,4)")
     add("--face-model", type=Path, metavar="FILE", help="YuNet face detector (ONNX) to pack, for musetalk-edge prepare")
     add("--version", action="version", version=f"{PROGRAM} {__version__}")

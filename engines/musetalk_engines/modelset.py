@@ -13,7 +13,7 @@ from musetalk_runtime.core.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA, 
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, read_folder
 
 GOLDEN = "golden.npz"
-GOLDEN_LIMIT = 4 << 30  # bytes, unpacked
+MAX_GOLDEN_BYTES = 4 << 30  # unpacked
 
 
 class ModelSet:
@@ -46,8 +46,8 @@ class ModelSet:
         try:
             with zipfile.ZipFile(file) as archive:
                 size = sum(member.file_size for member in archive.infolist())
-            if size > GOLDEN_LIMIT:
-                raise InvalidFolder(f"{file}: {size} bytes unpacked, expected at most {GOLDEN_LIMIT}")
+            if size > MAX_GOLDEN_BYTES:
+                raise InvalidFolder(f"{file}: {size} bytes unpacked, expected at most {MAX_GOLDEN_BYTES}")
             return np.load(file, allow_pickle=False)  # type: ignore[no-any-return]
         except (zipfile.BadZipFile, ValueError) as error:
             raise InvalidFolder(f"{file}: not an archive of arrays: {error}") from None

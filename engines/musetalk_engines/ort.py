@@ -1,4 +1,4 @@
-"""The backend without TensorRT: graphs optimised by ONNX Runtime, run by ONNX Runtime."""
+"""The engines of the ONNX Runtime backend: graphs that it optimised, and their certification."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ ENGINES = ("generator", "vae_encoder", "audio_encoder")
 
 # FP32 engines, on a GPU without TF32, differ from PyTorch by the order of their sums alone. A face is rounded to 8
 # bits on top: up to half a level of 255 each, 0.29 on average, of a picture of middling brightness.
-BOUND, FACES_BOUND = 1e-3, 1e-2
+MAX_RELATIVE_ERROR, MAX_FACES_ERROR = 1e-3, 1e-2
 
 
 def check_precision(modelset: ModelSet) -> None:
@@ -69,12 +69,12 @@ def certify(modelset: ModelSet, name: str, folder: Path, provider: str) -> list[
         prediction, faces = session.run_all(["prediction", "faces"], **inputs)
         images = golden["chain.images"].transpose(0, 2, 3, 1) * 255
         return [
-            difference(name, "prediction", prediction, golden["unet.prediction"], BOUND),
-            difference(name, "faces", faces, images, FACES_BOUND),
+            difference(name, "prediction", prediction, golden["unet.prediction"], MAX_RELATIVE_ERROR),
+            difference(name, "faces", faces, images, MAX_FACES_ERROR),
         ]
     source, output = {"vae_encoder": ("images", "latents"), "audio_encoder": ("mel", "states")}[name]
     found = session.run(output, **{source: golden[f"{name}.{source}"]})
-    return [difference(name, output, found, golden[f"{name}.{output}"], BOUND)]
+    return [difference(name, output, found, golden[f"{name}.{output}"], MAX_RELATIVE_ERROR)]
 
 
 def _optimise(source: Path, target: Path, level: ort.GraphOptimizationLevel) -> None:

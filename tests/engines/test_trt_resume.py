@@ -14,7 +14,7 @@ from musetalk_engines.trt.certified_plan import CertifiedPlan
 from musetalk_engines.trt.certify import CertifiedOutput
 from musetalk_engines.trt.interruptible import run_interruptibly
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_engines.trt.plan_builder import ingredients
+from musetalk_engines.trt.plan_builder import plan_ingredients
 from musetalk_engines.trt.plan_folder import PlanFolder
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.timing_cache import TimingCache
@@ -135,7 +135,7 @@ def test_the_key_changes_with_everything_a_plan_comes_from(modelset: Path, tmp_p
     def key(graph: str = "unet", options: BuildOptions = options, models: ModelSet = models, **changes: Any) -> str:
         profiles = engine_profiles(models.spec, graph, options.batch_sizes)
         built_on = {**BUILT_ON, **changes.get("built_on", {})}
-        return work_key(ingredients(models, graph, options, profiles, built_on, changes.get("decoder", decoder)))
+        return work_key(plan_ingredients(models, graph, options, profiles, built_on, changes.get("decoder", decoder)))
 
     def altered(name: str) -> ModelSet:
         files = {**models.manifest["files"], name: {"bytes": 1, "sha256": "0" * 64}}

@@ -1,4 +1,4 @@
-"""What is asked of the machine: TensorRT's names, a bundle built here, a GPU."""
+"""The machine that a bundle needs: TensorRT's names, a bundle built here, a GPU."""
 
 import sys
 from collections.abc import Callable
@@ -70,7 +70,7 @@ def test_only_names_that_this_tensorrt_has_are_used(
     context.get_tensor_shape.return_value = (2, 4)
     module = fake_tensorrt(listing, engine)
     module.Runtime.return_value.engine_host_code_allowed = False
-    monkeypatch.setattr(tensorrt_api, "_module", lambda: module)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
     (tmp_path / "a.plan").write_bytes(b"plan")
 
     opened = tensorrt_api.Engine(tmp_path / "a.plan")
@@ -104,7 +104,7 @@ def test_a_plan_that_tensorrt_refuses_is_an_error_with_its_last_words(
 
     module = fake_tensorrt(LISTINGS[-1], None)
     module.Runtime.return_value.deserialize_cuda_engine = refuse
-    monkeypatch.setattr(tensorrt_api, "_module", lambda: module)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
     (tmp_path / "a.plan").write_bytes(b"plan")
     with pytest.raises(MachineError, match=r"a\.plan: TensorRT 0 does not load it: 1: .* Version tag does not match"):
         tensorrt_api.Engine(tmp_path / "a.plan")

@@ -165,6 +165,8 @@ class Gpu:
 
     allocated: dict[int, Any] = {}  # noqa: RUF012
     streams: dict[int, Stream] = {}  # noqa: RUF012
+    memory = (8 << 30, 16 << 30)
+    """Bytes free and in all."""
 
     @staticmethod
     def allocate(size: int) -> tuple[int, int]:
@@ -289,7 +291,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
         cuMemcpyHtoD=lambda to, source, size: wrap((ctypes.memmove(to, source, size) and 0,)),
         cuMemcpyAsync=lambda to, source, size, _stream: wrap((ctypes.memmove(to, source, size) and 0,)),
         cuStreamSynchronize=lambda _stream: (success,),
-        cuMemGetInfo=lambda: (success, 8 << 30, 16 << 30),
+        cuMemGetInfo=lambda: (success, *Gpu.memory),
         CUevent_record_flags=SimpleNamespace(CU_EVENT_RECORD_EXTERNAL=EXTERNAL),
         cuEventRecordWithFlags=lambda event, stream, flags: wrap(Gpu.record_external(event, stream, flags)),
         cuStreamGetCaptureInfo=lambda stream: wrap(Gpu.capture_info(stream)),

@@ -8,7 +8,7 @@ from musetalk_runtime.core.errors import PlanError
 
 
 class Attempt(Protocol):
-    """A plan that was built and judged."""
+    """A plan that was built and certified, with success or without."""
 
     @property
     def certified(self) -> Sequence[Difference]: ...

@@ -1,4 +1,4 @@
-"""The GPU that plans are built on."""
+"""The machine that builds the plans: its GPU and its TensorRT."""
 
 from importlib.util import find_spec
 from pathlib import Path

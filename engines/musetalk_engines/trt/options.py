@@ -1,4 +1,4 @@
-"""What a user asks of a TensorRT build."""
+"""The options of a TensorRT build."""
 
 from dataclasses import dataclass
 from pathlib import Path

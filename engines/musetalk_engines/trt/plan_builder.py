@@ -48,7 +48,7 @@ class PlanBuilder:
         """
         profiles = engine_profiles(self.models.spec, graph, self.options.batch_sizes)
         decoder = self.work.plan_file("vae_decoder") if graph == "unet" else None
-        inputs = ingredients(self.models, graph, self.options, profiles, self.built_on, decoder)
+        inputs = plan_ingredients(self.models, graph, self.options, profiles, self.built_on, decoder)
         plan, kept = self.work.take_or_build(graph, inputs, lambda: self._build(graph, profiles))
         worst = max(plan.certified, key=lambda row: row.relative_error / row.bound)
         self.progress(
@@ -63,7 +63,7 @@ class PlanBuilder:
         return first_passing(graph, variants, lambda variant: self._attempt(graph, variant, profiles), self.progress)
 
     def _attempt(self, graph: str, variant: str, profiles: list[Profile]) -> CertifiedPlan:
-        """Build one variant and judge it; it is measured if it passes."""
+        """Build and certify one variant; it is measured if it passes."""
         spec = PlanSpec(graph, self.options.precision, variant)
         start, file = time.perf_counter(), self.work.plan_file(graph)
         source = write_source(self.family, self.models, spec, self.work.path)
@@ -94,7 +94,7 @@ def plan_ms(plan: RunnablePlan, profiles: list[Profile], precision: str) -> list
     return times
 
 
-def ingredients(
+def plan_ingredients(
     models: ModelSet,
     graph: str,
     options: BuildOptions,

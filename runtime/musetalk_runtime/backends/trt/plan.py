@@ -31,7 +31,7 @@ class Plan(Closable):
         self._lock = threading.Lock()
         self._stream = device.create_stream()
         self._memory: DeviceMemory | None = None
-        self._runs: dict[int, _Run] = {}
+        self._runs: dict[int, _ProfileRun] = {}
 
     @classmethod
     def load(cls, path: Path, device: Any) -> "Plan":
@@ -87,14 +87,14 @@ class Plan(Closable):
             self._engine.close()
             self._stream.close()
 
-    def _prepare(self, profile: int) -> "_Run":
+    def _prepare(self, profile: int) -> "_ProfileRun":
         if self._memory is None:
             size = max(self.memory_size(number) for number in range(len(self.profiles)))
             self._memory = DeviceMemory(self._device, size)
-        return _Run(self, self._device, profile, self._memory, self._stream)
+        return _ProfileRun(self, self._device, profile, self._memory, self._stream)
 
 
-class _Run:
+class _ProfileRun:
     """A profile, with its inputs and outputs in device memory, and staged in pinned memory."""
 
     def __init__(self, plan: Plan, device: Any, profile: int, memory: DeviceMemory, stream: Any) -> None:

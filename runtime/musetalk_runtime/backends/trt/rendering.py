@@ -56,7 +56,7 @@ class GpuRendering:
         """
         with self._lock:
             if self._frames is None:
-                self._check_held()
+                self._check_not_released()
                 self._streams.device.set_current()
                 with self._reporter.timings.measure("wait", self._count):
                     if not self._fetching:
@@ -74,7 +74,7 @@ class GpuRendering:
     def arrays(self) -> list[DeviceFrame]:
         """The frames on the GPU, perhaps not finished yet, valid until `release` or `wait`; raises RuntimeError."""
         with self._lock:
-            self._check_held()
+            self._check_not_released()
             slot = self._slot
             shape = slot.frames.shape[1], slot.frames.shape[2]
             addresses = (slot.frame_address + index * slot.frame_bytes for index in range(self._count))
@@ -96,7 +96,7 @@ class GpuRendering:
                     self._slot.events["download_end"].sync()
                 self._release()
 
-    def _check_held(self) -> None:
+    def _check_not_released(self) -> None:
         if self._released or self._free_slots.closed:
             raise RuntimeError("the frames were released" if self._released else "the renderer is closed")
 

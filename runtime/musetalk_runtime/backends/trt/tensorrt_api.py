@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.core.errors import MachineError, PlanError
+from musetalk_runtime.core.errors import MachineError, PlanError, one_line
 
 MODULES = ("tensorrt", "tensorrt_lean")
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT8": np.int8, "INT32": np.int32, "INT64": np.int64}
@@ -162,6 +162,6 @@ def _logger(trt: Any, lines: deque[str]) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             if severity.name in ("INTERNAL_ERROR", "ERROR"):
-                lines.append(" ".join(message.split()))
+                lines.append(one_line(message))
 
     return Log()
