@@ -15,7 +15,7 @@ PINNED = ROOT / "tests" / "data" / "public_api.txt"
 def test_names_and_signatures_are_those_that_were_promised() -> None:
     assert public_api() == PINNED.read_text(), (
         "the public API has changed: docs/api.md says what that asks for; then "
-        "PYTHONPATH=runtime python tests/public_api.py > tests/data/public_api.txt"
+        "PYTHONPATH=runtime python tests/helpers/public_api.py > tests/data/public_api.txt"
     )
 
 
