@@ -124,7 +124,7 @@ def test_a_clip_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
 
 
 def test_more_clips_than_a_manifest_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musetalk_distill.shards.shards.MANIFEST_LIMIT", (1 << 20) + 2000)
+    monkeypatch.setattr("musetalk_distill.shards.shards.MAX_MANIFEST_BYTES", (1 << 20) + 2000)
     with pytest.raises(InvalidArgument, match="50 clips would make a manifest of"):
         write_shards(tmp_path / "shards", SPEC, [make_clip(f"{k}") for k in range(50)])
     assert list(tmp_path.iterdir()) == []
