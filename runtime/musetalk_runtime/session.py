@@ -141,7 +141,7 @@ class Session(Closable):
 
     def hush(self, until: float) -> None:
         """Drop the sound from here to the stream's second `until`; times stay as they are. Thread-safe."""
-        self._mute.hush(until)
+        self._mute.silence(until)
 
     def force_keyframe(self) -> None:
         """Make the next frame of the stream a keyframe, so that a new viewer can start there. Thread-safe."""

@@ -9,7 +9,7 @@ FADE_SAMPLES = SOUND_RATE // 50  # samples in which sound goes silent
 
 
 class Mute:
-    """Passes sound on, sample for sample; silent from where `hush` is called. `hush` is for any thread.
+    """Passes sound on, sample for sample; silent from where `silence` is called. `silence` is for any thread.
 
     ``position`` is what has passed, in samples.
     """
@@ -18,7 +18,7 @@ class Mute:
         self.position = 0
         self._silent = (0, 0)  # from, to
 
-    def hush(self, until: float) -> None:
+    def silence(self, until: float) -> None:
         """Be silent from here to the second `until`."""
         begin, end = self._silent
         here = self.position

@@ -8,7 +8,7 @@ from typing import Any
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.timings import memory_mb
-from musetalk_runtime.diagnostics.cpu_share import run_paced
+from musetalk_runtime.diagnostics.cpu_share import measure_cpu_share
 from musetalk_runtime.diagnostics.drawn_avatar import drawn_avatar
 from musetalk_runtime.diagnostics.synthetic import SIDE, write_voice
 from musetalk_runtime.session import Session
@@ -34,7 +34,8 @@ def bench(
 
     Without an `avatar` a drawn one of `size` (width, height) is made. ``memory_mb`` maps seconds of the stream to the
     resident size then; ``gpu_memory_mb`` is what was used on the GPU after the run, None without one. Then come
-    ``warm_sessions``, ended at their first fragment, and ``paced``, a run at the pace of real time: see `run_paced`.
+    ``warm_sessions``, ended at their first fragment, and ``paced``, a run at the pace of real time: see
+    `measure_cpu_share`.
     """
     with tempfile.TemporaryDirectory(prefix="musetalk-edge-") as folder:
         work = Path(folder)
@@ -47,7 +48,7 @@ def bench(
         report = _run(bundle, avatar, work / "voice.wav", fps, seconds)
         report["gpu_memory_mb"] = gpu_memory_mb(bundle)
         report["warm_sessions"] = _first_fragments(bundle, avatar, work / "short.wav", fps)
-        report["paced"] = run_paced(bundle, avatar, work / "paced.wav", fps)
+        report["paced"] = measure_cpu_share(bundle, avatar, work / "paced.wav", fps)
     return {**report, "width": avatar.width, "height": avatar.height, "not_measured": NOT_MEASURED}
 
 

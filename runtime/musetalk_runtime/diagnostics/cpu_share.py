@@ -18,7 +18,7 @@ from musetalk_runtime.session import Session
 MAX_KEPT_BYTES = 400_000_000  # of frames, to be encoded once more
 
 
-def run_paced(bundle: Bundle, avatar: Avatar, audio: Path, fps: str) -> dict[str, Any]:
+def measure_cpu_share(bundle: Bundle, avatar: Avatar, audio: Path, fps: str) -> dict[str, Any]:
     """Stream `audio` to nowhere, each frame taken when it is due, and say what it took.
 
     ``cpu_share_of_a_core`` is this process's CPU time by the time that passed; ``x264_share`` is libx264's part of it,

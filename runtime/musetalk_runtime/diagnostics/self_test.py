@@ -23,7 +23,7 @@ def open_any(path: Path) -> Bundle | Avatar:
     return Bundle.open(path) if kind == BUNDLE_KIND else Avatar.open(path)
 
 
-def try_out(path: Path) -> str:
+def self_test(path: Path) -> str:
     """Let a bundle speak by a drawn face, or decode every frame of an avatar; gives one line about it.
 
     Raises InputNotFound, InvalidFolder, MachineError and what else a session would.

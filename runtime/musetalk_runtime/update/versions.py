@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, MuseTalkEdgeError
-from musetalk_runtime.diagnostics.self_test import SCHEMAS, open_any, try_out
+from musetalk_runtime.diagnostics.self_test import SCHEMAS, open_any, self_test
 from musetalk_runtime.storage.current import CURRENT, is_current, is_version
 from musetalk_runtime.storage.durable import point, remove, remove_free
 from musetalk_runtime.storage.folder import MANIFEST, kind_of, read_folder, written_aside
@@ -80,7 +80,7 @@ class Versions:
                 for name in (MANIFEST, *read_folder(new, kind, SCHEMAS[kind])["files"]):
                     shutil.copyfile(new / name, work / name)
                 progress("trying it out")
-                progress(try_out(work))
+                progress(self_test(work))
             self._write(number, Record(base, proven=False))
             point(self.path / CURRENT, str(number))
             self._prune({number, base})
