@@ -1,4 +1,4 @@
-"""An avatar of the drawn face, for who has none at hand."""
+"""An avatar of the drawn face, prepared on the spot."""
 
 from pathlib import Path
 
