@@ -123,10 +123,11 @@ def test_a_clip_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_more_clips_than_a_manifest_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("musetalk_distill.shards.shards.MAX_MANIFEST_BYTES", (1 << 20) + 2000)
+def test_more_clips_than_a_manifest_lists(tmp_path: Path) -> None:
+    most = (1 << 20) + 2000
+    clips = [make_clip(f"{k}") for k in range(50)]
     with pytest.raises(InvalidArgument, match="50 clips would make a manifest of"):
-        write_shards(tmp_path / "shards", SPEC, [make_clip(f"{k}") for k in range(50)])
+        write_shards(tmp_path / "shards", SPEC, clips, max_manifest_bytes=most)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,8 +18,8 @@ from musetalk_runtime.cli.command import Terminated
 KILLS = {
     "before the first checkpoint": """
 from musetalk_distill.train import trainer
-learn = trainer.Trainer._learn
-trainer.Trainer._learn = lambda self, batch: kill() if self.done == 3 else learn(self, batch)
+learn = trainer.Trainer.learn
+trainer.Trainer.learn = lambda self, batch: kill() if self.done == 3 else learn(self, batch)
 """,
     "inside a checkpoint": """
 from musetalk_distill.train import state
@@ -93,7 +93,7 @@ def test_killed(small, whole, where, tmp_path) -> None:
 @pytest.mark.parametrize(("number", "error"), [(signal.SIGTERM, Terminated), (signal.SIGINT, KeyboardInterrupt)])
 def test_stopped_by_a_signal(small, whole, tmp_path, monkeypatch, number, error) -> None:
     torch.set_num_threads(1)
-    learn = Trainer._learn
+    learn = Trainer.learn
 
     def stop(self, batch):
         if self.done == 6:
@@ -101,7 +101,7 @@ def test_stopped_by_a_signal(small, whole, tmp_path, monkeypatch, number, error)
         return learn(self, batch)
 
     before = signal.getsignal(number)
-    monkeypatch.setattr(Trainer, "_learn", stop)
+    monkeypatch.setattr(Trainer, "learn", stop)
     with pytest.raises(error):
         train(small[1], tmp_path / "run", small[0], options(log_every=3))
     monkeypatch.undo()

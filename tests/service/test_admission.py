@@ -27,14 +27,14 @@ import threading
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.service import service
 from musetalk_runtime.service.scheduling import engine_worker
-made = engine_worker.EngineWorker._begin
+made = engine_worker.EngineWorker.begin
 def fail():
     raise MachineError("the GPU has fallen off the bus")
 def begin(self, jobs):
     if jobs[0].request.speech.index > 30:
         {failing}
     return made(self, jobs)
-engine_worker.EngineWorker._begin = begin
+engine_worker.EngineWorker.begin = begin
 from musetalk_runtime.cli.main import main
 raise SystemExit(main())
 """
@@ -150,7 +150,7 @@ def test_engines_that_fail_are_told_and_end_their_own_sessions_alone(
     def fail(_: Any) -> None:
         raise MachineError("the GPU has fallen off the bus")
 
-    monkeypatch.setattr(service.engines["one"], "_begin", fail)
+    monkeypatch.setattr(service.engines["one"], "begin", fail)
     viewer.join(60)
     assert viewer.cut
     *_, (name, last) = events

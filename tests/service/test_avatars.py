@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from helpers.service_client import Client, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.service.avatars import preparation
-from musetalk_runtime.service.avatars import store as avatar_store
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.avatars.upload import UploadLimits
 from musetalk_runtime.service.catalog import Catalog
@@ -108,14 +108,14 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     client: Client, service: Service, opened: Bundle, folder: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert service.store
-    store, prepare = service.store, avatar_store.prepare
+    store, prepare = service.store, service.store.prepare
 
     async def prepare_when_watched(*given: Any) -> None:
         while not store.new["new"].events.subscribers:
             await asyncio.sleep(0.01)
         await prepare(*given)
 
-    monkeypatch.setattr(avatar_store, "prepare", prepare_when_watched)
+    monkeypatch.setattr(store, "prepare", prepare_when_watched)
     status, answer = send(client, "new", photo, "1000,300,1600,1100")
     assert (status, answer["state"]) == (202, "waiting")
     events = list(client.events("/v1/avatars/new"))
@@ -207,7 +207,9 @@ def test_a_service_without_a_folder_takes_none(opened: Bundle, avatar: Path, pho
 def test_deleting_ends_a_preparation_and_its_process(
     client: Client, service: Service, folder: Path, video: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparation, "WORKER", (sys.executable, "-c", HELD))
+    assert service.store
+    held = partial(preparation.prepare, worker=(sys.executable, "-c", HELD))
+    monkeypatch.setattr(service.store, "prepare", held)
     for name in ("first", "second"):
         assert send(client, name, video)[0] == 202
     until(lambda: client.ask("GET", "/v1/avatars/first")[1].get("progress"), "the first is at work")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,6 @@ from helpers.paths import ROOT
 from helpers.service_client import Client, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.errors import ServiceError
-from musetalk_runtime.service.http import protocol
-from musetalk_runtime.service.security import request_limits
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.tokens import Tokens, add_token
 from musetalk_runtime.service.service import Service
@@ -105,17 +104,17 @@ def test_a_request_that_does_not_come_is_not_waited_for(
     answered = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
     again = connected(client, answered)
     assert again.recv(4096).startswith(b"HTTP/1.1 200")  # in time
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(service, "settings", replace(service.settings, head_timeout=0.5))
     again.sendall(answered + b"G")
     silent, half, dripping = [everything(connected(client, sent)) for sent in (b"", b"GET / HT", head)]
     assert silent == half == dripping == b""
     assert everything(again).endswith(b'{"status":"ok"}')
     monkeypatch.undo()
-    monkeypatch.setattr(request_limits, "BODY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(service, "settings", replace(service.settings, body_timeout=0.5))
     body = b"Content-Type: application/json\r\nContent-Length: 20\r\nConnection: close\r\n\r\n{"
     assert everything(connected(client, head + body)).startswith(b"HTTP/1.1 400")
     path = client.begin()
-    monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(service, "settings", replace(service.settings, head_timeout=2.0))
     viewer = Viewer(client, path)
     until(lambda: service.running[0].frames > 80, "it is watched for longer than that")
     assert not viewer.cut

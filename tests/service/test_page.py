@@ -190,7 +190,7 @@ def test_an_error_is_said_and_gives_the_controls_back(
     def fail(_: Any) -> None:
         raise RuntimeError("the engine is gone")
 
-    monkeypatch.setattr(service.running[0], "_publish", fail)
+    monkeypatch.setattr(service.running[0].window, "append", fail)
     page.until("document.getElementById('error').innerText.includes('session failed')")
     monkeypatch.undo()
     assert page.run("document.querySelectorAll('#avatars input:enabled').length") == 1

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -88,8 +89,9 @@ def client(service: Service) -> Iterator[Client]:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(push, "RETRY_WAITS_S", (0.2,) * 1000)  # however long a server takes to listen
+def quick(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = (0.2,) * 1000  # however long a server takes to listen
+    monkeypatch.setattr(service, "settings", replace(service.settings, push_retry_waits=waits))
 
 
 def states(client: Client, path: str) -> tuple[list[dict[str, Any]], threading.Thread]:
@@ -155,15 +157,15 @@ def test_a_server_gets_the_frames_and_gets_them_again_after_a_restart(
 def test_a_server_that_is_not_there_is_given_up_and_harms_nobody(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    send = push.Push._send
+    send = push.Push.send
 
     async def send_when_told_of(self: push.Push) -> None:
         while not self._events.subscribers:
             await asyncio.sleep(0.01)
         await send(self)
 
-    monkeypatch.setattr(push, "RETRY_WAITS_S", (0.1, 0.1))
-    monkeypatch.setattr(push.Push, "_send", send_when_told_of)
+    monkeypatch.setattr(service, "settings", replace(service.settings, push_retry_waits=(0.1, 0.1)))
+    monkeypatch.setattr(push.Push, "send", send_when_told_of)
     path = client.begin(push="deaf")
     session = next(session for session in service.running if path.endswith(session.id))
     heard, thread = states(client, path)
@@ -181,8 +183,8 @@ def test_a_server_that_is_not_there_is_given_up_and_harms_nobody(
 def test_a_server_that_takes_nothing_is_cut_off(
     client: Client, service: Service, ports: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(push, "STALL_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(push, "RETRY_WAITS_S", ())
+    impatient = replace(service.settings, push_stall_timeout=0.5, push_retry_waits=())
+    monkeypatch.setattr(service, "settings", impatient)
     with socket.socket() as stalled:
         stalled.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         stalled.bind(("127.0.0.1", ports["deaf"]))

@@ -389,7 +389,7 @@ def test_an_error_in_generation_ends_that_session_alone(
     def fail(_: Fragment) -> None:
         raise ZeroDivisionError("/secret/path")
 
-    monkeypatch.setattr(session, "_publish", fail)
+    monkeypatch.setattr(session.window, "append", fail)
     viewer.join(60)
     assert viewer.cut
     *_, (name, last) = events

@@ -205,7 +205,7 @@ def test_engines_that_hang_do_not_feed_the_watchdog(
     with Bundle.open(bundle) as engines, Avatar.open(avatar) as face:
         service = Service(engines, {"one": face}, Settings(sessions=1))
         worker = service.engines["default"]
-        name = "_begin" if busy else "_answer"
+        name = "begin" if busy else "answer_probe"
         work = getattr(worker, name)
 
         def hang(*given: object) -> object:

@@ -81,12 +81,13 @@ def write_shards(
     clips: Iterable[tuple[ClipEntry, ClipTensors]],
     shard_bytes: int = SHARD_BYTES,
     extra: Mapping[str, Any] | None = None,
+    max_manifest_bytes: int = MAX_MANIFEST_BYTES,
 ) -> list[Clip]:
     """Write `clips` to the new folder `path`, about `shard_bytes` a file, with the manifest entries `extra`.
 
     Older shards at `path` are replaced. Raises InvalidArgument for a clip that does not fit `spec` or comes twice, if
-    there is none, or if there are more than a manifest can list (some 15,000), and OutputError where the folder cannot
-    be written; then nothing is.
+    there is none, or if there are more than a manifest of `max_manifest_bytes` can list (some 15,000), and OutputError
+    where the folder cannot be written; then nothing is.
     """
     try:
         with new_folder(path, SHARDS_KIND, SHARDS_SCHEMA) as (folder, manifest):
@@ -96,7 +97,7 @@ def write_shards(
             listed = writer.finish()
             manifest.update(extra or {})
             manifest.update(model=spec.to_json(), clips=[clip.to_json() for clip in listed])
-            _check_size(path, manifest)
+            _check_size(path, manifest, max_manifest_bytes)
     except MuseTalkEdgeError:
         raise
     except (OSError, SafetensorError) as error:
@@ -104,10 +105,10 @@ def write_shards(
     return listed
 
 
-def _check_size(path: Path, manifest: Manifest) -> None:
-    size = len(json.dumps(manifest, indent=1))
-    if size > MAX_MANIFEST_BYTES - FILE_LIST_BYTES:
+def _check_size(path: Path, manifest: Manifest, max_bytes: int) -> None:
+    size, most = len(json.dumps(manifest, indent=1)), max_bytes - FILE_LIST_BYTES
+    if size > most:
         raise InvalidArgument(
             f"{path}: {len(manifest['clips'])} clips would make a manifest of {size} bytes, expected at most "
-            f"{MAX_MANIFEST_BYTES - FILE_LIST_BYTES}: make several folders of them"
+            f"{most}: make several folders of them"
         )

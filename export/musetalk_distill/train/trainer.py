@@ -49,7 +49,7 @@ class Trainer:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         try:
-            self.means.add(self._learn(batch))
+            self.means.add(self.learn(batch))
         except torch.cuda.OutOfMemoryError as error:
             reason = str(error).partition("\n")[0]
             raise MachineError(
@@ -109,7 +109,7 @@ class Trainer:
         if self.processes.on_gpu and state.rest["gpu_rng"] is not None:
             torch.cuda.set_rng_state(state.rest["gpu_rng"], self.processes.device)
 
-    def _learn(self, batch: Batch) -> dict[str, Tensor]:
+    def learn(self, batch: Batch) -> dict[str, Tensor]:
         with self.autocast():
             terms = self.task.terms(self._model, batch, self.done)
             loss = self.task.total(terms)

@@ -7,7 +7,7 @@ from pathlib import Path
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.service.avatars.upload import UploadLimits
 from musetalk_runtime.service.session.clip import MAX_CLIP_BYTES, MAX_CLIP_SECONDS
-from musetalk_runtime.service.session.push_targets import check_targets
+from musetalk_runtime.service.session.push_targets import PushTarget, check_targets, unknown_target
 
 LEADS_S = (0.5, 10.0)  # seconds: the least and the greatest lead
 MAX_SESSIONS = 1000
@@ -27,6 +27,9 @@ class Settings:
       and `face_model` the face detector, by default the bundle's
     - `clip_bytes`, `clip_seconds`: the limits of an uploaded clip of speech
     - `hls_wait`: seconds that an HLS player may wait for what is not there yet
+    - `head_timeout`, `body_timeout`: seconds in which the head of a request, and each piece of its JSON, has to come
+    - `push_retry_waits`: seconds before a reconnection to a media server, by how many have failed one after another;
+      then it is given up. `push_stall_timeout`: seconds in which a server has to take something
     """
 
     sessions: int | None = None
@@ -41,12 +44,22 @@ class Settings:
     clip_bytes: int = MAX_CLIP_BYTES
     clip_seconds: float = MAX_CLIP_SECONDS
     hls_wait: float = 3.0
+    head_timeout: float = 20.0
+    body_timeout: float = 20.0
+    push_retry_waits: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
+    push_stall_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         check_lead(self.lead)
         check_targets(self.targets)
         if self.sessions is not None and not 1 <= self.sessions <= MAX_SESSIONS:
             raise InvalidArgument(f"sessions {self.sessions} is out of range [1, {MAX_SESSIONS}]")
+
+    def target(self, name: str) -> PushTarget:
+        """The media server that the operator named so; raises ServiceError for none."""
+        if name not in self.targets:
+            raise unknown_target(name)
+        return PushTarget(name, self.targets[name], self.push_retry_waits, self.push_stall_timeout)
 
 
 def check_lead(lead: float) -> None:

@@ -12,7 +12,7 @@ from musetalk_runtime.service.security.access import Access, token_of
 from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.session.live_session import LiveSession
-from musetalk_runtime.service.session.push_targets import PushTarget, find_target
+from musetalk_runtime.service.session.push_targets import PushTarget
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
 
@@ -74,7 +74,7 @@ def _check(wanted: schema.SessionSettings, service: Service, owner: Token | None
     if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
         raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY_SOON)
     service.catalog.find(wanted.avatar, wanted.bundle)
-    return find_target(service.settings.targets, wanted.push) if wanted.push else None
+    return service.settings.target(wanted.push) if wanted.push else None
 
 
 def _begin(

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -27,14 +27,14 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many frames are done, and of how many."""
 
 
-async def prepare(request: Request, seconds: float, progress: Progress) -> None:
-    """Make the avatar that `request` says within `seconds`; when this is cancelled, the process is killed.
+async def prepare(request: Request, seconds: float, progress: Progress, worker: Sequence[str] = WORKER) -> None:
+    """Make the avatar that `request` says within `seconds`, by the command `worker`; cancelled, it kills the process.
 
     Raises ServiceError with the reason.
     """
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # not what lies in the folder it happens to be started in
     process = await asyncio.create_subprocess_exec(
-        *WORKER, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
+        *worker, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
     )
     try:
         await asyncio.wait_for(_follow(process, request, progress), seconds)

@@ -35,8 +35,9 @@ class AvatarStore:
     added again. Methods are for the event loop, but for the constructor, which raises InputNotFound, InvalidArgument or
     OutputError.
 
-    Attributes: ``limits``, ``new`` (the avatars that this process made or makes, by name), ``kept`` (the bytes of the
-    avatars on the disk, by name), ``broken`` (why avatars on the disk cannot be used, by name).
+    Attributes: ``prepare`` (what makes an avatar of an upload: ``preparation.prepare``), ``limits``, ``new`` (the
+    avatars that this process made or makes, by name), ``kept`` (the bytes of the avatars on the disk, by name),
+    ``broken`` (why avatars on the disk cannot be used, by name).
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class AvatarStore:
     ) -> None:
         if face_model is not None and not face_model.is_file():
             raise InputNotFound(f"{face_model}: no such face detector")
+        self.prepare = prepare
         self.limits = limits or UploadLimits()
         self.new: dict[str, NewAvatar] = {}
         self.broken: dict[str, str] = {}
@@ -180,7 +182,7 @@ class AvatarStore:
         try:
             async with self._preparing:
                 new.move("preparing")
-                await prepare(self._request(new), self.limits.prepare_seconds, new.report)
+                await self.prepare(self._request(new), self.limits.prepare_seconds, new.report)
             avatar = await self._adopt(new)
             self._catalog.add(new.name, avatar)
             self.kept[new.name] = new.size

@@ -43,7 +43,7 @@ def create_app(service: Service, access: Access) -> FastAPI:
         app.include_router(module.router)
     app.include_router(site)
     add_security(app, access, public=[route.path for route in site.routes if isinstance(route, Route)])
-    app.add_middleware(RequestLimitsMiddleware)
+    app.add_middleware(RequestLimitsMiddleware, body_timeout=lambda: service.settings.body_timeout)
     app.add_exception_handler(Exception, _answer)
     for kind in (MuseTalkEdgeError, HTTPException, RequestValidationError, OSError):
         app.add_exception_handler(kind, _answer)

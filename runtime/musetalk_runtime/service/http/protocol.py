@@ -1,15 +1,19 @@
 """uvicorn's HTTP/1.1 protocol with a time limit for the head of a request."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_TIMEOUT_S = 20.0  # seconds in which the head of a request has to come
-
 
 class HeadTimeoutProtocol(H11Protocol):
-    """Closes a connection that does not send a whole head in time. uvicorn alone would wait for ever."""
+    """Closes a connection that does not send a whole head in time. uvicorn alone would wait for ever.
+
+    ``head_timeout`` gives the seconds: a subclass sets it, since uvicorn makes the protocols.
+    """
+
+    head_timeout: Callable[[], float]
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -29,7 +33,7 @@ class HeadTimeoutProtocol(H11Protocol):
 
     def _wait(self) -> None:
         self._forget()
-        self._deadline = self.loop.call_later(HEAD_TIMEOUT_S, self._give_up)
+        self._deadline = self.loop.call_later(type(self).head_timeout(), self._give_up)
 
     def _forget(self) -> None:
         if self._deadline:
@@ -40,3 +44,8 @@ class HeadTimeoutProtocol(H11Protocol):
         answering = self.cycle is not None and not self.cycle.response_complete
         if not answering and self.transport.get_protocol() is self:  # and not a WebSocket's by now
             self.transport.close()
+
+
+def with_head_timeout(seconds: Callable[[], float]) -> type[HeadTimeoutProtocol]:
+    """The protocol with a time limit that is asked for anew for each request."""
+    return type("HeadTimeoutProtocol", (HeadTimeoutProtocol,), {"head_timeout": staticmethod(seconds)})

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.service.http.app import create_app
-from musetalk_runtime.service.http.protocol import HeadTimeoutProtocol
+from musetalk_runtime.service.http.protocol import with_head_timeout
 from musetalk_runtime.service.http.systemd import notify, watchdog_seconds
 from musetalk_runtime.service.http.watchdog import Watchdog
 from musetalk_runtime.service.security.access import Access
@@ -45,7 +45,7 @@ class Server(uvicorn.Server):
         self._service = service
         self._watchdog: asyncio.Task[None] | None = None
         logging.getLogger("uvicorn.error").addFilter(EXPECTED_CUTS)
-        super().__init__(_config(create_app(service, access), service.settings.grace))
+        super().__init__(_config(create_app(service, access), service))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -64,17 +64,17 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _config(app: FastAPI, grace: float) -> uvicorn.Config:
+def _config(app: FastAPI, service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=HeadTimeoutProtocol,
+        http=with_head_timeout(lambda: service.settings.head_timeout),
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PING_S,
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=max(1, round(grace)),
+        timeout_graceful_shutdown=max(1, round(service.settings.grace)),
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -130,12 +130,12 @@ class EngineWorker(Closable):
                 jobs = self._take(wait=not under_way)
                 self._busy_since = time.monotonic()
                 if jobs:
-                    under_way.append((jobs, self._begin(jobs)))
+                    under_way.append((jobs, self.begin(jobs)))
                 if len(under_way) > self.bundle.engines.parallel_renderers or (
                     under_way and not jobs
                 ):  # one comes back from them
                     self._finish(*under_way.popleft())
-                elif not jobs and not self._answer():
+                elif not jobs and not self.answer_probe():
                     return
                 self._busy_since = None
         except Exception as error:
@@ -151,7 +151,7 @@ class EngineWorker(Closable):
                 job.owner.under_way += 1
             return batch
 
-    def _answer(self) -> bool:
+    def answer_probe(self) -> bool:
         """Answer a probe; whether there was one."""
         if not self._probed:
             return False
@@ -161,7 +161,8 @@ class EngineWorker(Closable):
         self.finished += 1
         return True
 
-    def _begin(self, jobs: list[FrameJob]) -> Rendering:
+    def begin(self, jobs: list[FrameJob]) -> Rendering:
+        """Hand a batch to the engines. For the worker's own thread."""
         requests = [job.request for job in jobs]
         rendering = self._renderers[jobs[0].owner.group].render(requests)
         for row, job in enumerate(jobs):

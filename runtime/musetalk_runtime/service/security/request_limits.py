@@ -1,6 +1,7 @@
 """The middleware that limits the bodies of requests and adds security headers to answers."""
 
 import asyncio
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import JSONResponse
@@ -9,7 +10,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from musetalk_runtime.service.errors import ServiceError
 
 MAX_BODY_BYTES = 64 << 10  # of a request's JSON
-BODY_TIMEOUT_S = 20.0  # seconds in which the next piece of it has to come
 UPLOAD_PATHS = ("/audio", "/v1/avatars")  # the ends of paths that take larger bodies
 CLOSE = {"Connection": "close"}
 CSP = (
@@ -27,11 +27,13 @@ HEADERS = {
 class RequestLimitsMiddleware:
     """ASGI middleware: limits the body of a request, and adds the headers that keep a page safe.
 
-    A body needs a ``Content-Length`` of at most 64 KiB; the handlers of UPLOAD_PATHS limit theirs themselves.
+    A body needs a ``Content-Length`` of at most 64 KiB, and each piece of it has to come within the seconds that
+    `body_timeout` gives. The handlers of UPLOAD_PATHS limit theirs themselves.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, body_timeout: Callable[[], float]) -> None:
         self._app = app
+        self._body_timeout = body_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -45,7 +47,11 @@ class RequestLimitsMiddleware:
         if reads and (error := _refusal(scope)):
             await JSONResponse(error.to_json(), error.status, error.headers)(scope, receive, send_with_headers)
         else:
-            await self._app(scope, _in_time(receive) if reads and _length(scope) else receive, send_with_headers)
+            await self._app(
+                scope,
+                _in_time(receive, self._body_timeout()) if reads and _length(scope) else receive,
+                send_with_headers,
+            )
 
 
 def _refusal(scope: Scope) -> ServiceError | None:
@@ -62,8 +68,8 @@ def _length(scope: Scope) -> int:
     return int(dict(scope["headers"]).get(b"content-length", b"0"))
 
 
-def _in_time(receive: Receive) -> Receive:
-    """`receive` with a time limit for each piece of the body; then the client counts as gone."""
+def _in_time(receive: Receive, seconds: float) -> Receive:
+    """`receive` with a time limit for each piece of the body, in `seconds`; then the client counts as gone."""
     whole = False
 
     async def receive_in_time() -> Message:
@@ -71,7 +77,7 @@ def _in_time(receive: Receive) -> Receive:
         if whole:
             return await receive()
         try:
-            message = await asyncio.wait_for(receive(), BODY_TIMEOUT_S)
+            message = await asyncio.wait_for(receive(), seconds)
         except asyncio.TimeoutError:
             message = {"type": "http.disconnect"}
         whole = not message.get("more_body")

@@ -18,9 +18,7 @@ from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.session import PUSH_LEAD_S
 
-RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0)  # before a reconnection, by how many have failed one after another
 STEADY_S = 30.0  # seconds after which a connection counts as a success
-STALL_TIMEOUT_S = 10.0  # seconds in which a server has to take something
 COMMAND = (sys.executable, "-m", "musetalk_runtime.output.relay")
 log = logging.getLogger(__name__)
 
@@ -35,8 +33,8 @@ class Push:
     """Sends the stream in `window` to `target`, by a process of its own, until the stream ends.
 
     It begins at the newest keyframe, with time 0, and keeps the pace of `clock`; `on_read` is called for each fragment.
-    It does so again when the server is gone: five times, then it gives up. The session goes on. `events` tell of every
-    change of ``state``. For the event loop.
+    When the server is gone it begins again, after each of the target's waits in turn; then it gives up. The session
+    goes on. `events` tell of every change of ``state``. For the event loop.
     """
 
     def __init__(
@@ -50,6 +48,7 @@ class Push:
     ) -> None:
         self.name = target.name
         self.state: PushState = "connecting"
+        self._target = target
         self._url = target.url.replace("{id}", session_id)
         self._window, self._events, self._clock, self._on_read = window, events, clock, on_read
         self._reason = ""
@@ -60,14 +59,14 @@ class Push:
         await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        failures = 0
+        failures, waits = 0, self._target.retry_waits
         while True:
             began = time.monotonic()
             try:
-                await self._send()
+                await self.send()
             except PushFailed as error:
                 failures = 0 if time.monotonic() - began > STEADY_S else failures
-                if failures >= len(RETRY_WAITS_S) or not await self._wait(RETRY_WAITS_S[failures], str(error)):
+                if failures >= len(waits) or not await self._wait(waits[failures], str(error)):
                     self._move("failed", str(error))
                     return
                 failures += 1
@@ -75,7 +74,7 @@ class Push:
                 self._move("ended")
                 return
 
-    async def _send(self) -> None:
+    async def send(self) -> None:
         """One connection, to the end of the stream; raises PushFailed."""
         reader = Reader(self._window)
         with suppress(StreamFailed):
@@ -88,7 +87,7 @@ class Push:
         try:
             await self._write(process, reader)
         except asyncio.TimeoutError:
-            raise PushFailed(f"the server took nothing for {STALL_TIMEOUT_S:g} s") from None
+            raise PushFailed(f"the server took nothing for {self._target.stall_timeout:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
@@ -104,9 +103,9 @@ class Push:
             while (data := await reader.read()) is not None:
                 await self._pace(reader.time)
                 process.stdin.write(data)
-                await asyncio.wait_for(process.stdin.drain(), STALL_TIMEOUT_S)
+                await asyncio.wait_for(process.stdin.drain(), self._target.stall_timeout)
         process.stdin.close()
-        await asyncio.wait_for(process.wait(), STALL_TIMEOUT_S)
+        await asyncio.wait_for(process.wait(), self._target.stall_timeout)
 
     async def _pace(self, seconds: float) -> None:
         """Wait until playback is near: a server expects a stream in real time."""

@@ -14,10 +14,16 @@ URL = re.compile(r"[!-~]{1,2000}")
 
 @dataclass(frozen=True)
 class PushTarget:
-    """A media server: the operator's name for it, and a URL in which ``{id}`` stands for the session's id."""
+    """A media server: the operator's name for it, and a URL in which ``{id}`` stands for the session's id.
+
+    ``retry_waits`` are the seconds before each reconnection, and ``stall_timeout`` those in which it has to take
+    something.
+    """
 
     name: str
     url: str
+    retry_waits: tuple[float, ...]
+    stall_timeout: float
 
 
 def check_targets(targets: Mapping[str, str]) -> None:
@@ -30,8 +36,6 @@ def check_targets(targets: Mapping[str, str]) -> None:
         url_container(url)
 
 
-def find_target(targets: Mapping[str, str], name: str) -> PushTarget:
-    """The target `name`; raises ServiceError where the operator named none so."""
-    if name not in targets:
-        raise ServiceError(404, "unknown_target", f"no push target {name[:64]!r}: the operator names them by --push")
-    return PushTarget(name, targets[name])
+def unknown_target(name: str) -> ServiceError:
+    """The error for a target that the operator did not name."""
+    return ServiceError(404, "unknown_target", f"no push target {name[:64]!r}: the operator names them by --push")
