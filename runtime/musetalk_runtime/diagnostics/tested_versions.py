@@ -1,6 +1,7 @@
-"""The versions of Python and of the libraries that the tests have run with, lowest and newest.
+"""The versions of Python and of the libraries that were tested, lowest and newest.
 
-``scripts/test_versions.py`` runs them. The lowest are the lowest that pyproject.toml allows.
+``scripts/test_versions.py`` tests them: the demo with the lowest, the demo and tests with the newest. The lowest are
+the lowest that pyproject.toml allows.
 """
 
 TESTED = {
