@@ -1,7 +1,6 @@
 """The versions of Python and of the libraries that were tested, lowest and newest.
 
-``scripts/test_versions.py`` tests them: the demo with the lowest, the demo and tests with the newest. The lowest are
-the lowest that pyproject.toml allows.
+``scripts/test_versions.py`` tests them. The lowest are the lowest that pyproject.toml allows.
 """
 
 TESTED = {
@@ -11,7 +10,7 @@ TESTED = {
     "opencv-python-headless": ("4.8", "5.0"),
     "onnxruntime": ("1.18", "1.32"),
     "fastapi": ("0.115", "0.165"),
-    "uvicorn": ("0.35", "0.54"),
+    "uvicorn": ("0.53", "0.54"),
     "websockets": ("14.0", "17.4"),
     "cuda-core": ("1.2", "1.2"),
     "tensorrt": ("8.6", "8.6"),

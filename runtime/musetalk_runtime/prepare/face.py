@@ -12,6 +12,7 @@ from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
 MAX_DETECTION_SIDE = 640
 MIN_SCORE = 0.7
 FACE_VALUES = 14
+LOG_LEVEL_SILENT = 0
 
 Faces = npt.NDArray[np.float64]
 """``[m, 14]``, pixels: box x0, y0, x1, y1, then x, y of the right eye, left eye, nose tip, right and left mouth corner
@@ -26,8 +27,9 @@ class FaceDetector:
         if not model.is_file():
             raise InputNotFound(f"{model}: no such face detector")
         self._lock = Lock()
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the errors raised here say it in one line
+        log = getattr(cv2.utils, "logging", cv2)  # OpenCV 4 has its functions in cv2 itself
+        level = log.getLogLevel()
+        log.setLogLevel(LOG_LEVEL_SILENT)  # the errors raised here say it in one line
         try:
             self._yunet = cv2.FaceDetectorYN.create(str(model), "", (MAX_DETECTION_SIDE, MAX_DETECTION_SIDE), MIN_SCORE)
             self.detect(np.zeros((MAX_DETECTION_SIDE, MAX_DETECTION_SIDE, 3), np.uint8))
@@ -36,7 +38,7 @@ class FaceDetector:
                 f"{model}: OpenCV cannot run it as a face detector, expected YuNet (OpenCV Zoo's face_detection_yunet)"
             ) from None
         finally:
-            cv2.utils.logging.setLogLevel(level)
+            log.setLogLevel(level)
 
     def detect(self, rgb: npt.NDArray[np.uint8]) -> Faces:
         """The faces in an RGB frame ``[H, W, 3]``."""
