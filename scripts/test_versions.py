@@ -1,7 +1,7 @@
 """Fresh environments for the Pythons that this machine has: install, run the demo, open its file, run tests.
 
-It runs the tests that need no PyTorch and are not marked slow, with the newest libraries on each Python, and on the
-lowest Python also with the lowest direct dependencies that pyproject.toml allows.
+The lowest Python gets the lowest direct dependencies that pyproject.toml allows, the others the newest. The tests are
+those that need no PyTorch and are not marked slow.
 Prints a table; the exit status is 1 if anything failed.
 """
 
@@ -57,9 +57,7 @@ def main() -> int:
         if python is None:
             print(f"Python {version}: not on this machine, skipped", flush=True)
         else:
-            if not environments:
-                environments.append(Environment(python, version, lowest=True))
-            environments.append(Environment(python, version, lowest=False))
+            environments.append(Environment(python, version, lowest=not environments))
     with tempfile.TemporaryDirectory(prefix="test-versions-") as folder:
         command("uv", "build", "--quiet", "--out-dir", folder, timeout=INSTALL_TIMEOUT_S)
         wheel = next(Path(folder).glob("*.whl"))
@@ -124,7 +122,7 @@ def demo(environment: Environment, folder: Path) -> list[str]:
 
 def tests(folder: Path) -> str:
     """The last line of pytest's report."""
-    options = ["-q", "-n", "2", "--dist", "loadfile", "-p", "no:cacheprovider", "-m", "not appliance and not slow"]
+    options = ["-q", "-n", "3", "--dist", "loadfile", "-p", "no:cacheprovider", "-m", "not appliance and not slow"]
     said = command(folder / "bin" / "python", "-m", "pytest", *options, "tests", timeout=TESTS_TIMEOUT_S)
     return said.splitlines()[-1].strip("= ")
 
