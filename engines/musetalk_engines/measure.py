@@ -1,21 +1,17 @@
 """Measurements of a bundle's engines on this machine."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from musetalk_engines.modelset import ModelSet
 from musetalk_runtime.backends.ort.onnx_session import OnnxSession
+from musetalk_runtime.certification.measure import MAX_LIVE_AUDIO_MS, affordable_context, median_ms
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE
 
-MIN_MEASURED_S = 1.0  # of runs, for each figure
-MIN_RUNS = 3
 MEASURED_CONTEXTS_S = (30.0, 10.0, 5.0, 2.0)  # ONNX Runtime takes any length, so more of them can be tried
-MAX_LIVE_AUDIO_MS = 8.0  # of a 40 ms frame, for hearing live speech again at every frame
 
 
 def generator_ms(modelset: ModelSet, folder: Path, provider: str, batch_sizes: Sequence[int]) -> dict[int, float]:
@@ -45,19 +41,3 @@ def live_context(modelset: ModelSet, folder: Path, provider: str) -> tuple[float
         if measured[seconds] <= MAX_LIVE_AUDIO_MS:
             break
     return affordable_context(measured), measured
-
-
-def affordable_context(audio_ms: Mapping[float, float]) -> float:
-    """The longest context, of milliseconds by seconds, that takes at most MAX_LIVE_AUDIO_MS, else the shortest."""
-    return float(max((seconds for seconds, ms in audio_ms.items() if ms <= MAX_LIVE_AUDIO_MS), default=min(audio_ms)))
-
-
-def median_ms(run: Callable[[], Any]) -> float:
-    """Median milliseconds that `run` takes, the first time apart."""
-    run()
-    times: list[float] = []
-    while len(times) < MIN_RUNS or sum(times) < MIN_MEASURED_S:
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return round(median(times) * 1e3, 3)

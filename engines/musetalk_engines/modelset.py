@@ -1,19 +1,15 @@
 """A model set, as ``export-student`` writes it."""
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.certification.golden import GOLDEN, read_golden
 from musetalk_runtime.core.errors import InvalidFolder
 from musetalk_runtime.core.model import GRAPHS, MODELSET_KIND, MODELSET_SCHEMA, ModelSpec
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, read_folder
-
-GOLDEN = "golden.npz"
-MAX_GOLDEN_BYTES = 4 << 30  # unpacked
 
 
 class ModelSet:
@@ -42,12 +38,4 @@ class ModelSet:
 
     def golden(self) -> Mapping[str, npt.NDArray[Any]]:
         """The golden tensors, FP32, by ``<graph>.<tensor>``; read when they are looked up."""
-        file = self.path / GOLDEN
-        try:
-            with zipfile.ZipFile(file) as archive:
-                size = sum(member.file_size for member in archive.infolist())
-            if size > MAX_GOLDEN_BYTES:
-                raise InvalidFolder(f"{file}: {size} bytes unpacked, expected at most {MAX_GOLDEN_BYTES}")
-            return np.load(file, allow_pickle=False)  # type: ignore[no-any-return]
-        except (zipfile.BadZipFile, ValueError) as error:
-            raise InvalidFolder(f"{file}: not an archive of arrays: {error}") from None
+        return read_golden(self.path)

@@ -6,8 +6,8 @@ import pytest
 
 from helpers.modules import loaded_modules
 from musetalk_engines.cli import main
-from musetalk_engines.measure import affordable_context
 from musetalk_engines.trt.machine import require_gpu
+from musetalk_runtime.certification.measure import affordable_context
 from musetalk_runtime.core.errors import MachineError
 
 

@@ -11,8 +11,7 @@ import onnxruntime
 import pytest
 
 from musetalk_engines.modelset import ModelSet
-from musetalk_engines.trt.certify import BOUNDS, CertifiedOutput, certify
-from musetalk_engines.trt.fallbacks import first_passing
+from musetalk_engines.trt.certify import certify
 from musetalk_engines.trt.families.family import AS_BUILT, FP32, FP32_ATTENTION, UNFUSED_ATTENTION, PlanSpec
 from musetalk_engines.trt.families.registry import family_for
 from musetalk_engines.trt.families.strongly_typed import StronglyTyped
@@ -20,6 +19,8 @@ from musetalk_engines.trt.families.weakly_typed import WeaklyTyped
 from musetalk_engines.trt.graph.precision import attention_products
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.source import discard_source, write_source
+from musetalk_runtime.certification.check import BOUNDS, CertifiedOutput
+from musetalk_runtime.certification.fallbacks import first_passing
 from musetalk_runtime.core.errors import AccuracyError, InvalidArgument, MachineError, PlanError
 from musetalk_runtime.core.model import GRAPHS
 

@@ -11,13 +11,13 @@ import pytest
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.build import cache_seeds
 from musetalk_engines.trt.certified_plan import CertifiedPlan
-from musetalk_engines.trt.certify import CertifiedOutput
 from musetalk_engines.trt.interruptible import run_interruptibly
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.plan_builder import plan_ingredients
 from musetalk_engines.trt.plan_folder import PlanFolder
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.timing_cache import TimingCache
+from musetalk_runtime.certification.check import CertifiedOutput
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
 from musetalk_runtime.storage.folder import new_folder, sha256
 from musetalk_runtime.storage.lock import work_key

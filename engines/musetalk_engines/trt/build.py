@@ -8,7 +8,6 @@ from pathlib import Path
 
 from musetalk_engines.bundle import BuildReport, Progress, new_bundle, open_models
 from musetalk_engines.kernel import compile_kernel
-from musetalk_engines.measure import affordable_context
 from musetalk_engines.trt.certified_plan import CertifiedPlan
 from musetalk_engines.trt.families.registry import family_of
 from musetalk_engines.trt.machine import describe, require_gpu
@@ -18,6 +17,7 @@ from musetalk_engines.trt.plan_folder import PlanFolder
 from musetalk_engines.trt.profiles import profiled_contexts
 from musetalk_engines.trt.timing_cache import TIMING_CACHE, TimingCache
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE
+from musetalk_runtime.certification.measure import affordable_context
 from musetalk_runtime.core.errors import InputNotFound
 from musetalk_runtime.core.model import ModelSpec
 

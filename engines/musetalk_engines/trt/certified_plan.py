@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from musetalk_engines.trt.certify import CertifiedOutput
 from musetalk_engines.trt.profiles import Profile
+from musetalk_runtime.certification.check import CertifiedOutput
 
 
 @dataclass(frozen=True)

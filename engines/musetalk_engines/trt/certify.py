@@ -1,42 +1,16 @@
-"""Certification: the outputs of a plan compared with the golden tensors, at every profile."""
+"""Certification of plans by a model set: its golden tensors, and those of shorter speech, which it does not hold."""
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.graph.precision import to_float
-from musetalk_engines.trt.profiles import Profile
-from musetalk_runtime.core.accuracy import Difference, difference
+from musetalk_runtime.certification.check import CertifiedOutput, Profile, RunnablePlan, certify_plan, context_states
 from musetalk_runtime.core.arrays import Array
-
-# Largest ||found - expected|| / ||expected||. FP16 rounds every activation by up to 5e-4, and tens of layers add up to
-# some 1e-3 to 1e-2; what is computed wrongly is off by 1e-1, or is not a number. Faces are held to half of that: of
-# values in [0, 1], the root mean square error is then at most 1e-2 too, which is a PSNR of 40 dB at least, and 2.6 of
-# 255 levels. In FP32 only the order of sums differs.
-BOUNDS = {"unet": 2e-2, "vae_decoder": 1e-2, "chain": 1e-2, "vae_encoder": 2e-2, "audio_encoder": 2e-2}
-FP32_BOUND = 1e-3
-
-OUTPUTS = {"unet": "prediction", "vae_decoder": "images", "vae_encoder": "latents", "audio_encoder": "states"}
-
-
-class RunnablePlan(Protocol):
-    """A plan that is loaded: ``musetalk_runtime.backends.trt.plan.Plan``."""
-
-    def run(self, profile: int, inputs: Mapping[str, Array], /) -> dict[str, Array]:
-        """The outputs by name, once they are there."""
-
-
-@dataclass(frozen=True)
-class CertifiedOutput(Difference):
-    """The difference of one output at one profile; ``psnr_db`` of faces, whose peak is 1."""
-
-    profile: int
-    psnr_db: float | None = None
 
 
 def certify(
@@ -47,67 +21,26 @@ def certify(
     precision: str,
     decoder: RunnablePlan | None,
 ) -> list[CertifiedOutput]:
-    """Run `plan` on the golden inputs at each of its `profiles`; with a `decoder`, the UNet's faces are judged too."""
-    rows: list[CertifiedOutput] = []
-    for index, shapes in enumerate(profiles):
-        inputs, expected = _golden(models, graph, shapes)
-        found = _run(plan, index, shapes, inputs, OUTPUTS[graph])
-        rows.append(_row(models, graph, shapes, index, found, expected[OUTPUTS[graph]], precision))
-        if decoder:
-            latents = {"latents": (next(iter(shapes.values()))[0], *found.shape[1:])}
-            faces = _run(decoder, index, latents, {"latents": found}, "images")
-            rows.append(_row(models, "chain", shapes, index, faces, expected["chain"], precision))
-    return rows
+    """Run `plan` on the golden inputs of `models`, see ``certify_plan``; `precision` is that of its arithmetic."""
+    fp32 = precision == models.precision == "fp32"
+    return certify_plan(golden_tensors(models, graph, profiles), graph, plan, profiles, fp32, decoder)
 
 
-def _golden(models: ModelSet, graph: str, shapes: Profile) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs and expected outputs, in whole batches of the profile: the last one is filled up from the first rows."""
-    golden = models.golden()
-    output = OUTPUTS[graph]
-    if graph == "audio_encoder":
-        mel = golden["audio_encoder.mel"][:, :, : shapes["mel"][2]]
-        whole = mel.shape == golden["audio_encoder.mel"].shape
-        states = golden["audio_encoder.states"] if whole else _reference(models, graph, {"mel": mel})
-        return {"mel": mel}, {output: states}
-    size = next(iter(shapes.values()))[0]
-    count = len(golden[f"{graph}.{output}"])
-    rows = np.arange(-(-count // size) * size) % count
-    expected = {output: golden[f"{graph}.{output}"][rows]}
-    if graph == "unet":
-        expected["chain"] = golden["chain.images"][rows]
-    return {name: golden[f"{graph}.{name}"][rows] for name in shapes}, expected
+def golden_tensors(models: ModelSet, graph: str, profiles: Sequence[Profile]) -> Mapping[str, Array]:
+    """All that ``certify_plan`` needs for `graph` at `profiles`."""
+    golden: Mapping[str, Array] = models.golden()
+    if graph != "audio_encoder":
+        return golden
+    mel = golden["audio_encoder.mel"]
+    lengths = {shapes["mel"][2] for shapes in profiles} - {mel.shape[2]}
+    shorter = {context_states(frames): _states(models, mel[:, :, :frames]) for frames in lengths}
+    return ChainMap(shorter, golden)  # type: ignore[arg-type]  # nothing is written to it
 
 
-def _reference(models: ModelSet, graph: str, inputs: dict[str, Array]) -> Array:
-    """What the graph says in FP32, evaluated by onnx itself: there is no golden tensor for less than a segment."""
-    model = onnx.load(models.graph(graph))
+def _states(models: ModelSet, mel: Array) -> Array:
+    """What the graph says in FP32, evaluated by onnx itself."""
+    model = onnx.load(models.graph("audio_encoder"))
     to_float(model, half_io=False)
     evaluator: Any = ReferenceEvaluator(model)
-    found: Array = evaluator.run(None, inputs)[0]
+    found: Array = evaluator.run(None, {"mel": mel})[0]
     return found
-
-
-def _run(plan: RunnablePlan, index: int, shapes: Profile, inputs: Mapping[str, Array], output: str) -> Array:
-    """`output` for all rows of `inputs`, a batch of the profile at a time."""
-    size = next(iter(shapes.values()))[0]
-    rows = len(next(iter(inputs.values())))
-    batches = [
-        plan.run(index, {name: value[start : start + size] for name, value in inputs.items()})[output]
-        for start in range(0, rows, size)
-    ]
-    return np.concatenate(batches)
-
-
-def _row(
-    models: ModelSet, graph: str, shapes: Profile, index: int, found: Array, expected: Array, precision: str
-) -> CertifiedOutput:
-    bound = FP32_BOUND if precision == models.precision == "fp32" else BOUNDS[graph]
-    name = OUTPUTS.get(graph, "images")
-    first = next(iter(shapes.values()))
-    size = first[2] if graph == "audio_encoder" else first[0]
-    row = difference(graph, f"{name}[{size}]", found, expected, bound)
-    psnr = None
-    if name == "images":
-        error = float(np.sqrt(np.mean((found.astype(np.float64) - expected) ** 2)))
-        psnr = round(-20 * float(np.log10(max(error, 1e-10))), 1) if np.isfinite(error) else None
-    return CertifiedOutput(row.graph, row.output, row.max_error, row.relative_error, row.bound, index, psnr)

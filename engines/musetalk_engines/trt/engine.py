@@ -16,6 +16,9 @@ from musetalk_runtime.core.errors import InvalidFolder, PlanError
 
 KEPT_ERRORS = 20  # messages
 
+Tensors = dict[str, dict[str, Any]]
+"""Inputs and outputs by name: ``type``, such as HALF, and ``shape``, where -1 is the batch, or the length of speech."""
+
 
 def build_engine(
     family: Family,
@@ -24,14 +27,14 @@ def build_engine(
     target: Path,
     profiles: Sequence[Profile],
     options: BuildOptions,
-    cache: TimingCache,
+    cache: TimingCache | None,
     progress: Callable[[str], None],
-) -> None:
+) -> Tensors:
     """Write the plan `spec` of the ONNX file `source` for the shapes of `profiles`, in one engine, to `target`.
 
-    `family` is that of the installed TensorRT. Inputs and outputs have the precision of `spec` and lie in memory row by
-    row. Raises InvalidFolder if TensorRT cannot parse the graph, PlanError if it cannot build it; then nothing is
-    written.
+    `family` is that of the installed TensorRT; `cache` is for those that measure. Inputs and outputs have the precision
+    of `spec` and lie in memory row by row; gives them as TensorRT has them. Raises InvalidFolder if TensorRT cannot
+    parse the graph, PlanError if it cannot build it; then nothing is written.
     """
     trt = family.tensorrt
     errors: deque[str] = deque(maxlen=KEPT_ERRORS)
@@ -39,54 +42,54 @@ def build_engine(
     builder = trt.Builder(log)
     network = builder.create_network(family.network_flags())
     parser = trt.OnnxParser(network, log)
-    _parse(trt, parser, source)
+    _parse(family, parser, source)
     config = builder.create_builder_config()
-    _configure(trt, config, options)
+    family.configure(config, options)
     touched = family.constrain(network, config, spec, source)
     _set_formats(trt, network)
     for shapes in profiles:
         config.add_optimization_profile(_profile(builder, shapes))
-    _load_cache(config, cache, progress)
+    if cache:
+        _load_cache(config, cache, progress)
     watched = family.watch(config, lambda text: progress(f"{spec.graph}: {text}"))
     progress(f"building {spec.graph}: {spec.variant}, {network.num_layers} layers, {touched} constrained")
     plan = run_interruptibly(
-        partial(_build, builder, network, config, parser, log),
+        partial(_build, family, builder, network, config, parser, log),
         lambda seconds: None if watched else progress(f"building {spec.graph}: {seconds:.0f} s"),
     )
     if plan is None:
         reason = errors[-1] if errors else "it gave no reason"
-        raise PlanError(f"TensorRT {trt.__version__} cannot build {spec.graph} ({spec.variant}): {reason}")
-    cache.write(memoryview(config.get_timing_cache().serialize()))
+        raise PlanError(f"{family.product} {trt.__version__} cannot build {spec.graph} ({spec.variant}): {reason}")
+    if cache:
+        cache.write(memoryview(config.get_timing_cache().serialize()))
     target.write_bytes(memoryview(plan))
+    return {tensor.name: {"type": tensor.dtype.name, "shape": list(tensor.shape)} for tensor in _tensors(network)}
 
 
-def _build(builder: Any, network: Any, config: Any, *_kept: Any) -> Any:
+def _build(family: Family, builder: Any, network: Any, config: Any, *_kept: Any) -> Any:
     """The serialised plan or None. `_kept` must live as long as this runs: the parser, for one, owns the weights."""
-    open_device()  # TensorRT needs a current context in every thread that calls it
+    if family.measures:
+        open_device()  # TensorRT needs a current context in every thread that calls it
     return builder.build_serialized_network(network, config)
 
 
-def _parse(trt: Any, parser: Any, source: Path) -> None:
+def _parse(family: Family, parser: Any, source: Path) -> None:
     """By path, so that the weights beside the file are found."""
     if not parser.parse_from_file(str(source)):
         errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        raise InvalidFolder(f"{source}: TensorRT {trt.__version__} cannot parse it: {'; '.join(errors)}")
+        raise InvalidFolder(
+            f"{source}: {family.product} {family.tensorrt.__version__} cannot parse it: {'; '.join(errors)}"
+        )
 
 
-def _configure(trt: Any, config: Any, options: BuildOptions) -> None:
-    config.builder_optimization_level = options.level
-    config.clear_flag(trt.BuilderFlag.TF32)
-    if options.max_memory:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.max_memory << 20)
-    if options.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-        config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)  # it is code; runtimes are told to load none
+def _tensors(network: Any) -> list[Any]:
+    """Inputs, then outputs."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    return inputs + [network.get_output(index) for index in range(network.num_outputs)]
 
 
 def _set_formats(trt: Any, network: Any) -> None:
-    tensors = [network.get_input(index) for index in range(network.num_inputs)]
-    tensors += [network.get_output(index) for index in range(network.num_outputs)]
-    for tensor in tensors:
+    for tensor in _tensors(network):
         tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
 
 

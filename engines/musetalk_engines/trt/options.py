@@ -13,7 +13,8 @@ class BuildOptions:
     its workspace, in MiB; None leaves it TensorRT's own bound, the GPU's memory. ``version_compatible`` plans run on
     later TensorRTs of the same major version too, and on their lean runtimes; none is packed, for a plan that carries
     code would have to be trusted with it. ``timing_cache`` is a file of an earlier build to start from. ``verbose``
-    passes on all that TensorRT says.
+    passes on all that TensorRT says. ``targets`` are the compute capabilities (``sm_121``) that TensorRT for RTX builds
+    for, which takes no level, memory, compatibility or timing cache.
     """
 
     batch_sizes: tuple[int, ...] = (1, 4)
@@ -23,3 +24,4 @@ class BuildOptions:
     version_compatible: bool = False
     timing_cache: Path | None = None
     verbose: bool = False
+    targets: tuple[str, ...] = ()

@@ -7,14 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from musetalk_engines.measure import median_ms
-from musetalk_engines.modelset import GOLDEN, ModelSet
+from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.certified_plan import CertifiedPlan
-from musetalk_engines.trt.certify import RunnablePlan, certify
+from musetalk_engines.trt.certify import certify
 from musetalk_engines.trt.engine import build_engine
-from musetalk_engines.trt.fallbacks import first_passing
 from musetalk_engines.trt.families.family import Family, PlanSpec
 from musetalk_engines.trt.machine import load_plan
 from musetalk_engines.trt.options import BuildOptions
@@ -22,6 +18,10 @@ from musetalk_engines.trt.plan_folder import PlanFolder
 from musetalk_engines.trt.profiles import Profile, engine_profiles
 from musetalk_engines.trt.source import discard_source, write_source
 from musetalk_engines.trt.timing_cache import TimingCache
+from musetalk_runtime.certification.check import RunnablePlan
+from musetalk_runtime.certification.fallbacks import first_passing
+from musetalk_runtime.certification.golden import GOLDEN
+from musetalk_runtime.certification.measure import plan_ms
 from musetalk_runtime.core.version import __version__
 from musetalk_runtime.storage.folder import sha256
 
@@ -81,17 +81,6 @@ class PlanBuilder:
             ms = plan_ms(plan, profiles, self.options.precision) if passed else []
         size = file.stat().st_size
         return CertifiedPlan(graph, file.name, profiles, variant, rows, ms, round(seconds, 1), size, sha256(file))
-
-
-def plan_ms(plan: RunnablePlan, profiles: list[Profile], precision: str) -> list[float]:
-    """Median milliseconds of a run at each profile, from arrays on the host to arrays on the host."""
-    random = np.random.default_rng(0)  # a GPU is quicker at zeros
-    kind = np.float16 if precision == "fp16" else np.float32
-    times: list[float] = []
-    for index, shapes in enumerate(profiles):
-        inputs = {name: random.standard_normal(shape).astype(kind) for name, shape in shapes.items()}
-        times.append(median_ms(lambda index=index, inputs=inputs: plan.run(index, inputs)))  # type: ignore[misc]
-    return times
 
 
 def plan_ingredients(

@@ -10,6 +10,7 @@ from typing import Any
 from onnx import ModelProto
 
 from musetalk_engines.modelset import ModelSet
+from musetalk_engines.trt.options import BuildOptions
 
 # The ways to build a graph, from the fastest to the safest. Each adds to the one before. A family's docstring says how
 # it does each of them. FP32 is FP32: TF32 is off in all of them. From an fp16 model set the weights of an FP32 plan are
@@ -35,11 +36,14 @@ class Family(ABC):
     Making a family imports no TensorRT, and neither do the methods that only plan: `fallbacks`, `check_precision` and
     `rewriting`. Names of an enum's members are used, never their values: those differ between versions.
 
-    Attributes: ``versions``, in words.
+    Attributes: ``product``, what messages call it; ``versions``, in words; ``module``, the Python module; and
+    ``measures``, whether the builder measures kernels, which takes a GPU, and fills a timing cache.
     """
 
+    product = "TensorRT"
     versions: str
     module = "tensorrt"
+    measures = True
 
     @property
     def tensorrt(self) -> Any:
@@ -65,6 +69,17 @@ class Family(ABC):
     @abstractmethod
     def network_flags(self) -> int:
         """For ``Builder.create_network``."""
+
+    def configure(self, config: Any, options: BuildOptions) -> None:
+        """Set in the builder's `config` what `options` ask of every plan."""
+        trt = self.tensorrt
+        config.builder_optimization_level = options.level
+        config.clear_flag(trt.BuilderFlag.TF32)
+        if options.max_memory:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.max_memory << 20)
+        if options.version_compatible:
+            config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+            config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)  # it is code; runtimes are told to load none
 
     @abstractmethod
     def constrain(self, network: Any, config: Any, spec: PlanSpec, source: Path) -> int:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from musetalk_runtime.core.errors import MachineError, PlanError, one_line
 
 MODULES = ("tensorrt", "tensorrt_lean")
+RTX_MODULE = "tensorrt_rtx_bindings"  # TensorRT for RTX; its front package, tensorrt_rtx, has no wheels
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT8": np.int8, "INT32": np.int32, "INT64": np.int64}
 MAX_LOG_LINES = 20
 
