@@ -7,13 +7,12 @@ from pathlib import Path
 from musetalk_runtime.core.errors import MachineError
 
 
-def compile_kernel(source: Path, compute_capability: str, output: Path) -> None:
-    """Compile the CUDA file `source` for ``compute_capability`` (``9.0``) to the cubin `output`.
+def compile_kernel(source: Path, arch: str, output: Path) -> None:
+    """Compile the CUDA file `source` for the compute capability `arch` (``sm_90``) to the cubin `output`.
 
     By NVRTC where cuda-core and the library are installed, else by nvcc from PATH. Raises MachineError, with what
     both of them said, if neither can; then nothing is written.
     """
-    arch = f"sm_{compute_capability.replace('.', '')}"
     try:
         output.write_bytes(_nvrtc(source, arch))
     except Exception as error:  # a library is missing, too old for this GPU, or finds no headers: cuda-core has no base

@@ -4,9 +4,11 @@
 """
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,12 +17,20 @@ from musetalk_engines.trt.families.family import Family
 from musetalk_engines.trt.families.registry import family_of
 from musetalk_engines.trt.families.strongly_typed import StronglyTyped
 from musetalk_engines.trt.families.weakly_typed import WeaklyTyped
+from musetalk_runtime.backends.trt.tensorrt_api import RTX_MODULE
 from musetalk_runtime.core.errors import MachineError
 
 PACKAGE = ROOT / "engines" / "musetalk_engines" / "trt"
 LISTINGS = {file.stem: set(file.read_text().split()) for file in (ROOT / "tests/data/tensorrt_api").glob("*.txt")}
-STRONG = ["10.3.0", "10.16.1", "11.4.0"]
-ONLY = {"weakly_typed.py": ["8.6.0"], "strongly_typed.py": STRONG}  # all others: every version
+RTX = "rtx-1.7.1"
+STRONG = ["10.3.0", "10.16.1", "11.4.0", RTX]
+MEASURING = ["10.3.0", "10.16.1", "11.4.0", "8.6.0"]
+ONLY = {  # all others: every version
+    "family.py": MEASURING,
+    "weakly_typed.py": ["8.6.0"],
+    "strongly_typed.py": STRONG,
+    "rtx.py": [RTX],
+}
 
 # What the package's variables of these names hold, and what these methods return.
 OBJECTS = {
@@ -81,12 +91,25 @@ def test_names_exist_in_every_version_they_are_used_with(file: Path) -> None:
 
 def test_the_names_are_found_in_the_code() -> None:
     used = {file.name: set(names(ast.parse(file.read_text()))) for file in modules()}
-    assert used.keys() == {"engine.py", "strongly_typed.py", "weakly_typed.py"}
+    assert used.keys() == {"engine.py", "family.py", "rtx.py", "strongly_typed.py", "weakly_typed.py"}
     assert {"BuilderFlag.FP16", "ILayer.set_output_type", "ITensor.is_network_output"} <= used["weakly_typed.py"]
     assert {"INetworkDefinition.mark_debug", "IBuilderConfig.progress_monitor"} <= used["strongly_typed.py"]
-    assert {"ILogger.log", "BuilderFlag.TF32", "OnnxParser.parse_from_file"} <= used["engine.py"]
+    assert {"ILogger.log", "OnnxParser.parse_from_file"} <= used["engine.py"]
+    assert {"BuilderFlag.TF32", "MemoryPoolType.WORKSPACE"} <= used["family.py"]
+    assert {"ComputeCapability", "IBuilderConfig.set_compute_capability"} <= used["rtx.py"]
     assert {"IOptimizationProfile.set_shape", "ITimingCache.serialize", "ParserError.desc"} <= used["engine.py"]
     assert {"IProgressMonitor.step_complete", "IProgressMonitor.phase_start"} <= used["strongly_typed.py"]
+
+
+def test_the_listing_of_tensorrt_for_rtx_is_that_of_the_library() -> None:
+    rtx: Any = pytest.importorskip(RTX_MODULE, reason="needs TensorRT for RTX")
+    assert LISTINGS[RTX] == {
+        name
+        for top, value in vars(rtx).items()
+        if not top.startswith("_") and not inspect.ismodule(value)
+        for name in [top, *(f"{top}.{member}" for member in dir(value) if inspect.isclass(value))]
+        if "._" not in name
+    }
 
 
 def test_no_listed_version_lets_a_wrong_name_pass() -> None:

@@ -61,7 +61,7 @@ def kernels(device: Any, tmp_path_factory: pytest.TempPathFactory) -> Kernels:
 
     cubin = tmp_path_factory.mktemp("kernels") / COMPOSE_CUBIN
     try:
-        compile_kernel(COMPOSE_SOURCE, gpu_facts().compute_capability, cubin)
+        compile_kernel(COMPOSE_SOURCE, gpu_facts().arch, cubin)
     except MachineError as error:
         if "MUSETALK_EDGE_GPU_BUNDLE" not in os.environ:
             pytest.skip(str(error))

@@ -38,7 +38,7 @@ def build_tensorrt_bundle(
     seeds = cache_seeds(output, options)
     with PlanFolder(output) as work:
         kernel = work.path / COMPOSE_CUBIN
-        compile_kernel(COMPOSE_SOURCE, facts.compute_capability, kernel)
+        compile_kernel(COMPOSE_SOURCE, facts.arch, kernel)
         cache = TimingCache(work.path / TIMING_CACHE, seeds)
         builder = PlanBuilder(models, options, describe(facts), family, work, cache, progress)
         plans = {graph: builder.certified_plan(graph) for graph in BUILD_ORDER}

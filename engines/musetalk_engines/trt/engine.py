@@ -63,7 +63,7 @@ def build_engine(
     if cache:
         cache.write(memoryview(config.get_timing_cache().serialize()))
     target.write_bytes(memoryview(plan))
-    return {tensor.name: {"type": tensor.dtype.name, "shape": list(tensor.shape)} for tensor in _tensors(network)}
+    return {tensor.name: _describe(tensor.dtype, tensor.shape) for tensor in _tensors(network)}
 
 
 def _build(family: Family, builder: Any, network: Any, config: Any, *_kept: Any) -> Any:
@@ -76,16 +76,18 @@ def _build(family: Family, builder: Any, network: Any, config: Any, *_kept: Any)
 def _parse(family: Family, parser: Any, source: Path) -> None:
     """By path, so that the weights beside the file are found."""
     if not parser.parse_from_file(str(source)):
-        errors = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        raise InvalidFolder(
-            f"{source}: {family.product} {family.tensorrt.__version__} cannot parse it: {'; '.join(errors)}"
-        )
+        errors = "; ".join(parser.get_error(index).desc() for index in range(parser.num_errors))
+        raise InvalidFolder(f"{source}: {family.product} {family.tensorrt.__version__} cannot parse it: {errors}")
 
 
 def _tensors(network: Any) -> list[Any]:
     """Inputs, then outputs."""
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     return inputs + [network.get_output(index) for index in range(network.num_outputs)]
+
+
+def _describe(kind: Any, shape: Any) -> dict[str, Any]:
+    return {"type": kind.name, "shape": list(shape)}
 
 
 def _set_formats(trt: Any, network: Any) -> None:

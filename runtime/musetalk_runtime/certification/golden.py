@@ -15,7 +15,7 @@ MAX_GOLDEN_BYTES = 4 << 30  # unpacked
 
 
 def read_golden(folder: Path) -> Mapping[str, npt.NDArray[Any]]:
-    """The golden tensors in `folder`, FP32, by ``<graph>.<tensor>``; read when they are looked up. Raises InvalidFolder."""
+    """The golden tensors in `folder`, FP32, by ``<graph>.<tensor>``, each read when looked up; raises InvalidFolder."""
     file = folder / GOLDEN
     try:
         with zipfile.ZipFile(file) as archive:

@@ -43,7 +43,7 @@ def affordable_context(audio_ms: Mapping[float, float]) -> float:
 
 
 def paying_batches(batch_ms: Mapping[int, float]) -> dict[int, float]:
-    """Of milliseconds by batch size: the smallest, and each larger one that makes MIN_BATCH_GAIN more frames a second."""
+    """Of milliseconds by batch size: the smallest, and each larger one that makes enough more frames a second."""
     paying: dict[int, float] = {}
     for size, ms in sorted(batch_ms.items()):
         if not paying or size / ms >= MIN_BATCH_GAIN * max(size / ms for size, ms in paying.items()):

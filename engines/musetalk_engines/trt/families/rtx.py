@@ -10,15 +10,6 @@ from musetalk_engines.trt.options import BuildOptions
 from musetalk_runtime.backends.trt.tensorrt_api import RTX_MODULE
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 
-TARGETS = {
-    "gb10": ("sm_121",),
-    "rtx50": ("sm_120",),
-    "rtx40": ("sm_89",),
-    "ampere": ("sm_80", "sm_86"),
-    "turing": ("sm_75",),
-}
-CAPABILITIES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")  # all that its ComputeCapability names
-
 
 class ForRtx(StronglyTyped):
     """TensorRT for RTX chooses kernels where the plan runs, when a context is made: its builder measures nothing.
@@ -50,26 +41,8 @@ class ForRtx(StronglyTyped):
             config.set_compute_capability(getattr(trt.ComputeCapability, target.replace("sm_", "SM")), index)
 
 
-def parse_targets(text: str) -> tuple[str, ...]:
-    """The compute capabilities, ascending, of ``gb10,rtx40`` or ``sm_121`` or ``all``; raises InvalidArgument."""
-    found: set[str] = set()
-    for word in text.lower().split(","):
-        if word == "all":
-            found.update(CAPABILITIES)
-        elif word in TARGETS:
-            found.update(TARGETS[word])
-        elif word in CAPABILITIES:
-            found.add(word)
-        else:
-            raise InvalidArgument(
-                f"--for {text}: {word!r} is no target: expected {', '.join(TARGETS)}, all, or some of "
-                f"{', '.join(CAPABILITIES)}, with commas between"
-            )
-    return tuple(name for name in CAPABILITIES if name in found)
-
-
 def require_rtx(targets: Sequence[str]) -> None:
-    """Raise MachineError, saying what to install, unless TensorRT for RTX can build here; InvalidArgument for no target."""
+    """Raise MachineError unless TensorRT for RTX is installed, InvalidArgument where there are no `targets`."""
     if not targets:
         raise InvalidArgument("--backend tensorrt-rtx needs --for: the GPUs to build for, such as --for gb10")
     if find_spec(RTX_MODULE) is None:

@@ -18,6 +18,11 @@ GATHER_BLOCKS = 16  # an item
 SUFFIXES = {np.dtype(np.float16): "half", np.dtype(np.float32): "float"}
 
 
+def compose_cubin(arch: str) -> str:
+    """The file in a bundle for several GPUs that holds the kernels for the compute capability `arch` (``sm_121``)."""
+    return f"compose.{arch}.cubin"
+
+
 class Kernels:
     """The gather and compose kernels of ``compose.cu``, compiled for this GPU."""
 

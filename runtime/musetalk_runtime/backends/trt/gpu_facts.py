@@ -26,6 +26,11 @@ class GpuFacts:
     lean: bool = False
     os: str = f"{platform.system()} {platform.machine()}"
 
+    @property
+    def arch(self) -> str:
+        """The compute capability as compilers call it ("sm_90")."""
+        return f"sm_{self.compute_capability.replace('.', '')}"
+
 
 def gpu_facts() -> GpuFacts:
     """What the first GPU is; raises MachineError where there is none."""
