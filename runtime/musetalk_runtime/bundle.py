@@ -1,38 +1,42 @@
-"""A bundle: the engines of one device, built by ``build-engines`` from a model set and certified there."""
+"""A bundle: engines, built by ``build-engines`` from a model set, and certified on the device that runs them."""
 
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from musetalk_runtime.backends.interface import Engines
 from musetalk_runtime.core.closable import Closable
-from musetalk_runtime.core.errors import InvalidFolder
+from musetalk_runtime.core.errors import InvalidFolder, MachineError
 from musetalk_runtime.core.model import ModelSpec
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, read_folder, settled
+
+if TYPE_CHECKING:
+    from musetalk_runtime.backends.trt.certificate import Certificate
+    from musetalk_runtime.backends.trt.plan_files import PlanFiles
 
 BUNDLE_KIND, BUNDLE_SCHEMA = "bundle", 1
 FACE_MODEL = "face_detector.onnx"
 MAX_BATCH_SIZE = 64  # frames
-BACKENDS = ("onnxruntime", "tensorrt")
+TENSORRT_RTX = "tensorrt-rtx"
+BACKENDS = ("onnxruntime", "tensorrt", TENSORRT_RTX)
 
 
 class Bundle(Closable):
     """An open bundle. Engines are loaded when they are first used, and released by `close`.
 
     Attributes: ``path``, ``manifest`` (its JSON), ``spec`` (the model's sizes), ``batch_sizes`` (ascending),
-    ``batch_ms`` (milliseconds the generator took for each batch size when the bundle was built), ``live_context``
-    (seconds of speech the audio encoder hears at once when the audio is live).
+    ``batch_ms`` (milliseconds the generator took for each batch size when the bundle was certified), ``live_context``
+    (seconds of speech the audio encoder hears at once when the audio is live). The last two raise MachineError for a
+    bundle that is to be certified where it runs, and was not yet.
     """
 
     def __init__(self, path: Path, manifest: Manifest, **gpu: Any) -> None:
         self.path = path
         self.manifest = manifest
         self._gpu = gpu
-        where = str(path / MANIFEST)
-        self.spec = ModelSpec.from_json(manifest.get("model"), where)
-        self.batch_ms = _batch_ms(manifest, where)
-        self.live_context = _live_context(manifest, self.spec, where)
-        self.batch_sizes = sorted(self.batch_ms)
+        self.spec = ModelSpec.from_json(manifest.get("model"), str(path / MANIFEST))
+        self._certificate: Certificate | None = None
+        self.find_certificate()
 
     @classmethod
     def open(cls, path: str | Path, cuda_graph: bool = True, stream: Any = None, download: bool = True) -> "Bundle":
@@ -55,22 +59,66 @@ class Bundle(Closable):
             self.engines.close()
             del self.engines
 
+    def find_certificate(self) -> None:
+        """Look for the certificate again, after ``certify_bundle``; other bundles bring theirs in their manifest."""
+        self._measured: Manifest | None = self.manifest
+        if self.manifest["backend"] == TENSORRT_RTX:
+            from musetalk_runtime.backends.trt.certificate import find_certificate
+
+            self.close()
+            self._certificate = find_certificate(self.path)
+            self._measured = self._certificate.manifest if self._certificate else None
+        where = str(self.path / MANIFEST)
+        if self._measured:
+            self.batch_sizes = sorted(_batch_ms(self._measured, where))
+            _live_context(self._measured, self.spec, where)
+        else:
+            self.batch_sizes = _built_sizes(self.manifest, where)
+
+    @property
+    def batch_ms(self) -> dict[int, float]:
+        return _batch_ms(self._require_measured(), str(self.path / MANIFEST))
+
+    @property
+    def live_context(self) -> float:
+        return _live_context(self._require_measured(), self.spec, str(self.path / MANIFEST))
+
     @cached_property
     def engines(self) -> Engines:
-        """What runs the models: ONNX Runtime, or TensorRT, which is looked for when the engines are first used."""
-        if self.manifest["backend"] == "tensorrt":
-            from musetalk_runtime.backends.trt.engines import TensorRtEngines
-            from musetalk_runtime.backends.trt.renderer import GpuOptions
+        """What runs the models: ONNX Runtime, or a TensorRT, which is looked for when the engines are first used."""
+        if self.manifest["backend"] == "onnxruntime":
+            from musetalk_runtime.backends.ort.engines import OnnxEngines
 
-            return TensorRtEngines(self.path, self.manifest, GpuOptions(**self._gpu))
-        from musetalk_runtime.backends.ort.engines import OnnxEngines
+            return OnnxEngines(self.path, self.manifest)
+        from musetalk_runtime.backends.trt.certified_here import CertifiedHere
+        from musetalk_runtime.backends.trt.engines import TensorRtEngines
+        from musetalk_runtime.backends.trt.plan_files import BuiltHere
+        from musetalk_runtime.backends.trt.renderer import GpuOptions
 
-        return OnnxEngines(self.path, self.manifest)
+        if self.manifest["backend"] == TENSORRT_RTX:
+            files: PlanFiles = CertifiedHere(self.path, self.manifest, self._certificate)
+        else:
+            files = BuiltHere(self.path, self.manifest)
+        return TensorRtEngines(files, GpuOptions(**self._gpu))
+
+    def _require_measured(self) -> Manifest:
+        """Where the measured figures are: in the manifest, or in the certificate."""
+        if self._measured is None:
+            raise MachineError(f"{self.path}: not certified on this machine: run 'musetalk-edge certify {self.path}'")
+        return self._measured
 
     @property
     def face_model(self) -> Path | None:
         """The YuNet face detector packed with the bundle, if one was."""
         return self.path / FACE_MODEL if FACE_MODEL in self.manifest["files"] else None
+
+
+def _built_sizes(manifest: dict[str, Any], where: str) -> list[int]:
+    """The batch sizes of a bundle that was not certified yet."""
+    sizes = manifest.get("batch_sizes")
+    if not isinstance(sizes, list) or not sizes or not {*sizes} <= {*range(1, MAX_BATCH_SIZE + 1)}:
+        raise InvalidFolder(f"{where}: 'batch_sizes' is {sizes!r}, expected sizes from 1 to {MAX_BATCH_SIZE}")
+    return sorted(sizes)
 
 
 def _batch_ms(manifest: dict[str, Any], where: str) -> dict[int, float]:

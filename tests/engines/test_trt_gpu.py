@@ -23,12 +23,12 @@ from musetalk_engines.trt.families.family import AS_BUILT, FP32, FP32_ATTENTION,
 from musetalk_engines.trt.families.registry import family_of
 from musetalk_engines.trt.machine import load_plan, require_gpu
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_engines.trt.plan_builder import BUILD_ORDER
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.source import write_source
 from musetalk_engines.trt.timing_cache import TimingCache
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA
+from musetalk_runtime.certification.check import ORDER
 from musetalk_runtime.core.errors import AccuracyError, InvalidArgument, MachineError
 from musetalk_runtime.core.model import MODELSET_KIND, MODELSET_SCHEMA
 from musetalk_runtime.storage.folder import MANIFEST, new_folder, read_folder
@@ -55,7 +55,7 @@ with Bundle.open(sys.argv[2]) as bundle:
         print(*rows, sep="\\n")
         assert all(row.passed for row in rows)
 """
-FILES = {*(f"{graph}.plan" for graph in BUILD_ORDER), COMPOSE_CUBIN, "timing.cache"}
+FILES = {*(f"{graph}.plan" for graph in ORDER), COMPOSE_CUBIN, "timing.cache"}
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_bundle_is_whole_and_says_what_was_certified(bundle: Path, precision: 
 
 def test_inputs_and_outputs_have_the_precision_of_the_bundle(bundle: Path, precision: str) -> None:
     wanted = np.dtype(np.float16 if precision == "fp16" else np.float32)
-    for graph in BUILD_ORDER:
+    for graph in ORDER:
         with load_plan(bundle / f"{graph}.plan") as plan:
             assert {np.dtype(plan.dtype(name)) for name in (*plan.inputs, *plan.outputs)} == {wanted}
             assert len(plan.profiles) == 2
@@ -205,7 +205,7 @@ def test_the_lean_runtime_computes_the_model(models: ModelSet, precision: str, t
     print(done.stdout)
     assert done.returncode == 0, done.stderr
     assert "lean=True" in done.stdout
-    assert len(done.stdout.splitlines()) == 1 + 2 * len(BUILD_ORDER)
+    assert len(done.stdout.splitlines()) == 1 + 2 * len(ORDER)
 
 
 def perturbed(models: ModelSet, graph: str, folder: Path) -> Path:

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.modules import loaded_modules
 from helpers.paths import DATA
-from musetalk_runtime.backends.trt import engines, tensorrt_api
+from musetalk_runtime.backends.trt import plan_files, tensorrt_api
 from musetalk_runtime.backends.trt.compatibility import check_built_here
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts
 from musetalk_runtime.cli.main import main
@@ -163,11 +163,10 @@ def test_compatible_plans_are_for_one_machine_all_the_same(name: str) -> None:
 
 def test_the_manifest_says_whether_plans_are_compatible(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr(engines, "gpu_facts", lambda: FACTS)
-    monkeypatch.setattr(engines, "open_device", lambda: "device")
-    monkeypatch.setattr(engines, "check_built_here", lambda *arguments: asked.append(arguments[3]))
+    monkeypatch.setattr(plan_files, "gpu_facts", lambda: FACTS)
+    monkeypatch.setattr(plan_files, "check_built_here", lambda *arguments: asked.append(arguments[3]))
     for manifest in ({"version_compatible": True}, {"version_compatible": False}, {}):
-        assert engines.TensorRtEngines(Path("b"), manifest)._device == "device"
+        plan_files.BuiltHere(Path("b"), manifest).check()
     assert asked == [True, False, False]
 
 

@@ -63,9 +63,6 @@ class Stream:
         else:
             self.captured.append(work)
 
-    def create_graph_builder(self) -> "Builder":
-        return Builder(self)
-
     def record(self, event: Any) -> Any:
         assert self.captured is None, "an event recorded while capturing is no node of the graph"
         event.record()
@@ -308,6 +305,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
         return SimpleNamespace(
             name="Simulated", compute_capability=(9, 0), set_current=lambda: None,
             create_stream=lambda stream=None: stream or Stream(), create_event=lambda _options: Event(),
+            create_graph_builder=lambda: Builder(Stream()),
         )  # fmt: skip
 
     core = SimpleNamespace(

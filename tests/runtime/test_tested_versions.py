@@ -29,9 +29,9 @@ def test_what_is_outside(found: dict[str, str], outside: list[str]) -> None:
 
 def test_doctor_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     found = doctor.version("numpy")
-    assert doctor.examine(None)[0].facts["packages"]["numpy"] == found
+    assert doctor.examine(None, print)[0].facts["packages"]["numpy"] == found
     monkeypatch.setattr(doctor, "version", lambda name: "9.9" if name == "numpy" else found)
-    software = doctor.examine(None)[0]
+    software = doctor.examine(None, print)[0]
     assert (software.name, software.state) == ("software", doctor.WARNING)
     assert "never tested with" in software.text
     assert "numpy 9.9 (tested: 1.24 to 2.5)" in software.text

@@ -16,10 +16,10 @@ PACKAGES = {  # and which of the others each may import
 }
 LAYERS = [  # of the runtime, from the bottom; a module may import its own folder and the layers before it
     "core", "storage", "audio", "avatar", "backends.cuda", "frame", "backends.interface", "backends.ort",
-    "backends.trt", "certification", "bundle", "frame_rate", "output", "session_hooks", "session", "prepare", "demo",
+    "backends.trt", "bundle", "certification", "frame_rate", "output", "session_hooks", "session", "prepare", "demo",
     "diagnostics", "update", "service.errors", "service.metrics", "service.security", "service.delivery",
-    "service.catalog", "service.session", "service.scheduling", "service.avatars", "service.settings", "service.service", "service.api",
-    "service.http", "cli",
+    "service.catalog", "service.session", "service.scheduling", "service.avatars", "service.settings",
+    "service.service", "service.api", "service.http", "cli",
 ]  # fmt: skip
 HEAVY = {"torch", "diffusers", "transformers", "onnx", "polygraphy", "safetensors", "accelerate"}
 MOST_FILES = 20  # in one folder

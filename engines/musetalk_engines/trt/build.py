@@ -12,11 +12,12 @@ from musetalk_engines.trt.certified_plan import CertifiedPlan
 from musetalk_engines.trt.families.registry import family_of
 from musetalk_engines.trt.machine import describe, require_gpu
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_engines.trt.plan_builder import BUILD_ORDER, PlanBuilder
+from musetalk_engines.trt.plan_builder import PlanBuilder
 from musetalk_engines.trt.plan_folder import PlanFolder
 from musetalk_engines.trt.profiles import profiled_contexts
 from musetalk_engines.trt.timing_cache import TIMING_CACHE, TimingCache
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE
+from musetalk_runtime.certification.check import ORDER
 from musetalk_runtime.certification.measure import affordable_context
 from musetalk_runtime.core.errors import InputNotFound
 from musetalk_runtime.core.model import ModelSpec
@@ -41,7 +42,7 @@ def build_tensorrt_bundle(
         compile_kernel(COMPOSE_SOURCE, facts.arch, kernel)
         cache = TimingCache(work.path / TIMING_CACHE, seeds)
         builder = PlanBuilder(models, options, describe(facts), family, work, cache, progress)
-        plans = {graph: builder.certified_plan(graph) for graph in BUILD_ORDER}
+        plans = {graph: builder.certified_plan(graph) for graph in ORDER}
         batch_ms, audio_ms = _batch_ms(plans, options), _audio_ms(plans, models.spec)
         live_context = affordable_context(audio_ms)
         with new_bundle(models, output, face_model, "tensorrt") as (folder, manifest):

@@ -16,10 +16,10 @@ from musetalk_engines.trt.engine import build_engine
 from musetalk_engines.trt.families.family import AS_BUILT, PlanSpec
 from musetalk_engines.trt.families.rtx import ForRtx, require_rtx
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_engines.trt.plan_builder import BUILD_ORDER
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.source import discard_source, write_source
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE, compose_cubin
+from musetalk_runtime.certification.check import ORDER
 from musetalk_runtime.certification.golden import GOLDEN
 
 Progress = Callable[[str], None]
@@ -42,12 +42,13 @@ def build_rtx_bundle(
     with new_bundle(models, output, face_model, "tensorrt-rtx") as (folder, manifest):
         for target in options.targets:
             compile_kernel(COMPOSE_SOURCE, target, folder / compose_cubin(target))
-        engines = {graph: build_rtx_plan(models, graph, folder, options, progress) for graph in BUILD_ORDER}
+        engines = {graph: build_rtx_plan(models, graph, folder, options, progress) for graph in ORDER}
         copy_models(models, folder, options)
         manifest.update(
             precision=options.precision,
-            models_precision=models.precision,
+            graph_precision=models.precision,
             engines=engines,
+            variants=family.fallbacks(options.precision),
             batch_sizes=options.batch_sizes,
             built_for=options.targets,
             built_by={"tensorrt_rtx": str(family.tensorrt.__version__)},

@@ -9,10 +9,10 @@ from musetalk_engines.trt.families.family import Family
 from musetalk_engines.trt.families.registry import family_for, family_of
 from musetalk_engines.trt.machine import require_gpu
 from musetalk_engines.trt.options import BuildOptions
-from musetalk_engines.trt.plan_builder import BUILD_ORDER
 from musetalk_engines.trt.profiles import engine_profiles
 from musetalk_engines.trt.timing_cache import TIMING_CACHE
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN
+from musetalk_runtime.certification.check import ORDER
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.storage.folder import MANIFEST
 
@@ -35,11 +35,11 @@ def dry_run(modelset: Path, output: Path, options: BuildOptions, face_model: Pat
     if options.version_compatible:
         lines.append("compatible    with later TensorRTs of the same major version")
     variants = " > ".join(family.fallbacks(options.precision))
-    for graph in BUILD_ORDER:
+    for graph in ORDER:
         lines += ["", f"{graph}: {graph}.onnx -> {graph}.plan", f"  variants  {variants}"]
         for shapes in engine_profiles(models.spec, graph, options.batch_sizes):
             lines.append("  profile   " + ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items()))
-    files = [*(f"{graph}.plan" for graph in BUILD_ORDER), COMPOSE_CUBIN, TIMING_CACHE, MANIFEST]
+    files = [*(f"{graph}.plan" for graph in ORDER), COMPOSE_CUBIN, TIMING_CACHE, MANIFEST]
     return "\n".join([*lines, "", f"{output}: {', '.join(files)}", "dry run: nothing was built"])
 
 

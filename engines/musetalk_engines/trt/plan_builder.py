@@ -25,9 +25,6 @@ from musetalk_runtime.certification.measure import plan_ms
 from musetalk_runtime.core.version import __version__
 from musetalk_runtime.storage.folder import sha256
 
-# The decoder comes first: the UNet is judged by the faces that the decoder makes of its prediction, too.
-BUILD_ORDER = ("vae_decoder", "unet", "vae_encoder", "audio_encoder")
-
 
 @dataclass(frozen=True)
 class PlanBuilder:

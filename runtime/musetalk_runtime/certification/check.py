@@ -19,6 +19,8 @@ FP32_BOUND = 1e-3
 Profile = Mapping[str, tuple[int, ...]]
 """The shape of each input, by name."""
 
+# The decoder comes first: the UNet is judged by the faces that the decoder makes of its prediction, too.
+ORDER = ("vae_decoder", "unet", "vae_encoder", "audio_encoder")
 OUTPUTS = {"unet": "prediction", "vae_decoder": "images", "vae_encoder": "latents", "audio_encoder": "states"}
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.cli.bundle_argument import add_bundle_argument
+from musetalk_runtime.cli.bundle_argument import add_bundle_argument, open_bundle
 from musetalk_runtime.core.errors import InvalidArgument
 
 
@@ -29,13 +29,12 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the figures on stdout."""
     from musetalk_runtime.avatar.pack import Avatar
-    from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.diagnostics.bench import bench
     from musetalk_runtime.diagnostics.synthetic import SIDE
 
     if not 1 <= args.seconds <= 36_000:
         raise InvalidArgument(f"--seconds {args.seconds:g} is out of range [1, 36000]")
-    with Bundle.open(args.bundle) as bundle:
+    with open_bundle(args.bundle) as bundle:
         avatar = Avatar.open(args.avatar) if args.avatar else None
         print(json.dumps(bench(bundle, avatar, args.seconds, args.fps, args.size or (SIDE, SIDE)), indent=1))
     return 0

@@ -1,12 +1,33 @@
-"""The option ``--bundle`` of the commands that run engines."""
+"""The option ``--bundle`` of the commands that run engines, and the opening of what it names."""
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from musetalk_runtime.demo import BUNDLE
+
+if TYPE_CHECKING:
+    from musetalk_runtime.bundle import Bundle
 
 
 def add_bundle_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-b", "--bundle", type=Path, default=BUNDLE, help="the engines, from build-engines (default: the demo's)"
     )
+
+
+def open_bundle(path: Path, **gpu: Any) -> "Bundle":
+    """The bundle at `path`, certified first where it must be, with progress on stderr; see ``Bundle.open``."""
+    from musetalk_runtime.bundle import TENSORRT_RTX, Bundle
+
+    bundle = Bundle.open(path, **gpu)
+    if bundle.manifest["backend"] == TENSORRT_RTX:
+        from musetalk_runtime.certification.certify import ensure_certified
+
+        ensure_certified(bundle, say)
+    return bundle
+
+
+def say(text: str) -> None:
+    print(f"musetalk-edge: {text}", file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from musetalk_runtime.cli.bundle_argument import say
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 
 
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.support and Destination(args.support).descriptor == 1:
         raise InvalidArgument(f"--support {args.support}: is stdout, where the findings go: name a file")
-    findings = examine(args.bundle)
+    findings = examine(args.bundle, say)
     report = to_json(findings)
     if args.json:
         print(json.dumps(report, indent=1))

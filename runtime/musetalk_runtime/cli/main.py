@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from musetalk_runtime.cli import bench, doctor, prepare, serve, stream, token, update
+from musetalk_runtime.cli import bench, certify, doctor, prepare, serve, stream, token, update
 from musetalk_runtime.cli.command import run_command
 from musetalk_runtime.core.version import __version__
 
@@ -14,7 +14,7 @@ Speech in, a talking face out, as a stream that starts at once.
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav -o talk.mp4
   musetalk-edge serve -b BUNDLE -a NAME=AVATAR
 
-A bundle holds the engines of this machine: build-engines makes it."""
+A bundle holds the engines: build-engines makes it, and what runs them certifies it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def _run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"musetalk-edge {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (prepare, stream, serve, token, update, bench, doctor):
+    for command in (prepare, stream, serve, token, certify, update, bench, doctor):
         command.add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="add the traceback to an error")

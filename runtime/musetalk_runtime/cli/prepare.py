@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musetalk_runtime.cli.bundle_argument import add_bundle_argument
+from musetalk_runtime.cli.bundle_argument import add_bundle_argument, open_bundle
 from musetalk_runtime.cli.progress import StatusLine
 
 if TYPE_CHECKING:
@@ -61,11 +61,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, and say on stderr what came of it."""
-    from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 
     options = PrepareOptions(args.face_model, args.face_box, args.mask_extent, args.max_seconds, args.preview)
-    with Bundle.open(args.bundle) as bundle, StatusLine() as status:
+    with open_bundle(args.bundle) as bundle, StatusLine() as status:
         report = prepare_avatar(
             args.source,
             bundle,

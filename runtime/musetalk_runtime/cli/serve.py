@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
+from musetalk_runtime.cli.bundle_argument import open_bundle
 from musetalk_runtime.cli.logs import log_json
 from musetalk_runtime.core.errors import InvalidArgument, MachineError, MuseTalkEdgeError, one_line
 from musetalk_runtime.demo import AVATAR, BUNDLE
@@ -111,7 +112,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace) -> int:
     from musetalk_runtime.avatar.pack import Avatar
-    from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.storage.durable import hold
     from musetalk_runtime.update.trial import trial
 
@@ -144,7 +144,7 @@ def _serve(args: argparse.Namespace) -> int:
         listener = stack.enter_context(listen(args.host, args.port))
         with trial([*named.values(), *faces.values()]):
             bundles = {
-                name: stack.enter_context(Bundle.open(path, cuda_graph=not args.no_cuda_graph))
+                name: stack.enter_context(open_bundle(path, cuda_graph=not args.no_cuda_graph))
                 for name, path in named.items()
             }
             avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in faces.items()}

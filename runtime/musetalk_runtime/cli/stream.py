@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musetalk_runtime.cli.bundle_argument import add_bundle_argument
+from musetalk_runtime.cli.bundle_argument import add_bundle_argument, open_bundle
 from musetalk_runtime.cli.command import die_by
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.demo import AVATAR, SPEECH
@@ -81,7 +81,6 @@ def run(args: argparse.Namespace) -> int:
     """Stream; end by the signal that stopped it, if one did."""
     from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
-    from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.session import Session
     from musetalk_runtime.storage.output_file import write_output
 
@@ -89,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
     with (
-        Bundle.open(args.bundle, cuda_graph=not args.no_cuda_graph) as bundle,
+        open_bundle(args.bundle, cuda_graph=not args.no_cuda_graph) as bundle,
         Avatar.open(args.avatar) as avatar,
         Session(bundle, avatar, audio, args.fps) as session,
         _graceful(session) as signals,

@@ -2,9 +2,10 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
+
+from musetalk_runtime.cli.bundle_argument import say
 
 EXAMPLES = """\
 examples:
@@ -55,7 +56,7 @@ def _add_rollback(subparsers: Any) -> None:
 def _update(args: argparse.Namespace) -> int:
     from musetalk_runtime.update.versions import Versions
 
-    return _tell(args, Versions(args.folder).add(args.new, _say))
+    return _tell(args, Versions(args.folder).add(args.new, say))
 
 
 def _roll_back(args: argparse.Namespace) -> int:
@@ -65,11 +66,7 @@ def _roll_back(args: argparse.Namespace) -> int:
 
 
 def _tell(args: argparse.Namespace, number: int) -> int:
-    _say(f"{args.folder}: version {number} is current")
+    say(f"{args.folder}: version {number} is current")
     if args.json:
         print(json.dumps({"folder": str(args.folder), "current": number}))
     return 0
-
-
-def _say(text: str) -> None:
-    print(f"musetalk-edge: {text}", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,7 @@ import numpy as np
 
 from musetalk_runtime.backends.ort.provider import import_onnxruntime
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.certification.certify import ensure_certified
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.core.version import __version__
 from musetalk_runtime.diagnostics.tested_versions import untested
@@ -53,10 +55,13 @@ class Finding:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def examine(bundle: Path | None) -> list[Finding]:
-    """Look at everything; only a bundle that cannot run, or no working encoder, is a failure."""
+def examine(bundle: Path | None, progress: Callable[[str], None]) -> list[Finding]:
+    """Look at everything; only a bundle that cannot run, or no working encoder, is a failure.
+
+    A bundle that is certified where it runs is certified if it must be, which `progress` tells of.
+    """
     findings = [_software(), _memory(), _providers(), *_gpu(), _encoder("x264", FAILURE), _encoder("nvenc", NOTE)]
-    return [*findings, *(_bundle(bundle) if bundle else [])]
+    return [*findings, *(_bundle(bundle, progress) if bundle else [])]
 
 
 def to_json(findings: list[Finding]) -> dict[str, Any]:
@@ -142,9 +147,10 @@ def _encoder(name: str, when_absent: str) -> Finding:
     return Finding(name, OK, f"{FRAMES} frames of {PICTURE.width}x{PICTURE.height} encoded, {len(pieces.take())} bytes")
 
 
-def _bundle(path: Path) -> list[Finding]:
+def _bundle(path: Path, progress: Callable[[str], None]) -> list[Finding]:
     try:
         with Bundle.open(path) as bundle:
+            ensure_certified(bundle, progress)
             bundle.engines.check()
             backend, precision = bundle.manifest["backend"], bundle.manifest.get("precision")
             rate = generation_rate(bundle)

@@ -80,7 +80,7 @@ class Versions:
                 for name in (MANIFEST, *read_folder(new, kind, SCHEMAS[kind])["files"]):
                     shutil.copyfile(new / name, work / name)
                 progress("trying it out")
-                progress(self_test(work))
+                progress(self_test(work, progress))
             self._write(number, Record(base, proven=False))
             point(self.path / CURRENT, str(number))
             self._prune({number, base})

@@ -1,5 +1,6 @@
 """The generator of frames of one size: gather, UNet, decoder and composition, with the memory they need."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,11 @@ from musetalk_runtime.backends.cuda.item import ITEM
 from musetalk_runtime.backends.cuda.kernels import Kernels
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
 from musetalk_runtime.backends.cuda.slot import Slot
-from musetalk_runtime.backends.trt.batch_graph import BatchGraph, RecordEvent
+from musetalk_runtime.backends.trt.batch_graph import BatchGraph, CaptureError, RecordEvent
 from musetalk_runtime.backends.trt.plan import Plan
 from musetalk_runtime.core.errors import MachineError
+
+log = logging.getLogger(__name__)
 
 SLOTS = 4  # one rendered, two that wait for the encoder, one that it takes: a session never waits for a slot
 
@@ -19,25 +22,35 @@ class Chain:
     """The generator for one stream at a time; a renderer acquires it from the pool.
 
     Attributes: ``batch`` (the largest), ``frame`` (width, height), ``slots``, and the streams ``compute``, ``upload``
-    and ``download``. All contexts work in one piece of memory, since they run in turn.
+    and ``download``; ``captured``, whether it runs as CUDA graphs. All contexts work in one piece of memory, since they
+    run in turn. Of the plans' batch sizes those up to `largest_batch` are used, if it is given.
     """
 
     def __init__(
-        self, device: Any, unet: Plan, decoder: Plan, kernels: Kernels, frame: tuple[int, int], cuda_graph: bool
+        self,
+        device: Any,
+        unet: Plan,
+        decoder: Plan,
+        kernels: Kernels,
+        frame: tuple[int, int],
+        cuda_graph: bool,
+        largest_batch: int | None = None,
     ) -> None:
         device.set_current()
         self._device, self._kernels = device, kernels
         self.frame = frame
         self._unet, self._decoder = _by_batch(unet), _by_batch(decoder)
-        self._sizes = sorted(self._unet.keys() & self._decoder.keys())
-        if not self._sizes:
+        common = sorted(self._unet.keys() & self._decoder.keys())
+        if not common:
             raise MachineError(
                 f"UNet batches {list(self._unet)}, decoder batches {list(self._decoder)}: none in common"
             )
+        self._sizes = [size for size in common if largest_batch is None or size <= largest_batch] or common[:1]
         self.batch = self._sizes[-1]
         self.dtype = _common_dtype(unet, "latents", unet, "tokens")
         self._latent_dtype = _common_dtype(unet, "prediction", decoder, "latents")
         self._face_dtype = decoder.dtype("images")
+        self.captured = cuda_graph
         self._graphs: dict[int, BatchGraph] = {}
         self._memories: dict[str, DeviceMemory] = {}
         self.slots: list[Slot] = []
@@ -45,7 +58,7 @@ class Chain:
         try:
             self._allocate(unet, decoder)
             for size in self._sizes:
-                self._graphs[size] = self._build(size, unet, decoder, cuda_graph)
+                self._graphs[size] = self._build(size, unet, decoder)
         except BaseException:
             self.close()
             raise
@@ -97,7 +110,17 @@ class Chain:
         for _ in range(SLOTS):
             self.slots.append(Slot(self._device, batch, (tokens[1], tokens[2]), self.dtype, self.frame))
 
-    def _build(self, size: int, unet: Plan, decoder: Plan, cuda_graph: bool) -> BatchGraph:
+    def _build(self, size: int, unet: Plan, decoder: Plan) -> BatchGraph:
+        """The work of one batch size, captured unless that has failed before."""
+        if self.captured:
+            try:
+                return self._batch_graph(size, unet, decoder, capture=True)
+            except CaptureError as error:  # its contexts are left behind: a capture that hangs still has them
+                log.warning("%s: going on without CUDA graphs", error)
+                self.captured = False
+        return self._batch_graph(size, unet, decoder, capture=False)
+
+    def _batch_graph(self, size: int, unet: Plan, decoder: Plan, capture: bool) -> BatchGraph:
         workspace = self._memories["workspace"]
         predict = unet.context(self._unet[size], workspace, self.compute)
         decode = decoder.context(self._decoder[size], workspace, self.compute)
@@ -119,7 +142,7 @@ class Chain:
             record("decoder_end")
             self._compose(stream)
 
-        return BatchGraph(enqueue, [predict, decode], self.compute, cuda_graph, self.slots[0].events)
+        return BatchGraph(enqueue, [predict, decode], self._device, self.compute, capture, self.slots[0].events)
 
     def _gather(self, stream: Any) -> None:
         items, latents, tokens = (self._memories[name].address for name in ("items", "latents", "tokens"))

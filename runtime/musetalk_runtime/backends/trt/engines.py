@@ -2,7 +2,6 @@
 
 import threading
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,41 +10,39 @@ from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
 from musetalk_runtime.backends.cuda.device import open_device
-from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, Kernels
+from musetalk_runtime.backends.cuda.kernels import Kernels
 from musetalk_runtime.backends.trt.chain import Chain
-from musetalk_runtime.backends.trt.compatibility import check_built_here
-from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 from musetalk_runtime.backends.trt.plan import Plan
+from musetalk_runtime.backends.trt.plan_files import PlanFiles
 from musetalk_runtime.backends.trt.pool import AvatarPool, ChainPool
 from musetalk_runtime.backends.trt.renderer import GpuOptions, GpuRenderer, PoolAccess
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.timings import Timings
-from musetalk_runtime.storage.folder import Manifest, listed_file
 
 DEFAULT_OPTIONS = GpuOptions()
 
 
 class TensorRtEngines:
-    """The plans in a bundle's folder, each loaded when it is first used. See ``Engines``. Safe to share.
+    """The plans of a bundle, each loaded when it is first used. See ``Engines``. Safe to share.
 
     ``options`` says how renderers made from now on work, and may be replaced. The first use raises MachineError unless
-    the bundle was built on this machine. What renderers need is kept for the next one, until `close`.
+    the plans were certified on this machine. What renderers need is kept for the next one, until `close`.
     """
 
     parallel_renderers = 2  # a batch alone does not fill a large GPU
 
-    def __init__(self, folder: Path, manifest: Manifest, options: GpuOptions = DEFAULT_OPTIONS) -> None:
-        self._folder = folder
-        self._manifest = manifest
+    def __init__(self, files: PlanFiles, options: GpuOptions = DEFAULT_OPTIONS) -> None:
+        self._files = files
         self.options = options
         self._plans: dict[str, Plan] = {}
+        self._capturable = files.cuda_graph
         self._lock = threading.RLock()
 
     def check(self) -> None:
         with self._lock:
             self._device.set_current()
-            Kernels(listed_file(self._folder, self._manifest, COMPOSE_CUBIN))
+            Kernels(self._files.cubin())
 
     def encode_images(self, images: Floats) -> Floats:
         plan = self._plan("vae_encoder")
@@ -106,8 +103,8 @@ class TensorRtEngines:
             return self._plans[graph]
         with self._lock:
             if graph not in self._plans:
-                file = listed_file(self._folder, self._manifest, f"{graph}.plan")
-                self._plans[graph] = Plan.load(file, self._device)
+                device, files = self._device, self._files
+                self._plans[graph] = Plan.load(files.plan(graph), device, files.library, files.runtime_cache(graph))
             return self._plans[graph]
 
     def _acquire_avatar(self, avatar: Avatar) -> GpuAvatar:
@@ -122,7 +119,9 @@ class TensorRtEngines:
     def _acquire_chain(self, frame: tuple[int, int], cuda_graph: bool) -> Chain:
         with self._lock:
             unet, decoder = self._plan("unet"), self._plan("vae_decoder")
-            return self._chains.acquire(unet, decoder, self._kernels, frame, cuda_graph)
+            chain = self._chains.acquire(unet, decoder, self._kernels, frame, cuda_graph and self._capturable)
+            self._capturable &= chain.captured or not cuda_graph
+            return chain
 
     def _release_chain(self, chain: Chain) -> None:
         with self._lock:
@@ -130,13 +129,12 @@ class TensorRtEngines:
 
     @cached_property
     def _device(self) -> Any:
-        compatible = self._manifest.get("version_compatible") is True
-        check_built_here(self._folder, self._manifest.get("built_on"), gpu_facts(), compatible)
+        self._files.check()
         return open_device()
 
     @cached_property
     def _kernels(self) -> Kernels:
-        return Kernels(listed_file(self._folder, self._manifest, COMPOSE_CUBIN))
+        return Kernels(self._files.cubin())
 
     @cached_property
     def _avatars(self) -> AvatarPool:
@@ -144,4 +142,4 @@ class TensorRtEngines:
 
     @cached_property
     def _chains(self) -> ChainPool:
-        return ChainPool(self._device)
+        return ChainPool(self._device, self._files.largest_batch)

@@ -9,7 +9,7 @@ from musetalk_runtime.backends.trt import tensorrt_api
 
 @dataclass(frozen=True)
 class GpuFacts:
-    """``compute_capability`` is as "9.0", ``tensorrt`` None where it is not installed.
+    """``compute_capability`` is as "9.0"; ``tensorrt`` and ``tensorrt_rtx`` are versions, None where not installed.
 
     ``lean`` says that TensorRT is its lean runtime only, which takes version-compatible plans and no others.
 
@@ -24,6 +24,7 @@ class GpuFacts:
     memory_mb: int
     tensorrt: str | None
     lean: bool = False
+    tensorrt_rtx: str | None = None
     os: str = f"{platform.system()} {platform.machine()}"
 
     @property
@@ -44,4 +45,5 @@ def gpu_facts() -> GpuFacts:
         memory_mb=total // 1_000_000,
         tensorrt=tensorrt_api.version(),
         lean=tensorrt_api.is_lean(),
+        tensorrt_rtx=tensorrt_api.version(tensorrt_api.RTX),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
-from musetalk_runtime.backends.trt.tensorrt_api import Context, Engine, Shape
+from musetalk_runtime.backends.trt.tensorrt_api import TENSORRT, Context, Engine, Shape
 from musetalk_runtime.core.arrays import Array
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
@@ -34,12 +34,15 @@ class Plan(Closable):
         self._runs: dict[int, _ProfileRun] = {}
 
     @classmethod
-    def load(cls, path: Path, device: Any) -> "Plan":
-        """Load the plan in the file `path` onto `device` (see `open_device`); raises InputNotFound or MachineError."""
+    def load(cls, path: Path, device: Any, library: str = TENSORRT, cache: bytes = b"") -> "Plan":
+        """Load the plan in the file `path` onto `device` (see `open_device`); raises InputNotFound or MachineError.
+
+        `library` and `cache` are as for ``Engine``.
+        """
         if not path.is_file():
             raise InputNotFound(f"{path}: no such plan")
         device.set_current()
-        return cls(Engine(path), device)
+        return cls(Engine(path, library, cache), device)
 
     def run(self, profile: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of `inputs`, by name, as the engine made them; inputs are cast to the engine's types.
@@ -73,6 +76,12 @@ class Plan(Closable):
             context.set_shape(name, shape)
         stream.sync()
         return context
+
+    def runtime_cache(self) -> bytes:
+        """What TensorRT for RTX compiled so far, for the next run; empty for TensorRT."""
+        with self._lock:
+            self._device.set_current()
+            return self._engine.runtime_cache()
 
     def close(self) -> None:
         """Release the engine, once its contexts are closed. Closing twice is fine."""

@@ -3,6 +3,7 @@
 Not safe to share by themselves: ``TensorRtEngines`` holds a lock around them.
 """
 
+from functools import partial
 from typing import Any
 
 from musetalk_runtime.avatar.pack import Avatar
@@ -63,8 +64,9 @@ class AvatarPool:
 class ChainPool:
     """Chains nobody uses, by frame size; a chain is for one renderer at a time. The last MAX_IDLE_CHAINS stay."""
 
-    def __init__(self, device: Any) -> None:
+    def __init__(self, device: Any, largest_batch: int | None = None) -> None:
         self._device = device
+        self._largest_batch = largest_batch
         self._idle: list[tuple[Any, Chain]] = []
         self._in_use: dict[Chain, Any] = {}
 
@@ -90,14 +92,15 @@ class ChainPool:
         while self._in_use:
             self._in_use.popitem()[0].close()
 
-    def _make(self, *parts: Any) -> Chain:
+    def _make(self, unet: Plan, decoder: Plan, kernels: Kernels, frame: tuple[int, int], cuda_graph: bool) -> Chain:
+        make = partial(Chain, self._device, unet, decoder, kernels, frame, cuda_graph, self._largest_batch)
         try:
-            return Chain(self._device, *parts)
+            return make()
         except MachineError:  # no memory; in TensorRT 8.6 also a profile that an idle chain occupies
             if not self._idle:
                 raise
         self._drop_idle(0)
-        return Chain(self._device, *parts)
+        return make()
 
     def _drop_idle(self, keep: int) -> None:
         while len(self._idle) > keep:

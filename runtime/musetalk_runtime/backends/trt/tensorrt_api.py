@@ -1,7 +1,7 @@
-"""TensorRT 8.6 to 11, the full or the lean runtime, behind one interface: nothing else touches its objects.
+"""TensorRT 8.6 to 11, the full or the lean runtime, and TensorRT for RTX, behind one interface.
 
-What differs: a context that brings no memory of its own is made and sized in another way in 8.6, 10 and 11. Enum
-values differ between versions too, so they are compared by name.
+What differs: a context that brings no memory of its own is made and sized in another way in 8.6, 10 and 11, and by a
+runtime configuration in TensorRT for RTX. Enum values differ between versions too, so they are compared by name.
 """
 
 import mmap
@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.backends.trt.rtx import JitCompilation, check_validity
 from musetalk_runtime.core.errors import MachineError, PlanError, one_line
 
-MODULES = ("tensorrt", "tensorrt_lean")
-RTX_MODULE = "tensorrt_rtx_bindings"  # TensorRT for RTX; its front package, tensorrt_rtx, has no wheels
+TENSORRT, RTX = "TensorRT", "TensorRT for RTX"
+RTX_MODULE = "tensorrt_rtx_bindings"  # its front package, tensorrt_rtx, has no wheels
+MODULES = {TENSORRT: ("tensorrt", "tensorrt_lean"), RTX: (RTX_MODULE,)}
+INSTALL = {TENSORRT: "tensorrt, or tensorrt-lean", RTX: "'musetalk-edge[gpu-rtx]'"}
 DTYPES = {"FLOAT": np.float32, "HALF": np.float16, "INT8": np.int8, "INT32": np.int32, "INT64": np.int64}
 MAX_LOG_LINES = 20
 
@@ -26,20 +29,24 @@ Shape = tuple[int, ...]
 class Engine:
     """A plan, loaded. A CUDA context must be current: without one TensorRT ends the process.
 
-    Attributes: ``inputs`` and ``outputs`` (names), ``profiles`` (how many). Raises MachineError where TensorRT is
-    not installed or does not take the plan.
+    Attributes: ``inputs`` and ``outputs`` (names), ``profiles`` (how many). `library` is TENSORRT or RTX, `cache` the
+    runtime cache of an earlier run, which only the latter has. Raises MachineError where the library is not installed
+    or does not take the plan.
     """
 
-    def __init__(self, path: Path) -> None:
-        trt = _module()
-        self._trt = trt
+    def __init__(self, path: Path, library: str = TENSORRT, cache: bytes = b"") -> None:
+        trt = _module(library)
+        self._trt, self._library = trt, library
         self.log: deque[str] = deque(maxlen=MAX_LOG_LINES)
         self._logger = _logger(trt, self.log)
         self._runtime = trt.Runtime(self._logger)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as plan:
+            if library == RTX:
+                check_validity(trt, self._runtime, plan, str(path), lambda: self.last_error)
             self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            raise MachineError(f"{path}: TensorRT {trt.__version__} does not load it: {self.last_error}")
+            raise MachineError(f"{path}: {library} {trt.__version__} does not load it: {self.last_error}")
+        self._jit = JitCompilation(trt, self._engine, cache) if library == RTX else None
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
         self.inputs = [name for name in names if self._engine.get_tensor_mode(name).name == "INPUT"]
         self.outputs = [name for name in names if name not in self.inputs]
@@ -77,17 +84,23 @@ class Engine:
         Raises PlanError if TensorRT, which built the plan, cannot run it.
         """
         engine = self._engine
-        if hasattr(self._trt, "ExecutionContextAllocationStrategy"):
+        if self._jit:
+            context = self._jit.context()
+        elif hasattr(self._trt, "ExecutionContextAllocationStrategy"):
             context = engine.create_execution_context(self._trt.ExecutionContextAllocationStrategy.USER_MANAGED)
         else:
             context = engine.create_execution_context_without_device_memory()
         if context is None or not context.set_optimization_profile_async(profile, stream):
-            raise PlanError(f"TensorRT cannot prepare profile {profile}: {self.last_error}")
+            raise PlanError(f"{self._library} cannot prepare profile {profile}: {self.last_error}")
         return Context(self, context)
+
+    def runtime_cache(self) -> bytes:
+        """What was compiled for the contexts so far, for the next run; empty but for TensorRT for RTX."""
+        return self._jit.content() if self._jit else b""
 
     def close(self) -> None:
         """Release the engine, after its contexts. Closing twice is fine."""
-        self._engine = self._runtime = None
+        self._engine = self._runtime = self._jit = None
 
 
 class Context:
@@ -119,6 +132,12 @@ class Context:
         """Run on the CUDA stream with the handle `stream`."""
         self._require(self._context.execute_async_v3(stream), "to run")
 
+    def can_be_captured(self, stream: int) -> bool:
+        """Whether a CUDA graph can be captured from `enqueue` on that stream, as far as it can be told before."""
+        if hasattr(self._context, "is_stream_capturable"):
+            return bool(self._context.is_stream_capturable(stream))
+        return True
+
     def close(self) -> None:
         """Release the context, once it does not run. Closing twice is fine."""
         self._context = None
@@ -128,10 +147,10 @@ class Context:
             raise PlanError(f"TensorRT refuses {what}: {self._engine.last_error}")
 
 
-def version() -> str | None:
-    """TensorRT's version, None where it is not installed."""
+def version(library: str = TENSORRT) -> str | None:
+    """The version of TENSORRT or RTX, None where it is not installed."""
     try:
-        return str(_module().__version__)
+        return str(_module(library).__version__)
     except MachineError:
         return None
 
@@ -139,19 +158,19 @@ def version() -> str | None:
 def is_lean() -> bool:
     """Whether TensorRT is here as its lean runtime only."""
     try:
-        return bool(_module().__name__ == MODULES[1])
+        return bool(_module(TENSORRT).__name__ == MODULES[TENSORRT][1])
     except MachineError:
         return False
 
 
-def _module() -> Any:
+def _module(library: str) -> Any:
     reasons = []
-    for name in MODULES:
+    for name in MODULES[library]:
         try:
             return import_module(name)
         except (ImportError, OSError) as error:  # OSError: a library that it needs does not load
             reasons.append(str(error))
-    raise MachineError(f"TensorRT is not usable ({'; '.join(reasons)}): pip install tensorrt, or tensorrt-lean")
+    raise MachineError(f"{library} is not usable ({'; '.join(reasons)}): pip install {INSTALL[library]}")
 
 
 def _logger(trt: Any, lines: deque[str]) -> Any:
