@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from helpers.service_client import Client
     from musetalk_runtime.service.service import Service
 
-pytest_plugins = ["helpers.kernels", "helpers.cuda_simulator"]
+pytest_plugins = ["helpers.kernels", "helpers.cuda_simulator", "helpers.rtx_simulator"]
 
 NEEDS_TORCH = ["distill", "export", "system/test_demo.py"]
 HAS_TORCH = find_spec("torch") is not None

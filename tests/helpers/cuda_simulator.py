@@ -162,6 +162,7 @@ class Gpu:
 
     allocated: dict[int, Any] = {}  # noqa: RUF012
     streams: dict[int, Stream] = {}  # noqa: RUF012
+    capability = (9, 0)
     memory = (8 << 30, 16 << 30)
     """Bytes free and in all."""
 
@@ -196,6 +197,9 @@ class Gpu:
 class Execution:
     """A TensorRT context played by ONNX Runtime, with the names that TensorRT 8.6 has."""
 
+    known: dict[Any, tuple[int, ...]] = {}  # noqa: RUF012
+    """Shapes of outputs by graph and shapes of inputs."""
+
     def __init__(self, engine: "Simulated") -> None:
         self.engine, self.shapes, self.addresses, self.profile = engine, {}, {}, -1
 
@@ -210,8 +214,11 @@ class Execution:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         if name in self.shapes:
             return self.shapes[name]
-        zeros = {key: np.zeros(shape, np.float32) for key, shape in self.shapes.items()}
-        return self.engine.session.run([name], zeros)[0].shape
+        key = (self.engine.plan["onnx"], name, *self.shapes.items())
+        if key not in Execution.known:
+            zeros = {key: np.zeros(shape, np.float32) for key, shape in self.shapes.items()}
+            Execution.known[key] = self.engine.session.run([name], zeros)[0].shape
+        return Execution.known[key]
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -227,14 +234,15 @@ class Execution:
         for output, value in zip(
             self.engine.outputs, self.engine.session.run(self.engine.outputs, inputs), strict=True
         ):
-            _at(self.addresses[output], value.shape)[:] = value
+            _at(self.addresses[output], value.shape)[:] = value * self.engine.gain
 
 
 class Simulated:
-    """An engine with the names that TensorRT 8.6 has; its plan is JSON."""
+    """An engine with the names that TensorRT 8.6 has; its plan is JSON. ``gain`` there scales what it computes."""
 
     def __init__(self, data: Any) -> None:
         self.plan = json.loads(bytes(data))
+        self.gain = np.float32(self.plan.get("gain", 1.0))
         self.session = ort.InferenceSession(self.plan["onnx"], providers=["CPUExecutionProvider"])
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
@@ -303,7 +311,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
 
     def device(_index: int = 0) -> Any:
         return SimpleNamespace(
-            name="Simulated", compute_capability=(9, 0), set_current=lambda: None,
+            name="Simulated", compute_capability=Gpu.capability, set_current=lambda: None,
             create_stream=lambda stream=None: stream or Stream(), create_event=lambda _options: Event(),
             create_graph_builder=lambda: Builder(Stream()),
         )  # fmt: skip
