@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from musetalk_runtime.backends.ort.provider import import_onnxruntime
+from musetalk_runtime.backends.trt.gpu_support import unsupported
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.core.version import __version__
@@ -120,6 +121,8 @@ def tensorrt_finding(tensorrt: str | None, compute_capability: str, lean: bool =
     if tensorrt is None:
         return Finding("tensorrt", NOTE, "not installed: pip install 'musetalk-edge[gpu]' (or [gpu-lean])")
     facts = {"version": tensorrt, "lean": lean}
+    if reason := unsupported(tensorrt, compute_capability):
+        return Finding("tensorrt", WARNING, f"{reason}; bundles for ONNX Runtime run without it", facts)
     release = tuple(int(part) for part in tensorrt.split(".")[:2])
     if compute_capability.startswith("12.") and (10, 14) <= release <= (11, 1):
         reason = "known to miscompile fused attention on this GPU (NVIDIA/TensorRT issues 4822, 4837)"
