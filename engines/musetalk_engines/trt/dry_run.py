@@ -33,7 +33,7 @@ def dry_run(modelset: Path, output: Path, options: BuildOptions, face_model: Pat
         f"timing cache  {cache}",
     ]
     if options.version_compatible:
-        lines.append("compatible    with later TensorRTs of the same major version")
+        lines.append("compatible    with later TensorRTs")
     variants = " > ".join(family.fallbacks(options.precision))
     for graph in BUILD_ORDER:
         lines += ["", f"{graph}: {graph}.onnx -> {graph}.plan", f"  variants  {variants}"]
