@@ -7,6 +7,7 @@ TensorRT take the calls: see test_chain.py.
 """
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,12 @@ from helpers.frame_requests import shots
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.speech import SpeechFrame
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
+from musetalk_runtime.backends.cuda.device import free_memory
+from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.timings import Timings
-from musetalk_runtime.diagnostics.bench import bench
+from musetalk_runtime.diagnostics.bench import bench, gpu_memory_mb
+from musetalk_runtime.diagnostics.doctor import examine
 
 GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
 
@@ -192,6 +196,26 @@ def test_an_avatar_that_does_not_fit_is_refused(
     monkeypatch.setattr(Gpu, "memory", (100_000_000, 1 << 34))
     with Avatar.open(avatar) as face, pytest.raises(MachineError, match=r"12 frames of 320x240 need .* MB on the GPU"):
         simulated.engines.renderer(face, Timings())
+
+
+def test_an_integrated_gpu_has_what_the_system_has_available(
+    simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though CUDA says that nothing is free, since it counts the page cache as used."""
+    monkeypatch.setattr(Gpu, "memory", (0, 1 << 34))
+    monkeypatch.setattr(Gpu, "integrated", True)
+    with Avatar.open(avatar) as face:
+        simulated.engines.renderer(face, Timings()).close()
+        used = gpu_memory_mb(simulated)
+    free, total = free_memory()
+    assert 0 < free < total == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert used is not None
+    assert 0 < used < total / 1e6
+    facts = gpu_facts()
+    assert (facts.integrated, facts.memory_mb) == (True, total // 1_000_000)
+    found = next(finding for finding in examine(None) if finding.name == "gpu")
+    assert found.text.endswith(f"{total / 1e9:.0f} GB of memory shared with the system")
+    assert found.facts["integrated"] is True
 
 
 def test_a_session_may_end_while_frames_of_another_are_made(

@@ -36,6 +36,7 @@ BUILT_ON = {
 BATCHES = (1, 3)
 MEL_FRAMES = (200, 3000)
 EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL
+INTEGRATED = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED
 
 
 class Stream:
@@ -166,7 +167,9 @@ class Gpu:
     allocated: dict[int, Any] = {}  # noqa: RUF012
     streams: dict[int, Stream] = {}  # noqa: RUF012
     memory = (8 << 30, 16 << 30)
-    """Bytes free and in all."""
+    """Bytes free and in all, as CUDA says."""
+    integrated = False
+    """Whether it shares the system's memory."""
 
     @staticmethod
     def allocate(size: int) -> tuple[int, int]:
@@ -174,6 +177,11 @@ class Gpu:
         address = -(-block.ctypes.data // 256) * 256
         Gpu.allocated[address] = block
         return 0, address
+
+    @staticmethod
+    def attribute(number: int, device: int) -> tuple[int, int]:
+        assert (number, device) == (INTEGRATED, 0)
+        return 0, int(Gpu.integrated)
 
     @staticmethod
     def record_external(event: Event, handle: int, flags: int) -> tuple[int]:
@@ -292,6 +300,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
         cuMemcpyAsync=lambda to, source, size, _stream: wrap((ctypes.memmove(to, source, size) and 0,)),
         cuStreamSynchronize=lambda _stream: (success,),
         cuMemGetInfo=lambda: (success, *Gpu.memory),
+        CUdevice_attribute=SimpleNamespace(CU_DEVICE_ATTRIBUTE_INTEGRATED=INTEGRATED),
+        cuCtxGetDevice=lambda: (success, 0),
+        cuDeviceGetAttribute=lambda number, device: wrap(Gpu.attribute(number, device)),
         CUevent_record_flags=SimpleNamespace(CU_EVENT_RECORD_EXTERNAL=EXTERNAL),
         cuEventRecordWithFlags=lambda event, stream, flags: wrap(Gpu.record_external(event, stream, flags)),
         cuStreamGetCaptureInfo=lambda stream: wrap(Gpu.capture_info(stream)),

@@ -14,6 +14,7 @@ from musetalk_runtime.backends.ort.provider import import_onnxruntime
 from musetalk_runtime.backends.trt.gpu_support import unsupported
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.core.system_memory import system_memory
 from musetalk_runtime.core.version import __version__
 from musetalk_runtime.diagnostics.tested_versions import untested
 from musetalk_runtime.frame_rate import generation_rate
@@ -77,9 +78,7 @@ def _software() -> Finding:
 
 
 def _memory() -> Finding:
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-    free, total = (kilobytes[name] * 1024 // 1_000_000 for name in ("MemAvailable", "MemTotal"))
+    free, total = (size // 1_000_000 for size in system_memory())
     cores = len(os.sched_getaffinity(0))
     facts = {"available_mb": free, "total_mb": total, "cores": cores}
     return Finding("memory", OK, f"{free / 1000:.1f} of {total / 1000:.1f} GB available, {cores} cores", facts)
@@ -101,9 +100,11 @@ def _gpu() -> list[Finding]:
         facts = gpu_facts()
     except (MuseTalkEdgeError, ImportError) as error:
         return [Finding("gpu", NOTE, str(error))]
-    text = f"{facts.name}, compute capability {facts.compute_capability}, {facts.memory_mb / 1000:.0f} GB"
+    memory = f"{facts.memory_mb / 1000:.0f} GB{' of memory shared with the system' if facts.integrated else ''}"
+    text = f"{facts.name}, compute capability {facts.compute_capability}, {memory}"
+    names = ("name", "compute_capability", "memory_mb", "integrated")
     return [
-        Finding("gpu", OK, text, {name: getattr(facts, name) for name in ("name", "compute_capability", "memory_mb")}),
+        Finding("gpu", OK, text, {name: getattr(facts, name) for name in names}),
         driver_finding(facts.name, facts.driver),
         tensorrt_finding(facts.tensorrt, facts.compute_capability, facts.lean),
     ]
