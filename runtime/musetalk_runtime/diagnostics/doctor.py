@@ -44,7 +44,7 @@ OK, NOTE, WARNING, FAILURE = "ok", "note", "warning", "failure"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: its `state` is ok, note (something optional is absent), warning or failure.
+    """One thing looked at: its `state` is ok, note (worth knowing, or optional and absent), warning or failure.
 
     `text` is for people; what a program may want of it is in `facts`, as values of JSON.
     """
@@ -112,9 +112,9 @@ def _gpu() -> list[Finding]:
 
 def driver_finding(gpu: str, driver: str) -> Finding:
     facts = {"version": driver}
-    if "GB10" in gpu and driver.startswith("590."):
-        text = f"{driver} is reported to hang in graph capture here: use --no-cuda-graph"
-        return Finding("driver", WARNING, text, facts)
+    if "GB10" in gpu:
+        reports = "on GB10, CUDA graph captures that hang were reported with drivers 580 and 590"
+        return Finding("driver", NOTE, f"{driver}; {reports}: --no-cuda-graph runs without", facts)
     return Finding("driver", OK, driver, facts)
 
 
