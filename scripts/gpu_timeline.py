@@ -42,7 +42,10 @@ class Timeline:
     encoded: list[Span] = field(default_factory=list)
 
     def lane(self, name: str) -> list[Span]:
-        return self.encoded if name == "encode" else [getattr(batch, name) for batch in self.batches]
+        """The spans of one lane; none of ``download`` where frames are composed into memory that the host reads."""
+        if name == "encode":
+            return self.encoded
+        return [span for span in (getattr(batch, name) for batch in self.batches) if span is not None]
 
 
 def main() -> None:
@@ -79,8 +82,9 @@ def run(bundle: Bundle, avatar: Avatar, audio: Path, seconds: float, cuda_graph:
                 encoded[-1] = encoded[-1][0], time.perf_counter()
             if session.frames_made >= 25 * seconds:
                 session.stop()
-    if encoded:  # the host's clock is set by the end of the first download, when the host heard of it
-        zero = encoded[0][0] * 1e3 - timeline.batches[0].download[1]
+    if encoded:  # the host's clock is set by the end of the first batch, when the host heard of it
+        first = timeline.batches[0]
+        zero = encoded[0][0] * 1e3 - (first.download or first.compute)[1]
         timeline.encoded = [(begin * 1e3 - zero, end * 1e3 - zero) for begin, end in encoded]
     return timeline
 
@@ -90,11 +94,12 @@ def table(timeline: Timeline) -> str:
     lines = [f"{'batch':>5}{'frames':>7}{'faces':>6}" + "".join(f"{name:>22}" for name in LANES)]
     for number, batch in enumerate(timeline.batches[:SHOWN]):
         lanes = [timeline.lane(name) for name in LANES]
-        spans = [f"{lane[number][0]:.3f} - {lane[number][1]:.3f}" if number < len(lane) else "" for lane in lanes]
-        lines.append(f"{number:>5}{batch.frames:>7}{batch.faces:>6}" + "".join(f"{span:>22}" for span in spans))
+        ends = [f"{lane[number][0]:.3f} - {lane[number][1]:.3f}" if number < len(lane) else "" for lane in lanes]
+        lines.append(f"{number:>5}{batch.frames:>7}{batch.faces:>6}" + "".join(f"{span:>22}" for span in ends))
     for name in ("upload", "download", "encode"):
-        share = hidden(timeline.lane(name), timeline.lane("compute"))
-        lines.append(f"{name}: {share:.0%} of its time while another batch was computed")
+        if spans := timeline.lane(name):
+            share = hidden(spans, timeline.lane("compute"))
+            lines.append(f"{name}: {share:.0%} of its time while another batch was computed")
     return "\n".join(lines)
 
 

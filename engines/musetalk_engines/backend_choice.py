@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 from musetalk_engines.trt.targets import ARCHITECTURES
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts, gpu_facts
+from musetalk_runtime.backends.trt.gpu_support import unsupported
 from musetalk_runtime.backends.trt.tensorrt_api import RTX_MODULE
 from musetalk_runtime.core.errors import MachineError
 
@@ -31,4 +32,4 @@ def _why_not_tensorrt(facts: GpuFacts) -> str | None:
     """Why TensorRT cannot build for this GPU; None if it can."""
     if facts.tensorrt is None or facts.lean:
         return "TensorRT is not installed"
-    return None
+    return unsupported(facts.tensorrt, facts.compute_capability)

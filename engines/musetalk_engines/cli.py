@@ -150,7 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     gpu("--optimization-level", type=int, choices=range(6), default=BuildOptions.level, metavar="0-5",
         help="how long TensorRT looks for faster kernels (default: %(default)s)")  # fmt: skip
     gpu("--max-memory", type=_mebibytes, metavar="MIB", help="workspace of a kernel (default: the GPU's memory)")
-    gpu("--version-compatible", action="store_true", help="plans for later TensorRTs of the same major version too")
+    gpu("--version-compatible", action="store_true", help="plans for later TensorRTs too: see docs/bundles.md")
     gpu("--timing-cache", type=Path, metavar="FILE",
         help="timing.cache of another bundle to start from (default: that of the bundle to replace)")  # fmt: skip
     gpu("--dry-run", action="store_true", help="print what would be built, and build nothing")

@@ -1,12 +1,15 @@
 """``build-engines`` for TensorRT on a machine without a GPU: what it needs, and its plan of work."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.modules import loaded_modules
 from musetalk_engines.cli import main
+from musetalk_engines.trt import machine
 from musetalk_engines.trt.machine import require_gpu
+from musetalk_runtime.backends.trt.gpu_facts import GpuFacts
 from musetalk_runtime.certification.measure import affordable_context
 from musetalk_runtime.core.errors import MachineError
 
@@ -32,6 +35,24 @@ def test_a_build_without_a_gpu_says_what_it_needs(
     assert "needs an NVIDIA GPU, its driver, and tensorrt 8.6, 10 or 11" in captured.err
     assert "--backend onnxruntime does without" in captured.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_build_with_a_tensorrt_that_does_not_know_the_gpu_says_so_at_once(
+    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    facts = GpuFacts("NVIDIA GB10", "12.1", "580.95.05", 128_000, "8.6.1")
+    monkeypatch.setattr(machine, "gpu_facts", lambda: facts)
+    assert main([str(modelset), "-o", str(tmp_path / "bundle")]) == 3
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert "TensorRT 8.6.1 does not know compute capability 12.1, 10.14 and later do" in error
+    assert "--backend tensorrt-rtx; --backend onnxruntime does without" in error
+    assert not (tmp_path / "bundle").exists()
+    monkeypatch.setattr(machine, "gpu_facts", lambda: replace(facts, tensorrt="11.4.0.106"))
+    assert require_gpu().tensorrt == "11.4.0.106"
 
 
 def test_a_dry_run_prints_the_plan_of_work_and_builds_nothing(
@@ -61,7 +82,7 @@ def test_a_dry_run_without_tensorrt_assumes_one_that_takes_the_model_set(
 ) -> None:
     assert main([str(modelset), "-o", str(tmp_path / "bundle"), "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "no GPU with TensorRT here: as for 8.6" in out
+    assert "no GPU with a TensorRT that knows it: as for 8.6" in out
     assert out.count("as built > attention unfused > fp32 attention and norms > fp32") == 4
 
 

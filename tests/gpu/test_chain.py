@@ -28,6 +28,7 @@ from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.backends.cuda.device import free_memory, open_device
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
+from musetalk_runtime.backends.cuda.frame_memory import FrameMemory
 from musetalk_runtime.backends.cuda.item import ITEM
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE, Kernels
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
@@ -125,9 +126,9 @@ def psnr(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 class OnGpu:
-    """The cases of the kernel tests in device memory: frames, masks, faces, items, outputs."""
+    """The cases of the kernel tests in device memory: frames, masks, faces, items, and outputs unless at `output`."""
 
-    def __init__(self, device: Any, batch: list[Case], dtype: Any) -> None:
+    def __init__(self, device: Any, batch: list[Case], dtype: Any, output: int | None = None) -> None:
         self.device, self.stream = device, device.create_stream()
         faces = [np.zeros((3, SIZE, SIZE), dtype) if case.face is None else case.face for case in batch]
         parts = {"frame": [case.frame for case in batch], "mask": [case.mask for case in batch], "face": faces}
@@ -135,7 +136,10 @@ class OnGpu:
         self.memories = {name: self._put(np.stack(arrays)) for name, arrays in parts.items()}
         self.memories["output"] = DeviceMemory(device, int(np.prod(self.shape)))
         steps = {"frame": batch[0].frame.nbytes, "output": batch[0].frame.nbytes, "mask": batch[0].mask.nbytes}
-        items = make_items(batch, lambda name, i: self.memories[name].address + i * steps[name])
+        addresses = {name: self.memories[name].address for name in steps}
+        if output is not None:
+            addresses["output"] = output
+        items = make_items(batch, lambda name, i: addresses[name] + i * steps[name])
         self.memories["items"] = self._put(items)
 
     def _put(self, array: np.ndarray) -> DeviceMemory:
@@ -199,6 +203,23 @@ def test_compose_takes_at_most_300_us_a_frame_at_720p(device: Any, kernels: Kern
     on_gpu.close()
     print(f"compose at 720p with a box of 480x480: {ms * 1e3:.1f} us a frame")
     assert ms <= 0.3
+
+
+def test_compose_into_mapped_memory(device: Any, kernels: Kernels) -> None:
+    batch = list(cases(202, 94, np.float16))
+    found = []
+    for mapped in (False, True):
+        frames = FrameMemory(device, len(batch), (202, 94), mapped)
+        on_gpu = OnGpu(device, batch, np.float16, frames.address)
+        on_gpu.compose(kernels, np.float16)
+        if not mapped:
+            frames.download(len(batch), on_gpu.stream)
+        on_gpu.stream.sync()
+        found.append(frames.host.copy())
+        on_gpu.close()
+        frames.close()
+    check(batch, found[0])
+    assert np.array_equal(found[0], found[1])
 
 
 def test_gather_takes_the_rows_in_the_order_of_the_faces(device: Any, kernels: Kernels) -> None:
@@ -392,7 +413,7 @@ def test_an_applications_stream_and_frames_left_on_the_gpu(gpu_bundle: Bundle, f
 def test_each_batch_has_its_own_times(gpu_bundle: Bundle, face: Avatar, cuda_graph: bool) -> None:
     speech = [silent_tokens(gpu_bundle, k) for k in range(gpu_bundle.batch_sizes[-1])]
     heard: list[BatchTimes] = []
-    gpu_bundle.engines.options = GpuOptions(cuda_graph=cuda_graph, timeline=heard.append)
+    gpu_bundle.engines.options = GpuOptions(cuda_graph=cuda_graph, timeline=heard.append, frames="copied")
     timings = Timings()
     renderer = gpu_bundle.engines.renderer(face, timings)
     for _ in range(3):  # four launches of one graph on their way, and each slot used again
@@ -401,6 +422,7 @@ def test_each_batch_has_its_own_times(gpu_bundle: Bundle, face: Avatar, cuda_gra
     renderer.close()
     before = 0.0
     for times in heard:
+        assert times.download is not None
         unet, decoder, compose = times.parts.values()
         assert before <= times.compute[0] == unet[0] < unet[1] == decoder[0] < decoder[1] == compose[0]
         assert compose[0] < compose[1] == times.compute[1] <= times.download[0] < times.download[1]
@@ -408,6 +430,34 @@ def test_each_batch_has_its_own_times(gpu_bundle: Bundle, face: Avatar, cuda_gra
         before = times.compute[1]
     print(f"cuda_graph={cuda_graph}, batches of {len(speech)}, ms a frame: {timings.to_json()}")
     print(f"first ms: {timings.first_ms}")
+
+
+@pytest.mark.parametrize("download", [True, False])
+def test_mapped_frames_are_the_copied_ones(gpu_bundle: Bundle, face: Avatar, device: Any, download: bool) -> None:
+    speech = [silent_tokens(gpu_bundle, k) for k in range(gpu_bundle.batch_sizes[-1])]
+    heard: list[BatchTimes] = []
+    mine = device.create_stream()
+    gpu_bundle.engines.options = GpuOptions(frames="copied")
+    expected = render(gpu_bundle, face, speech, len(speech))
+    gpu_bundle.engines.options = GpuOptions(stream=mine, download=download, timeline=heard.append, frames="mapped")
+    renderer = gpu_bundle.engines.renderer(face, Timings())
+    for _ in range(3):  # four on their way, and each slot used again
+        for rendering in [renderer.render(shots(face, speech)) for _ in range(4)]:
+            assert np.array_equal(rendering.wait(), expected)
+    for _ in range(6):  # more than there are slots
+        rendering = renderer.render(shots(face, speech))
+        for frame, wanted in zip(rendering.arrays(), expected, strict=True):
+            host = np.empty(frame.shape, np.uint8)
+            copy(host.ctypes.data, frame.__cuda_array_interface__["data"][0], host.nbytes, mine)
+            mine.sync()
+            assert np.array_equal(host, wanted)
+            assert frame.__dlpack_device__()[0] == 3  # kDLCUDAHost
+        rendering.release(mine)
+    renderer.close()
+    assert len(heard) == 12
+    assert all(times.download is None for times in heard)
+    gpu_bundle.engines.options = GpuOptions(frames="copied")
+    assert np.array_equal(render(gpu_bundle, face, speech, len(speech)), expected)
 
 
 def test_sessions_side_by_side(gpu_bundle: Bundle, face: Avatar, speech_file: Path) -> None:

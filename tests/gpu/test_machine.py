@@ -142,11 +142,19 @@ def test_a_bundle_built_here_is_taken_and_one_that_does_not_say_is_not() -> None
         ("11.0.0.114", "11.4.0.106", True),
         ("10.14.1", "10.3.0", False),
         ("10.14.1.48", "10.14.1.40", False),
-        ("8.6.0", "10.3.0", False),
+        ("8.6.0", "8.6.1", True),
+        ("8.6.0", "10.3.0", True),
+        ("10.16.1", "11.0.0.114", True),
+        ("8.6.0", "11.4.0.106", False),
+        ("8.5.3", "8.6.0", False),
+        ("8.5.3", "10.3.0", False),
+        ("9.3.0", "10.3.0", False),
+        ("11.0.0.114", "10.16.1", False),
+        ("10.3.0", "8.6.0", False),
         ("", "10.3.0", False),
     ],
 )
-def test_compatible_plans_are_for_later_versions_of_the_same_major(builder: str, here: str, taken: bool) -> None:
+def test_compatible_plans_are_for_the_later_versions_that_nvidia_supports(builder: str, here: str, taken: bool) -> None:
     built_on = {**BUILT_ON, "tensorrt": builder}
     facts = replace(FACTS, tensorrt=here)
     with nullcontext() if taken else pytest.raises(MachineError, match=f"built for TensorRT {builder}, this"):

@@ -7,10 +7,11 @@ TensorRT take the calls: see test_chain.py.
 """
 
 import ctypes
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,9 +21,14 @@ from helpers.frame_requests import shots
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.speech import SpeechFrame
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
+from musetalk_runtime.backends.cuda.device import free_memory
+from musetalk_runtime.backends.cuda.times import BatchTimes
+from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
+from musetalk_runtime.backends.trt.renderer import GpuOptions
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.timings import Timings
-from musetalk_runtime.diagnostics.bench import bench
+from musetalk_runtime.diagnostics.bench import bench, gpu_memory_mb
+from musetalk_runtime.diagnostics.doctor import examine
 
 GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
 
@@ -31,8 +37,6 @@ GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
 def test_a_session_gives_the_cpu_chains_frames(
     simulated: Bundle, bundle: Path, avatar: Path, speech: Callable[[float], Path], cuda_graph: bool
 ) -> None:
-    from musetalk_runtime.backends.trt.renderer import GpuOptions
-
     simulated.engines.check()
     simulated.engines.options = GpuOptions(cuda_graph=cuda_graph)
     with Bundle.open(bundle) as cpu, Avatar.open(avatar) as face:
@@ -98,9 +102,6 @@ def test_slots_bound_what_is_on_its_way(simulated: Bundle, avatar: Path) -> None
 @pytest.mark.parametrize("cuda_graph", [True, False])
 def test_each_batch_has_its_own_times(simulated: Bundle, avatar: Path, cuda_graph: bool) -> None:
     """Though four of one graph are on their way before the first is asked for its times."""
-    from musetalk_runtime.backends.cuda.times import BatchTimes
-    from musetalk_runtime.backends.trt.renderer import GpuOptions
-
     heard: list[BatchTimes] = []
     simulated.engines.options = GpuOptions(cuda_graph=cuda_graph, timeline=heard.append)
     timings = Timings()
@@ -117,6 +118,7 @@ def test_each_batch_has_its_own_times(simulated: Bundle, avatar: Path, cuda_grap
         parts = list(times.parts.values())
         assert list(times.parts) == (["unet", "vae_decoder", "compose"] if times.faces else ["compose"])
         assert times.upload[0] > ends  # the events of a batch come after those of the batch before
+        assert times.download is not None
         in_order = [*times.upload, *(at for part in parts for at in part), *times.download]
         assert in_order == sorted(in_order)
         assert times.compute == (parts[0][0], parts[-1][1])
@@ -129,6 +131,63 @@ def test_each_batch_has_its_own_times(simulated: Bundle, avatar: Path, cuda_grap
     assert {timings.first_ms[stage] for stage in GPU_STAGES} == {1.0}
 
 
+@pytest.mark.parametrize("cuda_graph", [True, False])
+@pytest.mark.parametrize("download", [True, False])
+def test_mapped_frames_are_the_copied_ones_without_a_copy(
+    simulated: Bundle, avatar: Path, download: bool, cuda_graph: bool
+) -> None:
+    heard: list[BatchTimes] = []
+    weights = [(1.0,), (1.0, 0.0, 1.0), (0.0, 0.0), (1.0,), (0.5, 1.0), (1.0,)]
+    batches = [[speech_frame(simulated, k, weight) for k, weight in enumerate(batch)] for batch in weights]
+
+    def made(frames: Literal["copied", "mapped"], timings: Timings) -> tuple[list[bytes], int]:
+        heard.clear()
+        simulated.engines.options = GpuOptions(cuda_graph, download=download, timeline=heard.append, frames=frames)
+        renderer = simulated.engines.renderer(face, timings)
+        before, found = Gpu.copies, []
+        for first, second in zip(batches[::2], batches[1::2], strict=True):  # two on their way
+            renderings = [renderer.render(shots(face, batch)) for batch in (first, second)]
+            left = [bytes_of(frame) for frame in renderings[0].arrays()]
+            found += [frame.tobytes() for rendering in renderings for frame in rendering.wait()]
+            assert left == found[-len(first) - len(second) :][: len(first)]
+        renderings = [renderer.render(shots(face, batches[1])) for _ in range(4)]
+        for rendering in renderings:  # unread
+            rendering.release()
+        copies = Gpu.copies - before
+        renderer.close()
+        return found, copies
+
+    with Avatar.open(avatar) as face:
+        for _ in range(2):  # the second time with the memory that the other kind left
+            copied, mapped = Timings(), Timings()
+            expected, copies = made("copied", copied)
+            assert all(times.download is not None for times in heard)
+            found, fewer = made("mapped", mapped)
+            assert found == expected
+            assert copies - fewer == len(batches) + (4 if download else 0)
+            assert len(heard) == len(batches)
+            assert all(times.download is None for times in heard)
+            assert set(copied.to_json()) - set(mapped.to_json()) == {"gpu_download"}
+
+
+def test_frames_for_the_host_are_mapped_where_the_gpu_is_integrated(
+    simulated: Bundle, avatar: Path, speech: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Avatar.open(avatar) as face:
+        with Session(simulated, face, speech(1.0), fps=25) as session:
+            expected = [frame.nv12 for frame in session.frames()]
+            assert "gpu_download" in session.report()["stages"]
+        monkeypatch.setattr(Gpu, "integrated", True)
+        with Session(simulated, face, speech(1.0), fps=25) as session:
+            found = [frame.nv12 for frame in session.frames()]
+            assert "gpu_download" not in session.report()["stages"]
+        assert np.array_equal(found, expected)
+        with Bundle.open(simulated.path, download=False) as left, Session(left, face, speech(1.0), fps=25) as session:
+            assert [bytes_of(frame.nv12) for frame in session.gpu_frames()] == [frame.tobytes() for frame in expected]
+        assert not GpuOptions(download=False).mapped
+        assert not GpuOptions(frames="copied").mapped
+
+
 def test_bench_tells_the_gpus_part(simulated: Bundle, avatar: Path) -> None:
     with Avatar.open(avatar) as face:
         figures = bench(simulated, face, 1.0, "25")
@@ -138,8 +197,6 @@ def test_bench_tells_the_gpus_part(simulated: Bundle, avatar: Path) -> None:
 
 
 def test_frames_stay_on_the_gpu_for_an_application(simulated: Bundle, avatar: Path) -> None:
-    from musetalk_runtime.backends.trt.renderer import GpuOptions
-
     stream = Stream()
     for given in (stream, stream.handle):
         simulated.engines.options = GpuOptions(stream=given, download=False)
@@ -194,6 +251,26 @@ def test_an_avatar_that_does_not_fit_is_refused(
         simulated.engines.renderer(face, Timings())
 
 
+def test_an_integrated_gpu_has_what_the_system_has_available(
+    simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though CUDA says that nothing is free, since it counts the page cache as used."""
+    monkeypatch.setattr(Gpu, "memory", (0, 1 << 34))
+    monkeypatch.setattr(Gpu, "integrated", True)
+    with Avatar.open(avatar) as face:
+        simulated.engines.renderer(face, Timings()).close()
+        used = gpu_memory_mb(simulated)
+    free, total = free_memory()
+    assert 0 < free < total == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert used is not None
+    assert 0 < used < total / 1e6
+    facts = gpu_facts()
+    assert (facts.integrated, facts.memory_mb) == (True, total // 1_000_000)
+    found = next(finding for finding in examine(None) if finding.name == "gpu")
+    assert found.text.endswith(f"{total / 1e9:.0f} GB of memory shared with the system")
+    assert found.facts["integrated"] is True
+
+
 def test_a_session_may_end_while_frames_of_another_are_made(
     simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,6 +293,11 @@ def test_a_session_may_end_while_frames_of_another_are_made(
         assert not leaves
         assert np.array_equal(found[0], second.frame(0))
         renderer.close()
+
+
+def bytes_of(frame: Any) -> bytes:
+    described = frame.__cuda_array_interface__
+    return ctypes.string_at(described["data"][0], int(np.prod(described["shape"])))
 
 
 def speech_frame(bundle: Bundle, index: int, weight: float = 1.0) -> SpeechFrame:

@@ -36,6 +36,8 @@ BUILT_ON = {
 BATCHES = (1, 3)
 MEL_FRAMES = (200, 3000)
 EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL
+INTEGRATED = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED
+DEVICEMAP = 2  # CU_MEMHOSTALLOC_DEVICEMAP
 
 
 class Stream:
@@ -164,7 +166,11 @@ class Gpu:
     streams: dict[int, Stream] = {}  # noqa: RUF012
     capability = (9, 0)
     memory = (8 << 30, 16 << 30)
-    """Bytes free and in all."""
+    """Bytes free and in all, as CUDA says."""
+    integrated = False
+    """Whether it shares the system's memory."""
+    copies = 0
+    """How many were enqueued."""
 
     @staticmethod
     def allocate(size: int) -> tuple[int, int]:
@@ -172,6 +178,28 @@ class Gpu:
         address = -(-block.ctypes.data // 256) * 256
         Gpu.allocated[address] = block
         return 0, address
+
+    @staticmethod
+    def allocate_host(size: int, flags: int) -> tuple[int, int]:
+        assert flags == DEVICEMAP
+        return Gpu.allocate(size)
+
+    @staticmethod
+    def device_pointer(address: int, flags: int) -> tuple[int, int]:
+        assert address in Gpu.allocated
+        assert flags == 0
+        return 0, address
+
+    @staticmethod
+    def copy(to: int, source: int, size: int, _stream: int) -> tuple[int]:
+        Gpu.copies += 1
+        ctypes.memmove(to, source, size)
+        return (0,)
+
+    @staticmethod
+    def attribute(number: int, device: int) -> tuple[int, int]:
+        assert (number, device) == (INTEGRATED, 0)
+        return 0, int(Gpu.integrated)
 
     @staticmethod
     def record_external(event: Event, handle: int, flags: int) -> tuple[int]:
@@ -289,14 +317,19 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
     driver = SimpleNamespace(
         CUresult=SimpleNamespace(CUDA_SUCCESS=success, CUDA_ERROR_OUT_OF_MEMORY=full),
         cuMemAlloc=lambda size: wrap(Gpu.allocate(size)),
-        cuMemAllocHost=lambda size: wrap(Gpu.allocate(size)),
+        CU_MEMHOSTALLOC_DEVICEMAP=DEVICEMAP,
+        cuMemHostAlloc=lambda size, flags: wrap(Gpu.allocate_host(size, flags)),
+        cuMemHostGetDevicePointer=lambda address, flags: wrap(Gpu.device_pointer(address, flags)),
         cuMemFree=lambda address: wrap(Gpu.free(address)),
         cuMemFreeHost=lambda address: wrap(Gpu.free(address)),
         cuMemsetD8=lambda address, value, size: wrap((ctypes.memset(address, value, size) and 0,)),
         cuMemcpyHtoD=lambda to, source, size: wrap((ctypes.memmove(to, source, size) and 0,)),
-        cuMemcpyAsync=lambda to, source, size, _stream: wrap((ctypes.memmove(to, source, size) and 0,)),
+        cuMemcpyAsync=lambda to, source, size, stream: wrap(Gpu.copy(to, source, size, stream)),
         cuStreamSynchronize=lambda _stream: (success,),
         cuMemGetInfo=lambda: (success, *Gpu.memory),
+        CUdevice_attribute=SimpleNamespace(CU_DEVICE_ATTRIBUTE_INTEGRATED=INTEGRATED),
+        cuCtxGetDevice=lambda: (success, 0),
+        cuDeviceGetAttribute=lambda number, device: wrap(Gpu.attribute(number, device)),
         CUevent_record_flags=SimpleNamespace(CU_EVENT_RECORD_EXTERNAL=EXTERNAL),
         cuEventRecordWithFlags=lambda event, stream, flags: wrap(Gpu.record_external(event, stream, flags)),
         cuStreamGetCaptureInfo=lambda stream: wrap(Gpu.capture_info(stream)),

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from musetalk_runtime.backends.trt.gpu_support import unsupported
 from musetalk_runtime.cli.main import main
-from musetalk_runtime.diagnostics.doctor import OK, WARNING, driver_finding, tensorrt_finding
+from musetalk_runtime.diagnostics.doctor import NOTE, OK, WARNING, driver_finding, tensorrt_finding
 from musetalk_runtime.storage.folder import MANIFEST
 
 
@@ -57,8 +58,28 @@ def test_tensorrts_known_to_miscompile(tensorrt: str, compute_capability: str, s
     assert found.facts == {"version": tensorrt, "lean": False}
 
 
-def test_drivers_known_to_hang() -> None:
-    hanging = driver_finding("NVIDIA GB10", "590.44.01")
-    assert (hanging.state, hanging.facts) == (WARNING, {"version": "590.44.01"})
-    assert driver_finding("NVIDIA GB10", "580.95.05").state == OK
-    assert driver_finding("NVIDIA H200", "590.44.01").state == OK
+@pytest.mark.parametrize("compute_capability", ["10.0", "10.3", "11.0", "12.0", "12.1", "12.9"])
+def test_a_tensorrt_that_does_not_know_the_gpu(compute_capability: str) -> None:
+    for version in ("8.6.0", "8.6.1.post1", "10.7.0.23"):
+        found = tensorrt_finding(version, compute_capability, lean=True)
+        assert (found.state, found.facts) == (WARNING, {"version": version, "lean": True})
+        assert f"{version} does not know compute capability {compute_capability}, 10." in found.text
+        assert "pip install 'tensorrt>=10." in found.text
+        assert ("musetalk-edge[gpu-rtx]" in found.text) == compute_capability.startswith("12.")
+        assert "bundles for ONNX Runtime run without it" in found.text
+    for version in ("10.8.0.43", "10.13.3.9", "11.4.0.106"):
+        assert unsupported(version, compute_capability) is None
+
+
+@pytest.mark.parametrize("compute_capability", ["7.2", "8.7", "9.0", "13.0"])
+def test_other_gpus_are_left_to_tensorrt(compute_capability: str) -> None:
+    assert unsupported("8.6.0", compute_capability) is None
+
+
+@pytest.mark.parametrize("driver", ["580.95.05", "590.44.01", "595.71.05"])
+def test_captures_may_hang_on_gb10_with_any_driver(driver: str) -> None:
+    found = driver_finding("NVIDIA GB10", driver)
+    assert (found.state, found.facts) == (NOTE, {"version": driver})
+    assert found.text.startswith(f"{driver}; on GB10, CUDA graph captures that hang were reported")
+    assert "--no-cuda-graph" in found.text
+    assert driver_finding("NVIDIA H200", driver).state == OK

@@ -33,7 +33,7 @@ def dry_run(modelset: Path, output: Path, options: BuildOptions, face_model: Pat
         f"timing cache  {cache}",
     ]
     if options.version_compatible:
-        lines.append("compatible    with later TensorRTs of the same major version")
+        lines.append("compatible    with later TensorRTs")
     variants = " > ".join(family.fallbacks(options.precision))
     for graph in ORDER:
         lines += ["", f"{graph}: {graph}.onnx -> {graph}.plan", f"  variants  {variants}"]
@@ -49,6 +49,6 @@ def _machine(models: ModelSet, options: BuildOptions) -> tuple[str, Family]:
         facts = require_gpu()
     except MachineError:
         family = family_for(models, options.precision)
-        return f"no GPU with TensorRT here: as for {family.versions}", family
+        return f"no GPU with a TensorRT that knows it: as for {family.versions}", family
     name = f"{facts.name}, compute capability {facts.compute_capability}, driver {facts.driver}"
     return f"{name}, TensorRT {facts.tensorrt}", family_of(str(facts.tensorrt))

@@ -6,12 +6,13 @@ from typing import Any
 
 from musetalk_runtime.backends.cuda.device import open_device
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts, gpu_facts
+from musetalk_runtime.backends.trt.gpu_support import unsupported
 from musetalk_runtime.backends.trt.plan import Plan
 from musetalk_runtime.core.errors import MachineError
 
 
 def require_gpu() -> GpuFacts:
-    """The facts about it; raises MachineError, saying what is missing, unless it is a GPU and TensorRT."""
+    """The facts about it; raises MachineError, saying what is missing, unless TensorRT is here and knows the GPU."""
     needs = (
         "--backend tensorrt needs an NVIDIA GPU, its driver, and tensorrt 8.6, 10 or 11 with cuda-core (pip install "
         "'musetalk-edge[gpu]'); --backend onnxruntime does without"
@@ -22,6 +23,8 @@ def require_gpu() -> GpuFacts:
         raise MachineError(f"{needs}: {error}") from error
     if find_spec("tensorrt") is None:  # the lean runtime cannot build
         raise MachineError(f"{needs}: {facts.name} is here, tensorrt is not")
+    if facts.tensorrt and (reason := unsupported(facts.tensorrt, facts.compute_capability)):
+        raise MachineError(f"{reason}; --backend onnxruntime does without")
     return facts
 
 

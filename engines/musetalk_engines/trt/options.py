@@ -11,7 +11,7 @@ class BuildOptions:
     ``precision``, ``fp16`` or ``fp32``, is that of the arithmetic and of the plans' inputs and outputs. ``level`` is
     TensorRT's optimisation level, 0 to 5 (docs/measured.md: what a level more costs and gains). ``max_memory`` bounds
     its workspace, in MiB; None leaves it TensorRT's own bound, the GPU's memory. ``version_compatible`` plans run on
-    later TensorRTs of the same major version too, and on their lean runtimes; none is packed, for a plan that carries
+    later TensorRTs too (docs/bundles.md: on which), and on their lean runtimes; none is packed, for a plan that carries
     code would have to be trusted with it. ``timing_cache`` is a file of an earlier build to start from. ``verbose``
     passes on all that TensorRT says. ``targets`` are the compute capabilities (``sm_121``) that TensorRT for RTX builds
     for, which takes no level, memory, compatibility or timing cache.

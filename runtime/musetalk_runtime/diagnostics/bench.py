@@ -21,7 +21,8 @@ NOT_MEASURED = [
     "opening the bundle and the avatar (peak_memory_mb holds the making of the drawn one)",
     "writing the stream anywhere: it is thrown away",
     "pauses, which cost less: the synthetic voice makes none, so a face is made for every frame",
-    "gpu_memory_mb: whose it is, for it is all that is used on the GPU: other programs' memory counts too",
+    "gpu_memory_mb: whose it is, for it is all that is used on the GPU: other programs' memory counts too, and all of "
+    "the machine's where the GPU shares it",
     "paced: the GPU and the disk; x264_share is libx264 with its conversion from NV12 over the same frames one by one, "
     "which differs from its share beside the chain where the two compete for cores and caches",
 ]

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from musetalk_runtime.backends.ort.provider import import_onnxruntime
+from musetalk_runtime.backends.trt.gpu_support import unsupported
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.certification.certify import ensure_certified
 from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.core.system_memory import system_memory
 from musetalk_runtime.core.version import __version__
 from musetalk_runtime.diagnostics.tested_versions import untested
 from musetalk_runtime.frame_rate import generation_rate
@@ -44,7 +46,7 @@ OK, NOTE, WARNING, FAILURE = "ok", "note", "warning", "failure"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: its `state` is ok, note (something optional is absent), warning or failure.
+    """One thing looked at: its `state` is ok, note (worth knowing, or optional and absent), warning or failure.
 
     `text` is for people; what a program may want of it is in `facts`, as values of JSON.
     """
@@ -81,9 +83,7 @@ def _software() -> Finding:
 
 
 def _memory() -> Finding:
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    kilobytes = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
-    free, total = (kilobytes[name] * 1024 // 1_000_000 for name in ("MemAvailable", "MemTotal"))
+    free, total = (size // 1_000_000 for size in system_memory())
     cores = len(os.sched_getaffinity(0))
     facts = {"available_mb": free, "total_mb": total, "cores": cores}
     return Finding("memory", OK, f"{free / 1000:.1f} of {total / 1000:.1f} GB available, {cores} cores", facts)
@@ -105,9 +105,11 @@ def _gpu() -> list[Finding]:
         facts = gpu_facts()
     except (MuseTalkEdgeError, ImportError) as error:
         return [Finding("gpu", NOTE, str(error))]
-    text = f"{facts.name}, compute capability {facts.compute_capability}, {facts.memory_mb / 1000:.0f} GB"
+    memory = f"{facts.memory_mb / 1000:.0f} GB{' of memory shared with the system' if facts.integrated else ''}"
+    text = f"{facts.name}, compute capability {facts.compute_capability}, {memory}"
+    names = ("name", "compute_capability", "memory_mb", "integrated")
     return [
-        Finding("gpu", OK, text, {name: getattr(facts, name) for name in ("name", "compute_capability", "memory_mb")}),
+        Finding("gpu", OK, text, {name: getattr(facts, name) for name in names}),
         driver_finding(facts.name, facts.driver),
         tensorrt_finding(facts.tensorrt, facts.compute_capability, facts.lean),
     ]
@@ -115,9 +117,9 @@ def _gpu() -> list[Finding]:
 
 def driver_finding(gpu: str, driver: str) -> Finding:
     facts = {"version": driver}
-    if "GB10" in gpu and driver.startswith("590."):
-        text = f"{driver} is reported to hang in graph capture here: use --no-cuda-graph"
-        return Finding("driver", WARNING, text, facts)
+    if "GB10" in gpu:
+        reports = "on GB10, CUDA graph captures that hang were reported with drivers 580 and 590"
+        return Finding("driver", NOTE, f"{driver}; {reports}: --no-cuda-graph runs without", facts)
     return Finding("driver", OK, driver, facts)
 
 
@@ -125,6 +127,8 @@ def tensorrt_finding(tensorrt: str | None, compute_capability: str, lean: bool =
     if tensorrt is None:
         return Finding("tensorrt", NOTE, "not installed: pip install 'musetalk-edge[gpu]' (or [gpu-lean])")
     facts = {"version": tensorrt, "lean": lean}
+    if reason := unsupported(tensorrt, compute_capability):
+        return Finding("tensorrt", WARNING, f"{reason}; bundles for ONNX Runtime run without it", facts)
     release = tuple(int(part) for part in tensorrt.split(".")[:2])
     if compute_capability.startswith("12.") and (10, 14) <= release <= (11, 1):
         reason = "known to miscompile fused attention on this GPU (NVIDIA/TensorRT issues 4822, 4837)"

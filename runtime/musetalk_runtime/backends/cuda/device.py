@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.core.system_memory import system_memory
 
 
 def open_device(index: int = 0) -> Any:
@@ -27,10 +28,24 @@ def open_device(index: int = 0) -> Any:
     return device
 
 
-def free_memory() -> tuple[int, int]:
-    """Bytes free and in all, on the GPU whose context is current."""
+def is_integrated() -> bool:
+    """Whether the GPU whose context is current shares the system's memory, as GB10 and Jetsons do."""
     from cuda.bindings import driver
 
+    integrated = driver.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_INTEGRATED
+    return bool(check(driver.cuDeviceGetAttribute(integrated, check(driver.cuCtxGetDevice()))))
+
+
+def free_memory() -> tuple[int, int]:
+    """Bytes free and in all, for the GPU whose context is current.
+
+    They are the system's where the GPU is integrated. CUDA counts the page cache as used there, though it is given back
+    to whoever needs it.
+    """
+    from cuda.bindings import driver
+
+    if is_integrated():
+        return system_memory()
     free, total = check(driver.cuMemGetInfo())
     return int(free), int(total)
 

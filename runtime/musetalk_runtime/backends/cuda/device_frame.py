@@ -8,7 +8,10 @@ Event = Any  # a cuda.core.Event
 
 
 class DeviceFrame:
-    """NV12 uint8 ``[H * 3 / 2, W]`` in device memory, by ``__cuda_array_interface__`` (version 3) and DLPack.
+    """NV12 uint8 ``[H * 3 / 2, W]`` that the GPU reaches, by ``__cuda_array_interface__`` (version 3) and DLPack.
+
+    It lies in the GPU's memory. On an integrated GPU it lies in page-locked memory of the host if frames are brought
+    there ahead of time (``download`` of ``Bundle.open``), and DLPack says so.
 
     It may not be finished yet: both protocols make the consumer's stream wait for it. It is valid until the session is
     asked for the next frame or closed; what is made from it without a copy, only until then as well. Attributes:

@@ -37,14 +37,22 @@ class DeviceMemory:
 
 
 class PinnedMemory:
-    """`size` bytes of page-locked host memory, as ``array`` (uint8 ``[size]``) and at ``address``."""
+    """`size` bytes of page-locked host memory, as ``array`` (uint8 ``[size]``) and at ``address``.
+
+    It is mapped: kernels reach it at ``device_address``.
+    """
 
     def __init__(self, device: Any, size: int) -> None:
         from cuda.bindings import driver
 
         device.set_current()
         self._device = device
-        self.address = int(check(driver.cuMemAllocHost(max(size, 1))))
+        self.address = int(check(driver.cuMemHostAlloc(max(size, 1), driver.CU_MEMHOSTALLOC_DEVICEMAP)))
+        try:
+            self.device_address = int(check(driver.cuMemHostGetDevicePointer(self.address, 0)))
+        except BaseException:
+            self.close()
+            raise
         block = (ctypes.c_uint8 * size).from_address(self.address)
         self.array: npt.NDArray[np.uint8] = np.ctypeslib.as_array(block)
         self.array[:] = 0

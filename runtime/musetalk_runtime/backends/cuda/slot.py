@@ -8,45 +8,46 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.backends.cuda.device import is_integrated
+from musetalk_runtime.backends.cuda.frame_memory import FrameMemory
 from musetalk_runtime.backends.cuda.item import ITEM
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory
 
 EVENTS = (
     *("upload_begin", "upload_end", "compute_begin", "unet_end", "decoder_end"),
     *("compute_end", "download_begin", "download_end"),
-)  # in order; those of UNet and decoder only where a face is made
+)  # in order; those of UNet and decoder only where a face is made, those of the download only where there is one
 
 
 class Slot:
     """Memory for one batch on its way, and the events that mark it.
 
-    On the host: ``items`` (ITEM ``[n]``), ``tokens`` ``[n, tokens, width]`` of the UNet's type, ``frames`` uint8
-    ``[n, H * 3 / 2, W]``; on the GPU the same at ``item_address``, ``token_address`` and ``frame_address``.
+    On the host: ``items`` (ITEM ``[n]``), ``tokens`` ``[n, tokens, width]`` of the UNet's type; on the GPU the same at
+    ``item_address`` and ``token_address``. ``frames`` has the finished frames, mapped where the GPU is integrated until
+    `place_frames` says otherwise.
     """
 
     def __init__(self, device: Any, batch: int, tokens: tuple[int, int], dtype: Any, frame: tuple[int, int]) -> None:
         from cuda.core import EventOptions
 
-        width, height = frame
+        self._device, self._batch, self._frame = device, batch, frame
         token_bytes = batch * tokens[0] * tokens[1] * np.dtype(dtype).itemsize
         self.item_bytes = -(-batch * ITEM.itemsize // 256) * 256
-        self.frame_bytes = width * height * 3 // 2
         self._memories: list[DeviceMemory | PinnedMemory] = []
         self.events: dict[str, Any] = {}
         try:
-            staged = self._pinned(device, self.item_bytes + token_bytes)
-            downloaded = self._pinned(device, batch * self.frame_bytes)
-            inputs = self._device(device, self.item_bytes + token_bytes)
-            outputs = self._device(device, batch * self.frame_bytes)
+            staged = PinnedMemory(device, self.item_bytes + token_bytes)
+            self._memories.append(staged)
+            inputs = DeviceMemory(device, self.item_bytes + token_bytes)
+            self._memories.append(inputs)
+            self.frames = FrameMemory(device, batch, frame, is_integrated())
         except BaseException:
-            self.close()
+            self._free_inputs()
             raise
         self.staged_address, self.item_address = staged.address, inputs.address
         self.token_address = inputs.address + self.item_bytes
-        self.frame_address, self.downloaded_address = outputs.address, downloaded.address
         self.items = staged.array[: batch * ITEM.itemsize].view(ITEM)
         self.tokens: npt.NDArray[Any] = staged.array[self.item_bytes :].view(dtype).reshape(batch, *tokens)
-        self.frames = downloaded.array.reshape(batch, height * 3 // 2, width)
         options = EventOptions(timing_enabled=True, blocking_sync=True)
         self.events.update({name: device.create_event(options) for name in EVENTS})
 
@@ -54,22 +55,23 @@ class Slot:
         """Wait until the GPU no longer reads what the host wrote."""
         self.events["compute_end"].sync()
 
+    def place_frames(self, mapped: bool) -> None:
+        """Let ``frames`` be `mapped` or not, while no batch is on its way; raises MachineError if there is no room."""
+        if self.frames.mapped != mapped:
+            before = self.frames
+            self.frames = FrameMemory(self._device, self._batch, self._frame, mapped)
+            before.close()
+
     def close(self) -> None:
         """Free the memory, once the GPU is done with it. Closing twice is fine."""
         while self.events:
             self.events.popitem()[1].close()
+        self.frames.close()
+        self._free_inputs()
+
+    def _free_inputs(self) -> None:
         while self._memories:
             self._memories.pop().close()
-
-    def _pinned(self, device: Any, size: int) -> PinnedMemory:
-        memory = PinnedMemory(device, size)
-        self._memories.append(memory)
-        return memory
-
-    def _device(self, device: Any, size: int) -> DeviceMemory:
-        memory = DeviceMemory(device, size)
-        self._memories.append(memory)
-        return memory
 
 
 class SlotPool:

@@ -9,9 +9,8 @@ from musetalk_runtime.core.timings import Timings
 
 Span = tuple[float, float]
 
-LANES = ("upload", "compute", "download")
 MODELS = {"unet": ("compute_begin", "unet_end"), "vae_decoder": ("unet_end", "decoder_end")}
-COPIES = {"gpu_upload": ("upload_begin", "upload_end"), "gpu_download": ("download_begin", "download_end")}
+UPLOAD, COMPUTE, DOWNLOAD = ((f"{lane}_begin", f"{lane}_end") for lane in ("upload", "compute", "download"))
 
 
 @dataclass(frozen=True)
@@ -19,14 +18,15 @@ class BatchTimes:
     """When the GPU did what for a batch: ``(begin, end)`` in milliseconds since the renderer was made.
 
     ``parts`` are those of ``compute``, one after another: ``unet`` (with the gathering of its inputs) and
-    ``vae_decoder``, which a batch without faces has not, and ``compose``.
+    ``vae_decoder``, which a batch without faces has not, and ``compose``. Frames that are composed into mapped memory
+    have no ``download``.
     """
 
     frames: int
     faces: int
     upload: Span
     compute: Span
-    download: Span
+    download: Span | None
     parts: dict[str, Span]
 
 
@@ -41,12 +41,15 @@ class Reporter:
     def report(self, slot: Slot, frames: int, faces: int) -> None:
         """Tell of the batch of so many `frames`, `faces` of them with a face made, that left `slot` finished."""
         events, parts = slot.events, _compute_parts(faces)
-        for stage, (begin, end) in {**COPIES, **parts}.items():
+        downloads = {} if slot.frames.mapped else {"gpu_download": DOWNLOAD}
+        for stage, (begin, end) in {"gpu_upload": UPLOAD, **downloads, **parts}.items():
             self.timings.record(stage, float(events[end] - events[begin]), faces if stage in MODELS else frames)
         if self.timeline:
-            upload, compute, download = (self._span(slot, (f"{lane}_begin", f"{lane}_end")) for lane in LANES)
+            download = self._span(slot, DOWNLOAD) if downloads else None
             inner = {stage: self._span(slot, ends) for stage, ends in parts.items()}
-            self.timeline(BatchTimes(frames, faces, upload, compute, download, inner))
+            self.timeline(
+                BatchTimes(frames, faces, self._span(slot, UPLOAD), self._span(slot, COMPUTE), download, inner)
+            )
 
     def _span(self, slot: Slot, ends: tuple[str, str]) -> Span:
         begin, end = (float(slot.events[mark] - self.origin) for mark in ends)

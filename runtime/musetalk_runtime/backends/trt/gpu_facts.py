@@ -3,7 +3,7 @@
 import platform
 from dataclasses import dataclass
 
-from musetalk_runtime.backends.cuda.device import driver_version, free_memory, open_device
+from musetalk_runtime.backends.cuda.device import driver_version, free_memory, is_integrated, open_device
 from musetalk_runtime.backends.trt import tensorrt_api
 
 
@@ -14,8 +14,8 @@ class GpuFacts:
     ``lean`` says that TensorRT is its lean runtime only, which takes version-compatible plans and no others.
 
     ``driver`` is the driver's version ("580.65.06"), or the CUDA version it brings ("CUDA 13.0") where only that can
-    be read. ``memory_mb`` is all of the GPU's memory, in 1e6 bytes; the machine's where they share it. ``os`` is the
-    system that runs here ("Linux aarch64").
+    be read. ``memory_mb`` is all of the GPU's memory, in 1e6 bytes; the machine's where they share it, which is what
+    ``integrated`` says. ``os`` is the system that runs here ("Linux aarch64").
     """
 
     name: str
@@ -26,6 +26,7 @@ class GpuFacts:
     lean: bool = False
     tensorrt_rtx: str | None = None
     os: str = f"{platform.system()} {platform.machine()}"
+    integrated: bool = False
 
     @property
     def arch(self) -> str:
@@ -46,4 +47,5 @@ def gpu_facts() -> GpuFacts:
         tensorrt=tensorrt_api.version(),
         lean=tensorrt_api.is_lean(),
         tensorrt_rtx=tensorrt_api.version(tensorrt_api.RTX),
+        integrated=is_integrated(),
     )

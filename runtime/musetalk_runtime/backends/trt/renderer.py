@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
+from musetalk_runtime.backends.cuda.device import is_integrated
 from musetalk_runtime.backends.cuda.memory import copy
 from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.stream import application_stream
@@ -25,12 +26,20 @@ class GpuOptions:
 
     ``stream`` is the application's, a handle (int) or an object with ``__cuda_stream__``; None: one of the renderer's
     own. Frames are composed on it, in order with the application's work. ``timeline`` is told when the GPU did what.
+    ``frames`` are composed into the GPU's memory and ``copied`` to the host, or into memory of the host that is
+    ``mapped`` for the GPU. ``auto``: mapped where an integrated GPU makes frames for the host.
     """
 
     cuda_graph: bool = True
     stream: Any = None
     download: bool = True
     timeline: Callable[[BatchTimes], None] | None = None
+    frames: Literal["auto", "copied", "mapped"] = "auto"
+
+    @property
+    def mapped(self) -> bool:
+        """Whether frames are mapped, on the GPU whose context is current."""
+        return self.frames == "mapped" or (self.frames == "auto" and self.download and is_integrated())
 
 
 @dataclass(frozen=True)
@@ -45,9 +54,9 @@ class PoolAccess:
 class GpuRenderer:
     """Renders batches one after another, up to four on their way at once. See ``Renderer``.
 
-    The upload of a batch, the computing of the one before and the download of the one before that overlap: each has
-    a stream of its own. `render` waits only where four batches are neither waited for, finished nor released. `chain`
-    and `avatar` were acquired from `pools`, and go back there.
+    The upload of a batch, the computing of the one before and the download of the one before that, if there is any,
+    overlap: each has a stream of its own. `render` waits only where four batches are neither waited for, finished nor
+    released. `chain` and `avatar` were acquired from `pools`, and go back there.
     """
 
     def __init__(
@@ -66,6 +75,9 @@ class GpuRenderer:
         self._compute = chain.compute if options.stream is None else application_stream(options.stream)
         self._download = options.download
         self._reporter = Reporter(timings, options.timeline, _origin(device, self._compute))
+        mapped = options.mapped
+        for slot in chain.slots:
+            slot.place_frames(mapped)
         self._free_slots = SlotPool(chain.slots)
 
     def hold(self, avatar: Avatar) -> None:
@@ -121,7 +133,7 @@ class GpuRenderer:
         for number, request in enumerate(batch):
             item, avatar, shown = slot.items[number], self._on_gpu(request.avatar), request.shown
             item["frame"] = avatar.frame(shown)
-            item["output"] = slot.frame_address + number * slot.frame_bytes
+            item["output"] = slot.frames.address + number * slot.frames.frame_bytes
             item["face"] = -1
             if request.speaks:
                 item["face"], item["weight"] = faces, request.speech.weight

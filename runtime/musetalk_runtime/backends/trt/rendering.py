@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
-from musetalk_runtime.backends.cuda.memory import copy
 from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.times import Reporter
 from musetalk_runtime.backends.interface import ALL
@@ -41,11 +40,13 @@ class GpuRendering:
         self._released = False
 
     def fetch(self) -> None:
-        """Enqueue the copy to the host, which `wait` does otherwise."""
-        slot, events, stream = self._slot, self._slot.events, self._streams.download
+        """Enqueue the copy to the host, which `wait` does otherwise; there is none to make of mapped frames."""
+        frames, events, stream = self._slot.frames, self._slot.events, self._streams.download
+        if frames.mapped:
+            return
         stream.wait(events["compute_end"])
         stream.record(events["download_begin"])
-        copy(slot.downloaded_address, slot.frame_address, self._count * slot.frame_bytes, stream)
+        frames.download(self._count, stream)
         stream.record(events["download_end"])
         self._fetching = True
 
@@ -61,8 +62,8 @@ class GpuRendering:
                 with self._reporter.timings.measure("wait", self._count):
                     if not self._fetching:
                         self.fetch()
-                    self._slot.events["download_end"].sync()
-                    self._frames = list(self._slot.frames[: self._count].copy())
+                    self._slot.events["download_end" if self._fetching else "compute_end"].sync()
+                    self._frames = list(self._slot.frames.host[: self._count].copy())
                 self._reporter.report(self._slot, self._count, self._faces)
                 self._release()
             return self._frames[rows]
@@ -75,10 +76,9 @@ class GpuRendering:
         """The frames on the GPU, perhaps not finished yet, valid until `release` or `wait`; raises RuntimeError."""
         with self._lock:
             self._check_not_released()
-            slot = self._slot
-            shape = slot.frames.shape[1], slot.frames.shape[2]
-            addresses = (slot.frame_address + index * slot.frame_bytes for index in range(self._count))
-            finished = slot.events["compute_end"]
+            frames, finished = self._slot.frames, self._slot.events["compute_end"]
+            shape = frames.host.shape[1], frames.host.shape[2]
+            addresses = (frames.address + index * frames.frame_bytes for index in range(self._count))
             return [DeviceFrame(address, shape, finished, self._streams.compute) for address in addresses]
 
     def release(self, stream: Any = None) -> None:
