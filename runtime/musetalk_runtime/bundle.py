@@ -66,6 +66,8 @@ class Bundle(Closable):
             from musetalk_runtime.backends.trt.certificate import find_certificate
 
             self.close()
+            for name in ("batch_ms", "live_context"):
+                self.__dict__.pop(name, None)
             self._certificate = find_certificate(self.path)
             self._measured = self._certificate.manifest if self._certificate else None
         where = str(self.path / MANIFEST)
@@ -75,12 +77,14 @@ class Bundle(Closable):
         else:
             self.batch_sizes = _built_sizes(self.manifest, where)
 
-    @property
+    @cached_property
     def batch_ms(self) -> dict[int, float]:
+        """Milliseconds by batch size; raises MachineError where it was not certified yet."""
         return _batch_ms(self._require_measured(), str(self.path / MANIFEST))
 
-    @property
+    @cached_property
     def live_context(self) -> float:
+        """Seconds of live speech that are heard at once; raises MachineError where it was not certified yet."""
         return _live_context(self._require_measured(), self.spec, str(self.path / MANIFEST))
 
     @cached_property

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from helpers.modules import loaded_modules
+from musetalk_engines import backend_choice
 from musetalk_engines.cli import main
 from musetalk_engines.trt import machine
 from musetalk_engines.trt.machine import require_gpu
@@ -24,11 +25,10 @@ def no_gpu() -> None:
 
 
 @pytest.mark.usefixtures("no_gpu")
-@pytest.mark.parametrize("arguments", [[], ["--backend", "tensorrt"]])
 def test_a_build_without_a_gpu_says_what_it_needs(
-    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+    modelset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(modelset), "-o", str(tmp_path / "bundle"), *arguments]) == 3
+    assert main([str(modelset), "-o", str(tmp_path / "bundle"), "--backend", "tensorrt"]) == 3
     captured = capsys.readouterr()
     assert captured.out == ""
     assert len(captured.err.splitlines()) == 1
@@ -45,7 +45,7 @@ def test_a_build_with_a_tensorrt_that_does_not_know_the_gpu_says_so_at_once(
     monkeypatch.syspath_prepend(tmp_path)
     facts = GpuFacts("NVIDIA GB10", "12.1", "580.95.05", 128_000, "8.6.1")
     monkeypatch.setattr(machine, "gpu_facts", lambda: facts)
-    assert main([str(modelset), "-o", str(tmp_path / "bundle")]) == 3
+    assert main([str(modelset), "-o", str(tmp_path / "bundle"), "--backend", "tensorrt"]) == 3
     error = capsys.readouterr().err
     assert len(error.splitlines()) == 1
     assert "TensorRT 8.6.1 does not know compute capability 12.1, 10.14 and later do" in error
@@ -53,6 +53,40 @@ def test_a_build_with_a_tensorrt_that_does_not_know_the_gpu_says_so_at_once(
     assert not (tmp_path / "bundle").exists()
     monkeypatch.setattr(machine, "gpu_facts", lambda: replace(facts, tensorrt="11.4.0.106"))
     assert require_gpu().tensorrt == "11.4.0.106"
+
+
+@pytest.mark.parametrize(
+    ("found", "rtx", "backend", "why", "targets"),
+    [
+        (None, True, "onnxruntime", "no usable NVIDIA GPU", ()),
+        (("9.0", "8.6.0", False), True, "tensorrt", "TensorRT 8.6.0 is here, and knows GPU", ()),
+        (("12.1", "10.14.1", False), True, "tensorrt", "TensorRT 10.14.1 is here", ()),
+        (("12.1", "8.6.0", False), True, "tensorrt-rtx", "TensorRT 8.6.0 does not know compute", ("sm_121",)),
+        (("12.1", "8.6.0", False), False, "onnxruntime", "TensorRT for RTX is not installed", ()),
+        (("8.9", None, False), True, "tensorrt-rtx", "TensorRT is not installed, TensorRT for RTX is here", ("sm_89",)),
+        (("8.9", "10.3.0", True), True, "tensorrt-rtx", "TensorRT is not installed", ("sm_89",)),
+        (("9.0", None, False), True, "onnxruntime", "TensorRT for RTX does not know GPU (sm_90)", ()),
+    ],
+)
+def test_without_a_backend_it_takes_what_is_here_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+    found: tuple[str, str | None, bool] | None,
+    rtx: bool,
+    backend: str,
+    why: str,
+    targets: tuple[str, ...],
+) -> None:
+    def facts() -> GpuFacts:
+        if found is None:
+            raise MachineError("no usable NVIDIA GPU: none")
+        capability, tensorrt, lean = found
+        return GpuFacts("GPU", capability, "580.95.05", 128_000, tensorrt, lean)
+
+    monkeypatch.setattr(backend_choice, "gpu_facts", facts)
+    monkeypatch.setattr(backend_choice, "find_spec", lambda _name: object() if rtx else None)
+    chosen, reason, built_for = backend_choice.choose_backend()
+    assert (chosen, built_for) == (backend, targets)
+    assert why in reason
 
 
 def test_a_dry_run_prints_the_plan_of_work_and_builds_nothing(

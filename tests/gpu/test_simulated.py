@@ -266,7 +266,7 @@ def test_an_integrated_gpu_has_what_the_system_has_available(
     assert 0 < used < total / 1e6
     facts = gpu_facts()
     assert (facts.integrated, facts.memory_mb) == (True, total // 1_000_000)
-    found = next(finding for finding in examine(None) if finding.name == "gpu")
+    found = next(finding for finding in examine(None, print) if finding.name == "gpu")
     assert found.text.endswith(f"{total / 1e9:.0f} GB of memory shared with the system")
     assert found.facts["integrated"] is True
 

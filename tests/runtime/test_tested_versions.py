@@ -9,7 +9,7 @@ from helpers.paths import ROOT
 from musetalk_runtime.diagnostics import doctor
 from musetalk_runtime.diagnostics.tested_versions import TESTED, untested
 
-TABLE = re.compile(r"^\| ([a-zA-Z-]+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
+TABLE = re.compile(r"^\| ([a-zA-Z0-9-]+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_doctor_warns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_lowest_are_those_that_pyproject_allows() -> None:
-    allowed = dict(re.findall(r"([a-zA-Z-]+)>=([\d.]+)", "\n".join(requires("musetalk-edge") or [])))
+    allowed = dict(re.findall(r"([a-zA-Z0-9-]+)[>=]=([\d.]+)", "\n".join(requires("musetalk-edge") or [])))
     lowest = {name: numbers(low) for name, (low, _) in TESTED.items() if name != "python"}
     assert lowest == {name: numbers(allowed[name]) for name in lowest}
 

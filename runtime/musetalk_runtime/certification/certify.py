@@ -57,8 +57,9 @@ def ensure_certified(bundle: Bundle, progress: Progress) -> None:
     """
     if bundle.manifest["backend"] != TENSORRT_RTX:
         return
+    facts = require_rtx(bundle.path)
     found = find_certificate(bundle.path)
-    reason = found.differences(require_rtx(bundle.path)) if found else "its first start on this machine"
+    reason = found.differences(facts) if found else "its first start on this machine"
     if reason:
         progress(f"certifying {bundle.path}: {reason}")
         certify_bundle(bundle.path, progress)

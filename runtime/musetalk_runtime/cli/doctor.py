@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(report, indent=1))
     else:
         for finding in findings:
-            print(f"{finding.state:<8} {finding.name:<9} {finding.text}")
+            print(f"{finding.state:<8} {finding.name:<12} {finding.text}")
     if args.support:
         from musetalk_runtime.diagnostics.support import write_support
 

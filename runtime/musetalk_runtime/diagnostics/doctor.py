@@ -36,6 +36,7 @@ PACKAGES = (
     "cuda-core",
     "tensorrt",
     "tensorrt-lean",
+    "tensorrt-rtx-cu13-bindings",
     "PyNvVideoCodec",
 )
 PICTURE = Picture(640, 360, Fraction(25))
@@ -112,6 +113,7 @@ def _gpu() -> list[Finding]:
         Finding("gpu", OK, text, {name: getattr(facts, name) for name in names}),
         driver_finding(facts.name, facts.driver),
         tensorrt_finding(facts.tensorrt, facts.compute_capability, facts.lean),
+        rtx_finding(facts.tensorrt_rtx),
     ]
 
 
@@ -119,7 +121,8 @@ def driver_finding(gpu: str, driver: str) -> Finding:
     facts = {"version": driver}
     if "GB10" in gpu:
         reports = "on GB10, CUDA graph captures that hang were reported with drivers 580 and 590"
-        return Finding("driver", NOTE, f"{driver}; {reports}: --no-cuda-graph runs without", facts)
+        way_on = "one that takes 30 s is given up, --no-cuda-graph tries none"
+        return Finding("driver", NOTE, f"{driver}; {reports}: {way_on}", facts)
     return Finding("driver", OK, driver, facts)
 
 
@@ -136,6 +139,12 @@ def tensorrt_finding(tensorrt: str | None, compute_capability: str, lean: bool =
         return Finding("tensorrt", WARNING, text, facts)
     only = ", the lean runtime: for bundles built --version-compatible" if lean else ""
     return Finding("tensorrt", OK, f"{tensorrt}{only}", facts)
+
+
+def rtx_finding(version: str | None) -> Finding:
+    if version is None:
+        return Finding("tensorrt-rtx", NOTE, "TensorRT for RTX is not installed: pip install 'musetalk-edge[gpu-rtx]'")
+    return Finding("tensorrt-rtx", OK, f"{version}: for bundles built --backend tensorrt-rtx", {"version": version})
 
 
 def _encoder(name: str, when_absent: str) -> Finding:

@@ -14,6 +14,7 @@ TESTED = {
     "websockets": ("14.0", "17.4"),
     "cuda-core": ("1.2", "1.2"),
     "tensorrt": ("8.6", "8.6"),
+    "tensorrt-rtx-cu13-bindings": ("1.7", "1.7"),
 }
 
 
