@@ -21,7 +21,9 @@ LAYERS = [  # of the runtime, from the bottom; a module may import its own folde
     "service.catalog", "service.session", "service.scheduling", "service.avatars", "service.settings",
     "service.service", "service.api", "service.http", "cli",
 ]  # fmt: skip
-HEAVY = {"torch", "diffusers", "transformers", "onnx", "polygraphy", "safetensors", "accelerate"}
+HEAVY = {
+    "torch", "diffusers", "transformers", "onnx", "onnx_graphsurgeon", "polygraphy", "safetensors", "accelerate",
+}  # fmt: skip
 MOST_FILES = 20  # in one folder
 
 

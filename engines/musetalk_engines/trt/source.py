@@ -1,5 +1,6 @@
 """The ONNX file that a plan is parsed from."""
 
+import gc
 from pathlib import Path
 
 import onnx
@@ -15,10 +16,9 @@ def write_source(family: Family, models: ModelSet, spec: PlanSpec, folder: Path)
     rewrite = family.rewriting(spec, models)
     if rewrite is None:
         return file
-    model = onnx.load(file)
-    rewrite(model)
     target = folder / f"{spec.graph}.source.onnx"
-    save_graph(model, target)
+    save_graph(rewrite(onnx.load(file)), target)
+    gc.collect()  # graphsurgeon's graph and its weights, which would lie in memory while TensorRT builds
     return target
 
 

@@ -1,84 +1,35 @@
-"""Constant folding of a traced graph, with equal initializers merged and unused ones removed."""
+"""Constant folding of a traced graph, with equal initializers merged."""
 
 import hashlib
 
-import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
-from onnx.reference import ReferenceEvaluator
+import onnx_graphsurgeon as gs
+from onnx import GraphProto, ModelProto, numpy_helper
 
 
 def fold(model: ModelProto) -> ModelProto:
-    """`model`, changed in place: constants folded, equal initializers merged, and what nothing reads removed."""
-    graph = model.graph
-    _fold_constants(graph, model.opset_import[0].version)
-    _merge_initializers(graph)
-    _prune(graph)
-    del graph.value_info[:]
-    return model
+    """`model` with constants folded, equal initializers merged, and without what no output depends on.
 
-
-def _fold_constants(graph: GraphProto, opset: int) -> None:
-    """Evaluate every node whose inputs are all constant; nodes are in topological order.
-
-    The exporter folds what it does with weights by itself; what it leaves is bookkeeping on shapes.
+    `model` may be used up. ONNX Runtime computes the constants; raises what it does if it cannot.
     """
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    alias: dict[str, str] = {}
-    kept = []
-    outputs = {value.name for value in graph.output}
-    for node in graph.node:
-        node.input[:] = [alias.get(name, name) for name in node.input]
-        if node.op_type == "Identity" and node.output[0] not in outputs:
-            alias[node.output[0]] = node.input[0]
-        elif _is_constant(node, constants):
-            for tensor in _evaluate(node, constants, opset):
-                constants[tensor.name] = tensor
-                graph.initializer.append(tensor)
-        else:
-            kept.append(node)
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
-def _is_constant(node: NodeProto, constants: dict[str, TensorProto]) -> bool:
-    return all(not name or name in constants for name in node.input)
-
-
-def _evaluate(node: NodeProto, constants: dict[str, TensorProto], opset: int) -> list[TensorProto]:
-    feeds = {name: numpy_helper.to_array(constants[name]) for name in node.input if name}
-    graph = onnx.helper.make_graph(
-        [node],
-        "constant",
-        [onnx.helper.make_tensor_value_info(name, constants[name].data_type, None) for name in feeds],
-        [onnx.helper.make_tensor_value_info(name, TensorProto.UNDEFINED, None) for name in node.output],
-    )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    values = ReferenceEvaluator(model).run(None, feeds)
-    return [numpy_helper.from_array(value, name) for value, name in zip(values, node.output, strict=True)]
+    graph = gs.import_onnx(model)
+    folded: ModelProto = gs.export_onnx(graph.fold_constants(error_ok=False).cleanup())
+    _merge_initializers(folded.graph)
+    return folded
 
 
 def _merge_initializers(graph: GraphProto) -> None:
+    """Keep the first of equal initializers: the exporter gives each layer ones, zeros and shapes of its own.
+
+    graphsurgeon does not merge them. ONNX Runtime's OnnxModel does, but takes almost equal weights for equal.
+    """
     first: dict[bytes, str] = {}
-    alias = {}
+    alias: dict[str, str] = {}
     for tensor in graph.initializer:
         array = numpy_helper.to_array(tensor)
         key = hashlib.sha256(f"{array.dtype} {array.shape} ".encode() + array.tobytes()).digest()
         alias[tensor.name] = first.setdefault(key, tensor.name)
     for node in graph.node:
         node.input[:] = [alias.get(name, name) for name in node.input]
-
-
-def _prune(graph: GraphProto) -> None:
-    """Drop nodes and initializers that no output depends on."""
-    wanted = {value.name for value in graph.output}
-    nodes = []
-    for node in reversed(graph.node):
-        if wanted.intersection(node.output):
-            wanted.update(node.input)
-            nodes.append(node)
-    if len(nodes) < len(graph.node):
-        del graph.node[:]
-        graph.node.extend(reversed(nodes))
     for index in reversed(range(len(graph.initializer))):
-        if graph.initializer[index].name not in wanted:
+        if alias[graph.initializer[index].name] != graph.initializer[index].name:
             del graph.initializer[index]

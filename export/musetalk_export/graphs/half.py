@@ -4,6 +4,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 
 # Sums over thousands of values, and exponentials: their inputs fit FP16, what they compute on the way does not.
 # GroupNorm's statistics are a LayerNormalization too.
@@ -15,26 +16,5 @@ def to_half(file: Path) -> ModelProto:
     # By path: shape inference, which the conversion needs, takes no more than 2 GB otherwise.
     model: ModelProto = convert_float_to_float16(str(file), op_block_list=FP32_OPERATORS)
     del model.graph.value_info[:]
-    _sort(model)
+    OnnxModel(model).topological_sort()  # in place, without a copy of the weights; the Cast nodes are at the end before
     return model
-
-
-def _sort(model: ModelProto) -> None:
-    """Put every node after those it reads from: the conversion appends its Cast nodes at the end."""
-    maker = {name: index for index, node in enumerate(model.graph.node) for name in node.output}
-    nodes = list(model.graph.node)
-    order: list[int] = []
-    done: set[int] = set()
-    stack = list(reversed(range(len(nodes))))
-    while stack:
-        index = stack[-1]
-        waiting = [maker[name] for name in nodes[index].input if name in maker and maker[name] not in done]
-        if waiting:
-            stack += waiting
-            continue
-        stack.pop()
-        if index not in done:
-            done.add(index)
-            order.append(index)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes[index] for index in order)

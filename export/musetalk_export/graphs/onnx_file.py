@@ -1,5 +1,6 @@
 """A module as an ONNX file: opset 17, standard operators, constants folded, weights in one file beside it."""
 
+import gc
 import tempfile
 import warnings
 from pathlib import Path
@@ -30,6 +31,7 @@ def write_graph(
         raw = Path(scratch) / file.name
         _trace(module, inputs, list(outputs), raw)
         model = fold(onnx.load(raw))
+        gc.collect()  # graphsurgeon's graph of the raw one, which holds itself and gigabytes of weights
         for value in model.graph.output:
             _set_shape(value, outputs[value.name])
         if half:

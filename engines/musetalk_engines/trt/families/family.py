@@ -63,8 +63,8 @@ class Family(ABC):
         """Raise InvalidArgument unless plans of `precision` can be made of `models`."""
 
     @abstractmethod
-    def rewriting(self, spec: PlanSpec, models: ModelSet) -> Callable[[ModelProto], object] | None:
-        """What changes the graph of `models` in place before it is parsed; None: nothing."""
+    def rewriting(self, spec: PlanSpec, models: ModelSet) -> Callable[[ModelProto], ModelProto] | None:
+        """What makes the graph that is parsed of that of `models`, and may use it up; None: it is parsed as it is."""
 
     @abstractmethod
     def network_flags(self) -> int:

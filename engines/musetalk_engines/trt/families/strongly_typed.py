@@ -54,7 +54,7 @@ class StronglyTyped(Family):
                 "with --fp16, or pass --precision fp32"
             )
 
-    def rewriting(self, spec: PlanSpec, models: ModelSet) -> Callable[[ModelProto], object] | None:
+    def rewriting(self, spec: PlanSpec, models: ModelSet) -> Callable[[ModelProto], ModelProto] | None:
         if models.precision == "fp32":
             return None
         if spec.precision == "fp32":

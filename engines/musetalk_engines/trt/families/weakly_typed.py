@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
 from musetalk_engines.modelset import ModelSet
@@ -48,12 +49,12 @@ class WeaklyTyped(Family):
     def check_precision(self, models: ModelSet, precision: str) -> None:
         """All will do: what is FP16 is decided here."""
 
-    def rewriting(self, spec: PlanSpec, models: ModelSet) -> Callable[[ModelProto], object] | None:
+    def rewriting(self, spec: PlanSpec, models: ModelSet) -> Callable[[ModelProto], ModelProto] | None:
         """Graphs always get FP32 types."""
         optimized = spec == PlanSpec(OPTIMIZED_GRAPH, "fp16", AS_BUILT)
         if models.precision == "fp32":
-            return optimize_graph if optimized else None
-        return _to_optimized_float if optimized else partial(to_float, half_io=False)
+            return _optimized if optimized else None
+        return _optimized_float if optimized else partial(to_float, half_io=False)
 
     def network_flags(self) -> int:
         return 1 << int(self.tensorrt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
@@ -89,9 +90,15 @@ class WeaklyTyped(Family):
         return False
 
 
-def _to_optimized_float(model: ModelProto) -> None:
-    to_float(model, half_io=False)
-    optimize_graph(model)
+def _optimized_float(model: ModelProto) -> ModelProto:
+    return _optimized(to_float(model, half_io=False))
+
+
+def _optimized(model: ModelProto) -> ModelProto:
+    graph = gs.import_onnx(model)
+    optimize_graph(graph)
+    optimized: ModelProto = gs.export_onnx(graph)
+    return optimized
 
 
 def _leave_out_libraries(trt: Any, config: Any) -> None:

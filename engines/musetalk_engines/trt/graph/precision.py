@@ -13,8 +13,11 @@ def attention_products(model: ModelProto) -> list[NodeProto]:
     return [node for node in model.graph.node if node.op_type == "MatMul" and not constants.intersection(node.input)]
 
 
-def to_float(model: ModelProto, *, half_io: bool) -> None:
-    """Make an FP16 graph FP32, weights included; with `half_io` its inputs and outputs stay FP16, behind Cast nodes."""
+def to_float(model: ModelProto, *, half_io: bool) -> ModelProto:
+    """Make an FP16 graph FP32, weights included; with `half_io` its inputs and outputs stay FP16, behind Cast nodes.
+
+    Changed in place and returned, tensor by tensor: large weights are never in memory several times.
+    """
     graph = model.graph
     for tensor in graph.initializer:
         _widen_tensor(tensor)
@@ -27,10 +30,14 @@ def to_float(model: ModelProto, *, half_io: bool) -> None:
             else:
                 value.type.tensor_type.elem_type = FLOAT
     del graph.value_info[:]
+    return model
 
 
-def attention_to_float(model: ModelProto) -> None:
-    """Compute attention's products in FP32 in an FP16 graph whose softmax is an FP32 island already."""
+def attention_to_float(model: ModelProto) -> ModelProto:
+    """Compute attention's products in FP32 in an FP16 graph whose softmax is an FP32 island already.
+
+    Changed in place and returned.
+    """
     products = {node.name for node in attention_products(model)}
     nodes: list[NodeProto] = []
     for node in model.graph.node:
@@ -47,6 +54,7 @@ def attention_to_float(model: ModelProto) -> None:
     model.graph.node.extend(nodes)
     _join_islands(model.graph)
     del model.graph.value_info[:]
+    return model
 
 
 def _join_islands(graph: GraphProto) -> None:

@@ -1,0 +1,20 @@
+"""polygraphy, which docs/engines.md examines graphs with, reads ours."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from musetalk_runtime.demo import BUNDLE
+
+
+@pytest.mark.parametrize("engine", ["generator", "vae_encoder", "audio_encoder"])
+def test_polygraphy_describes_a_graph(engine: str) -> None:
+    file = BUNDLE / f"{engine}.onnx"
+    command = [Path(sys.executable).with_name("polygraphy"), "inspect", "model", file, "--show", "layers"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    graph = onnx.load(file, load_external_data=False).graph
+    assert f"---- {len(graph.node)} Node(s) ----" in done.stdout
+    assert [value.name for value in (*graph.input, *graph.output) if f"{value.name} [dtype=" not in done.stdout] == []
