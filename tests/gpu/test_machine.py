@@ -14,7 +14,9 @@ import pytest
 
 from helpers.modules import loaded_modules
 from helpers.paths import DATA
-from musetalk_runtime.backends.trt import plan_files, tensorrt_api
+from helpers.rtx_simulator import Rtx, RtxCache, RtxConfig, RtxEngine, RtxExecution
+from musetalk_engines.trt.targets import ARCHITECTURES
+from musetalk_runtime.backends.trt import plan_files, rtx, tensorrt_api
 from musetalk_runtime.backends.trt.compatibility import check_built_here
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts
 from musetalk_runtime.cli.main import main
@@ -47,7 +49,48 @@ def fake_tensorrt(listing: Path, engine: Any) -> Any:
     module = SimpleNamespace(ILogger=type("ILogger", (), {}), Runtime=Mock(return_value=runtime), __version__="0")
     if strategy in top:
         module.ExecutionContextAllocationStrategy = with_names(listing, strategy)
+    if is_rtx(listing):
+        for name in ("CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy", "EngineInvalidityDiagnostics"):
+            setattr(module, name, with_names(listing, name))
+        runtime.get_engine_validity.return_value = SimpleNamespace(name="VALID"), 0
+        runtime.engine_header_size = 64
     return module
+
+
+def lines(listing: Path) -> set[str]:
+    return set(listing.read_text().splitlines())
+
+
+def is_rtx(listing: Path) -> bool:
+    return listing.stem.startswith("rtx")
+
+
+@pytest.mark.parametrize("kind", ["EngineInvalidityDiagnostics", "EngineValidity", "ComputeCapability"])
+def test_the_names_of_tensorrt_for_rtx_that_are_looked_up_are_its_own(kind: str) -> None:
+    """Those in the simulated library, and those that messages are written for."""
+    (listing,) = filter(is_rtx, LISTINGS)
+    names = {line.split(".")[1] for line in lines(listing) if line.startswith(f"{kind}.")}
+    used = {
+        "EngineInvalidityDiagnostics": {*rtx.WORDS, *Rtx.module().EngineInvalidityDiagnostics.__members__},
+        "EngineValidity": {"VALID", "INVALID"},
+        "ComputeCapability": {arch.replace("sm_", "SM") for arch in ARCHITECTURES},
+    }
+    assert used[kind] <= names
+
+
+@pytest.mark.parametrize(
+    ("simulated", "kind"),
+    [(RtxEngine, "ICudaEngine"), (RtxExecution, "IExecutionContext"), (RtxConfig, "IRuntimeConfig"),
+     (RtxCache, "IRuntimeCache")],
+)  # fmt: skip
+def test_the_simulated_library_has_no_names_of_its_own(simulated: type, kind: str) -> None:
+    (listing,) = filter(is_rtx, LISTINGS)
+    public = {
+        name for base in simulated.__mro__[:-1] for name, value in vars(base).items()
+        if callable(value) and not name.startswith("_")
+    }  # fmt: skip
+    left_out = {"create_execution_context_without_device_memory"}  # of the simulated TensorRT 8.6, hidden here
+    assert public - left_out <= {line.split(".")[1] for line in lines(listing) if line.startswith(f"{kind}.")}
 
 
 @pytest.mark.parametrize("listing", LISTINGS, ids=lambda path: path.stem)
@@ -70,10 +113,18 @@ def test_only_names_that_this_tensorrt_has_are_used(
     context.get_tensor_shape.return_value = (2, 4)
     module = fake_tensorrt(listing, engine)
     module.Runtime.return_value.engine_host_code_allowed = False
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
     (tmp_path / "a.plan").write_bytes(b"plan")
+    library, cache = tensorrt_api.TENSORRT, b""
+    if is_rtx(listing):
+        library, cache = tensorrt_api.RTX, b"kernels"
+        config, runtime_cache = with_names(listing, "IRuntimeConfig"), with_names(listing, "IRuntimeCache")
+        engine.create_runtime_config.return_value = config
+        config.create_runtime_cache.return_value = runtime_cache
+        runtime_cache.serialize.return_value = b"more kernels"
+        context.is_stream_capturable.return_value = True
+    monkeypatch.setitem(sys.modules, tensorrt_api.MODULES[library][0], module)
 
-    opened = tensorrt_api.Engine(tmp_path / "a.plan")
+    opened = tensorrt_api.Engine(tmp_path / "a.plan", library, cache)
     assert module.Runtime.return_value.engine_host_code_allowed is False
     assert (opened.inputs, opened.outputs, opened.profiles) == (["latents"], ["images"], 1)
     assert (opened.dtype("images"), opened.largest_shape("latents", 0)) == (np.float16, (2, 4))
@@ -84,11 +135,17 @@ def test_only_names_that_this_tensorrt_has_are_used(
     made.set_address("latents", 8192)
     made.enqueue(7)
     assert made.shape("images") == (2, 4)
+    assert made.can_be_captured(7)
+    assert opened.runtime_cache() == (b"more kernels" if is_rtx(listing) else b"")
+    if is_rtx(listing):
+        runtime_cache.deserialize.assert_called_once_with(b"kernels")
+        config.set_runtime_cache.assert_called_once_with(runtime_cache)
+        engine.create_execution_context.assert_called_once_with(config)
     context.execute_async_v3.return_value = False
-    with pytest.raises(PlanError, match="TensorRT refuses to run: it does not say why"):
+    with pytest.raises(PlanError, match=r"TensorRT.* refuses to run: it does not say why"):
         made.enqueue(7)
     context.set_optimization_profile_async.return_value = False
-    with pytest.raises(PlanError, match="TensorRT cannot prepare profile 0: it does not say why"):
+    with pytest.raises(PlanError, match=r"TensorRT.* cannot prepare profile 0: it does not say why"):
         opened.context(0, 7)
     made.close()
     opened.close()
@@ -102,7 +159,7 @@ def test_a_plan_that_tensorrt_refuses_is_an_error_with_its_last_words(
         logger.log(SimpleNamespace(name="WARNING"), "mind the gap")
         logger.log(SimpleNamespace(name="ERROR"), "1: [stdArchiveReader]\n Version tag does not match")
 
-    module = fake_tensorrt(LISTINGS[-1], None)
+    module = fake_tensorrt(DATA / "tensorrt_api" / "11.4.0.txt", None)
     module.Runtime.return_value.deserialize_cuda_engine = refuse
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     (tmp_path / "a.plan").write_bytes(b"plan")
