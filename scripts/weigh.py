@@ -24,8 +24,9 @@ import tomllib
 ROOT = Path(__file__).parents[1]
 ARCHITECTURES = ("x86_64", "aarch64")
 GLIBC = "manylinux_2_35"  # Ubuntu 22.04, which JetPack 6 is; NVIDIA's aarch64 wheels are built for it
-UNPACKED = ["", "cpu", "gpu", "gpu-lean", "nvenc", "serve", "cpu,serve", "gpu-lean,nvenc,serve", "gpu,nvenc,serve"]
-RESOLVED = ["engines", "export", "distill"]
+UNPACKED = ["", "cpu", "gpu", "gpu-lean", "gpu-rtx", "nvenc", "serve", "cpu,serve"]
+UNPACKED += [f"{gpu},nvenc,serve" for gpu in ("gpu-lean", "gpu", "gpu-rtx")]
+RESOLVED = ["engines", "engines-rtx", "export", "distill"]
 
 
 def main() -> None:

@@ -49,18 +49,19 @@ FILES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--variant", required=True)
+    parser.add_argument("--strip", required=True)
     parser.add_argument("--wheels", type=Path, nargs="+", required=True)
     parser.add_argument("--root", type=Path, required=True)
     args = parser.parse_args()
     root = args.root
-    install(root, HERE / f"{args.variant}.txt", args.wheels)
+    install(root, HERE / f"{args.variant}.txt", args.wheels, args.strip)
     prune(root)
     configure(root)
     write_sbom(root, root / SITE, root / SHOWN / "sbom.cdx.json")
     (root / SHOWN / "sizes.json").write_text(json.dumps(sizes(root), indent=1) + "\n", encoding="utf-8")
 
 
-def install(root: Path, lock: Path, wheels: list[Path]) -> None:
+def install(root: Path, lock: Path, wheels: list[Path], strip: str) -> None:
     """Into SITE: the packages that `lock` pins, checked against its hashes, and `wheels`, which come before those."""
     packages = debian_packages(root)
     machine = MACHINES[packages["dpkg"]["Architecture"]]
@@ -78,7 +79,7 @@ def install(root: Path, lock: Path, wheels: list[Path]) -> None:
     subprocess.run([*command, *map(str, wheels)], check=True)
     shutil.rmtree(root / SITE / "bin")
     modules = [str(file) for pattern in WITH_SYMBOLS for file in (root / SITE).glob(pattern)]
-    subprocess.run(["strip", "--strip-unneeded", "--", *modules], check=True)
+    subprocess.run([strip, "--strip-unneeded", "--", *modules], check=True)
 
 
 def prune(root: Path) -> None:

@@ -251,9 +251,10 @@ def test_its_user_may_send_the_journal_to_who_helps(inside: Inside) -> None:
 
 
 @BOOTED
-def test_an_image_for_a_gpu_speaks_where_there_is_none(tmp_path: Path) -> None:
-    build(tmp_path / "image", "gpu")
+@pytest.mark.parametrize(("variant", "runtime"), [("gpu", "tensorrt-lean"), ("gpu-rtx", "tensorrt-rtx-cu13-libs")])
+def test_an_image_for_a_gpu_speaks_where_there_is_none(tmp_path: Path, variant: str, runtime: str) -> None:
+    build(tmp_path / "image", variant)
     packages = json.loads((tmp_path / "image" / "sizes.json").read_text())["python_packages"]
-    assert {"tensorrt-lean", "cuda-core", "onnxruntime"} <= {name.lower().replace("_", "-") for name in packages}
+    assert {runtime, "cuda-core", "onnxruntime"} <= {name.lower().replace("_", "-") for name in packages}
     with booted(unpacked(tmp_path / "image"), tmp_path) as inside:
         assert int(inside("python3", "-c", ASK)) > 50_000
