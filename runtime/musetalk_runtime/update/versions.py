@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from musetalk_runtime.backends.trt.certificate import drop_certificates
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, MuseTalkEdgeError
 from musetalk_runtime.diagnostics.self_test import SCHEMAS, open_any, self_test
 from musetalk_runtime.storage.current import CURRENT, is_current, is_version
@@ -175,6 +176,7 @@ class Versions:
             with suppress(OSError):  # a service that was not started again since has it still
                 remove_free(self.path / str(number))
                 self._record(number).unlink(missing_ok=True)
+        drop_certificates(self.path, [self.path / str(number) for number in self._numbers()])
         for left in self.path.glob(".*.partial"):  # by a process that was killed: this one has the lock
             left.unlink() if left.is_file() else remove(left)
 

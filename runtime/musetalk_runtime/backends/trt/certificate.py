@@ -6,11 +6,13 @@ caches, ``<graph>.cache``, and the plans that were built again here, ``<graph>.p
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts
 from musetalk_runtime.core.errors import InputNotFound, InvalidFolder
+from musetalk_runtime.storage.durable import remove
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, read_folder, sha256
 from musetalk_runtime.storage.state import state_folder
 
@@ -80,6 +82,14 @@ def find_certificate(bundle: Path) -> Certificate | None:
 def certificate_path(bundle: Path) -> Path:
     """Where a new certificate of `bundle` goes; raises OutputError where there is no place for it."""
     return _beside(bundle) if os.access(bundle.absolute().parent, os.W_OK) else _in_state(bundle)
+
+
+def drop_certificates(folder: Path, kept: Iterable[Path]) -> None:
+    """Remove the certificates that lie in `folder`, but those of the bundles `kept` there."""
+    names = {bundle_key(bundle)[:16] for bundle in kept if (bundle / MANIFEST).is_file()}
+    for path in (folder / FOLDER).glob("*"):
+        if path.name not in names and not path.name.startswith("."):
+            remove(path)
 
 
 def bundle_key(bundle: Path) -> str:
