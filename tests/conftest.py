@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from helpers.made_once import made_once
 from helpers.media import moving_picture, voice, write_video, write_wav
 from helpers.paths import ROOT
 
@@ -49,18 +50,24 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("torch", reason="needs PyTorch to make a checkpoint")
     from musetalk_export.checkpoint.preset import init_checkpoint
 
-    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    init_checkpoint("tiny", folder, tree="diffusers", seed=0)
-    return folder
+    return made_once(
+        tmp_path_factory, "checkpoint", lambda folder: init_checkpoint("tiny", folder, tree="diffusers", seed=0)
+    )
 
 
 @pytest.fixture(scope="session")
 def modelset(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from musetalk_export.export import export_model_set
 
-    folder = tmp_path_factory.mktemp("modelset") / "tiny"
-    export_model_set(checkpoint, folder)
-    return folder
+    return made_once(tmp_path_factory, "modelset", lambda folder: export_model_set(checkpoint, folder))
+
+
+@pytest.fixture(scope="session")
+def half_modelset(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`modelset` in FP16."""
+    from musetalk_export.export import export_model_set
+
+    return made_once(tmp_path_factory, "half", lambda folder: export_model_set(checkpoint, folder, half=True))
 
 
 @pytest.fixture(scope="session")
@@ -68,17 +75,18 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     from musetalk_runtime.demo import BUNDLE
     from musetalk_runtime.storage.folder import MANIFEST
 
-    folder = tmp_path_factory.mktemp("bundle") / "tiny"
-    if HAS_TORCH:
-        from musetalk_engines.build import build_bundle
+    def make(folder: Path) -> None:
+        if HAS_TORCH:
+            from musetalk_engines.build import build_bundle
 
-        build_bundle(request.getfixturevalue("modelset"), folder, (1, 2, 4), None, print)
-    else:
-        shutil.copytree(BUNDLE, folder)
-    manifest = json.loads((folder / MANIFEST).read_text())
-    manifest["batch_ms"] = {"1": 33.0, "2": 66.0, "4": 132.0}  # 25 fps, whatever else this machine did as it was built
-    (folder / MANIFEST).write_text(json.dumps(manifest))
-    return folder
+            build_bundle(request.getfixturevalue("modelset"), folder, (1, 2, 4), None, print)
+        else:
+            shutil.copytree(BUNDLE, folder)
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["batch_ms"] = {"1": 33.0, "2": 66.0, "4": 132.0}  # 25 fps, whatever else this machine did meanwhile
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+
+    return made_once(tmp_path_factory, "bundle", make)
 
 
 @pytest.fixture(scope="session")

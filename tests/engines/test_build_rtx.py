@@ -29,23 +29,21 @@ BLACKWELL = ("sm_120", "sm_121")
 
 
 @pytest.fixture(scope="module")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def sets(half_modelset: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """FP16 model sets, by preset."""
-    pytest.importorskip("torch", reason="needs PyTorch to make a checkpoint")
     from musetalk_export.cli import main as export
 
     folder = tmp_path_factory.mktemp("sets")
-    for preset in ("tiny", "demo"):
-        checkpoint = str(folder / f"{preset}.checkpoint")
-        assert export(["init", preset, checkpoint]) == 0
-        assert export([checkpoint, "-o", str(folder / preset), "--fp16"]) == 0
-    return {preset: folder / preset for preset in ("tiny", "demo")}
+    assert export(["init", "demo", str(folder / "checkpoint")]) == 0
+    assert export([str(folder / "checkpoint"), "-o", str(folder / "demo"), "--fp16"]) == 0
+    return {"tiny": half_modelset, "demo": folder / "demo"}
 
 
 @pytest.fixture(scope="module")
-def built(sets: dict[str, Path]) -> dict[str, Path]:
+def built(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A bundle for two GPUs of each model set."""
-    bundles = {preset: path.with_suffix(".bundle") for preset, path in sets.items()}
+    folder = tmp_path_factory.mktemp("built")
+    bundles = {preset: folder / f"{preset}.bundle" for preset in sets}
     for preset, path in sets.items():
         arguments = [str(path), "-o", str(bundles[preset]), "--backend", "tensorrt-rtx", "--for", "gb10,rtx50"]
         assert main(arguments) == 0

@@ -48,12 +48,8 @@ class OnnxPlan:
 
 
 @pytest.fixture(scope="module")
-def half(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelSet:
-    from musetalk_export.export import export_model_set
-
-    folder = tmp_path_factory.mktemp("half") / "modelset"
-    export_model_set(checkpoint, folder, half=True)
-    return ModelSet.open(folder)
+def half(half_modelset: Path) -> ModelSet:
+    return ModelSet.open(half_modelset)
 
 
 @pytest.fixture(scope="module")
