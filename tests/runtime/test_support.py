@@ -43,11 +43,13 @@ def test_it_holds_what_helps_and_nothing_else(
     assert {name.partition("/")[2] for name in files} == {
         "README.txt", "doctor.json", "packages.txt", "machine.txt", "log.txt",
         "service/readyz.txt", "service/metrics.txt",
-        "folders/1-tiny/manifest.json", "folders/2-1/manifest.json", "folders/2-1/1.json", "folders/2-1/current",
+        f"folders/1-{bundle.name}/manifest.json",
+        "folders/2-1/manifest.json", "folders/2-1/1.json", "folders/2-1/current",
     }  # fmt: skip
     text = {name.partition("/")[2]: content.decode() for name, content in files.items()}
     assert json.loads(text["doctor.json"])["healthy"]
-    assert json.loads(text["folders/1-tiny/manifest.json"]) == json.loads((bundle / "manifest.json").read_text())
+    manifest = text[f"folders/1-{bundle.name}/manifest.json"]
+    assert json.loads(manifest) == json.loads((bundle / "manifest.json").read_text())
     assert "musetalk_sessions 1" in text["service/metrics.txt"]
     assert "numpy " in text["packages.txt"]
     assert "out of memory" in text["log.txt"]
