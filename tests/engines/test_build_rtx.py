@@ -25,7 +25,10 @@ from musetalk_runtime.core.model import GRAPHS
 rtx: Any = pytest.importorskip(RTX_MODULE, reason="needs TensorRT for RTX")
 pytest.importorskip("cuda.core", reason="needs cuda-core, whose NVRTC compiles the kernels")
 
+pytestmark = pytest.mark.timeout(900)  # beside other work, four exports and eight plans take minutes
+
 BLACKWELL = ("sm_120", "sm_121")
+SIZES = {"tiny": (1, 4, 8), "demo": (1,)}  # the former are the default
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +49,8 @@ def built(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> di
     bundles = {preset: folder / f"{preset}.bundle" for preset in sets}
     for preset, path in sets.items():
         arguments = [str(path), "-o", str(bundles[preset]), "--backend", "tensorrt-rtx", "--for", "gb10,rtx50"]
-        assert main(arguments) == 0
+        sizes = [] if preset == "tiny" else ["--batch-sizes", ",".join(map(str, SIZES[preset]))]
+        assert main([*arguments, *sizes]) == 0
     return bundles
 
 
@@ -55,7 +59,7 @@ def test_all_graphs_are_built_for_two_gpus(built: dict[str, Path], sets: dict[st
     models = ModelSet.open(sets[preset])
     with Bundle.open(built[preset]) as bundle:
         manifest = bundle.manifest
-        assert bundle.batch_sizes == [1, 4, 8]
+        assert bundle.batch_sizes == [*SIZES[preset]]
         with pytest.raises(MachineError, match="not certified on this machine: run 'musetalk-edge certify"):
             _ = bundle.batch_ms
     assert manifest["built_for"] == list(BLACKWELL)
@@ -63,7 +67,7 @@ def test_all_graphs_are_built_for_two_gpus(built: dict[str, Path], sets: dict[st
     assert manifest["engines"].keys() == {*GRAPHS}
     for graph, engine in manifest["engines"].items():
         assert (built[preset] / engine["file"]).stat().st_size == engine["bytes"]
-        profiles = engine_profiles(models.spec, graph, (1, 4, 8))
+        profiles = engine_profiles(models.spec, graph, SIZES[preset])
         assert [{name: tuple(shape) for name, shape in shapes.items()} for shapes in engine["profiles"]] == profiles
         assert {tensor["type"] for tensor in engine["tensors"].values()} == {"HALF"}
         for name, shape in profiles[0].items():
