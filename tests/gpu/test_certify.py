@@ -196,12 +196,17 @@ def test_another_gpu_is_told_what_to_build_for(
 ) -> None:
     from helpers.cuda_simulator import Gpu
 
-    monkeypatch.setattr(Gpu, "capability", (9, 0))
-    assert main(["certify", str(rtx_bundle)]) == 3
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 1
-    assert "built for sm_121, and this GPU is sm_90" in said[0]
-    assert "--backend tensorrt-rtx --for sm_90" in said[0]
+    for capability, way_out in (((9, 0), "does not support: run 'build-engines"), ((8, 9), "rtx --for sm_89'")):
+        monkeypatch.setattr(Gpu, "capability", capability)
+        for command in (
+            ["certify", str(rtx_bundle)],
+            ["stream", "-b", str(rtx_bundle), "-o", str(rtx_bundle / "never.mp4")],
+        ):
+            assert main(command) == 3
+            said = capsys.readouterr().err.splitlines()
+            assert len(said) == 1
+            assert f"built for sm_121, this GPU is sm_{capability[0]}{capability[1]} (Simulated)" in said[0]
+            assert way_out in said[0]
 
 
 @pytest.mark.parametrize("how", ["hangs", "fails", "is foreseen"])

@@ -1,5 +1,6 @@
 """The GPUs that TensorRT for RTX builds for."""
 
+from musetalk_runtime.backends.trt.rtx import ARCHITECTURES
 from musetalk_runtime.core.errors import InvalidArgument
 
 TARGETS = {
@@ -9,7 +10,6 @@ TARGETS = {
     "ampere": ("sm_80", "sm_86"),
     "turing": ("sm_75",),
 }
-ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")  # all that its ComputeCapability names
 
 
 def parse_targets(text: str) -> tuple[str, ...]:

@@ -58,6 +58,7 @@ def ensure_certified(bundle: Bundle, progress: Progress) -> None:
     if bundle.manifest["backend"] != TENSORRT_RTX:
         return
     facts = require_rtx(bundle.path)
+    gpu_cubin(bundle.path, bundle.manifest, facts)  # a GPU that it was not built for is refused without a word before
     found = find_certificate(bundle.path)
     reason = found.differences(facts) if found else "its first start on this machine"
     if reason:

@@ -6,6 +6,7 @@ from pathlib import Path
 from musetalk_runtime.backends.cuda.kernels import compose_cubin
 from musetalk_runtime.backends.trt.certificate import Certificate
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts, gpu_facts
+from musetalk_runtime.backends.trt.rtx import ARCHITECTURES
 from musetalk_runtime.backends.trt.tensorrt_api import RTX
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.storage.folder import Manifest, listed_file
@@ -70,8 +71,8 @@ def gpu_cubin(bundle: Path, manifest: Manifest, facts: GpuFacts) -> Path:
     fitting = [int(match[2]) for match in found if match and int(match[1]) == major and int(match[2]) <= minor]
     if not fitting:
         built_for = ", ".join(map(str, manifest.get("built_for", []))) or "nothing"
-        raise MachineError(
-            f"{bundle}: built for {built_for}, and this GPU is {facts.arch} ({facts.name}): run 'build-engines "
-            f"MODELSET -o BUNDLE --backend tensorrt-rtx --for {facts.arch}'"
-        )
+        way_out = "which TensorRT for RTX does not support: run 'build-engines MODELSET -o BUNDLE' here, by TensorRT"
+        if facts.arch in ARCHITECTURES:
+            way_out = f"run 'build-engines MODELSET -o BUNDLE --backend tensorrt-rtx --for {facts.arch}'"
+        raise MachineError(f"{bundle}: built for {built_for}, this GPU is {facts.arch} ({facts.name}): {way_out}")
     return listed_file(bundle, manifest, compose_cubin(f"sm_{major}{max(fitting)}"))

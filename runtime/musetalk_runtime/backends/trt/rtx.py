@@ -4,6 +4,7 @@ from typing import Any
 
 from musetalk_runtime.core.errors import MachineError
 
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_89", "sm_120", "sm_121")  # all that its ComputeCapability names
 WORDS = {  # by the name in EngineInvalidityDiagnostics
     "VERSION_MISMATCH": "another version of TensorRT for RTX built it: run build-engines again",
     "UNSUPPORTED_CC": "it was not built for this GPU: run build-engines again, with --for and its name",
