@@ -2,9 +2,9 @@
 
 from importlib.util import find_spec
 
-from musetalk_engines.trt.targets import ARCHITECTURES
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts, gpu_facts
 from musetalk_runtime.backends.trt.gpu_support import unsupported
+from musetalk_runtime.backends.trt.rtx import ARCHITECTURES
 from musetalk_runtime.backends.trt.tensorrt_api import RTX_MODULE
 from musetalk_runtime.core.errors import MachineError
 

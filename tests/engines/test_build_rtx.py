@@ -15,8 +15,9 @@ from musetalk_engines.trt.families.family import AS_BUILT, FP32, PlanSpec
 from musetalk_engines.trt.families.rtx import ForRtx
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.profiles import engine_profiles
-from musetalk_engines.trt.targets import ARCHITECTURES, parse_targets
+from musetalk_engines.trt.targets import parse_targets
 from musetalk_runtime import Bundle
+from musetalk_runtime.backends.trt.rtx import ARCHITECTURES
 from musetalk_runtime.backends.trt.tensorrt_api import RTX_MODULE
 from musetalk_runtime.cli.main import main as edge
 from musetalk_runtime.core.errors import InvalidArgument, MachineError, PlanError

@@ -15,10 +15,10 @@ import pytest
 from helpers.modules import loaded_modules
 from helpers.paths import DATA
 from helpers.rtx_simulator import Rtx, RtxCache, RtxConfig, RtxEngine, RtxExecution
-from musetalk_engines.trt.targets import ARCHITECTURES
 from musetalk_runtime.backends.trt import plan_files, rtx, tensorrt_api
 from musetalk_runtime.backends.trt.compatibility import check_built_here
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts
+from musetalk_runtime.backends.trt.rtx import ARCHITECTURES
 from musetalk_runtime.cli.main import main
 from musetalk_runtime.core.errors import InvalidFolder, MachineError, PlanError
 
