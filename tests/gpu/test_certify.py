@@ -306,6 +306,21 @@ def test_batch_sizes_that_are_no_sizes_are_refused(rtx_bundle: Path) -> None:
             Bundle.open(rtx_bundle)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("engines", None), ("engines", {"unet": {"variant": "as built"}}), ("engines", {"unet": 1}),
+        ("variants", None), ("variants", []), ("variants", [1]), ("variants", "as built"),
+        ("precision", "fp8"), ("graph_precision", None),
+    ],
+)  # fmt: skip
+def test_a_manifest_without_what_certification_reads_is_refused(rtx_bundle: Path, name: str, value: object) -> None:
+    manifest = json.loads((rtx_bundle / MANIFEST).read_text())
+    (rtx_bundle / MANIFEST).write_text(json.dumps({**manifest, name: value}))
+    with pytest.raises(InvalidFolder, match="engines, variants or precision are missing: build it again"):
+        certify.certify_bundle(rtx_bundle, print)
+
+
 def test_a_batch_that_gains_too_little_is_left_out() -> None:
     assert paying_batches({8: 16.0, 1: 4.0, 4: 8.1}) == {1: 4.0, 4: 8.1}
     assert paying_batches({1: 4.0, 4: 17.0, 8: 20.0}) == {1: 4.0, 8: 20.0}

@@ -28,9 +28,9 @@ from musetalk_runtime.certification.fallbacks import first_passing
 from musetalk_runtime.certification.golden import read_golden
 from musetalk_runtime.certification.measure import affordable_context, paying_batches, plan_ms
 from musetalk_runtime.certification.rebuild import rebuild_plan
-from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument, InvalidFolder
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE
-from musetalk_runtime.storage.folder import Manifest, listed_file, new_folder, read_folder, settled
+from musetalk_runtime.storage.folder import MANIFEST, Manifest, listed_file, new_folder, read_folder, settled
 
 Progress = Callable[[str], None]
 
@@ -81,6 +81,7 @@ def certify_bundle(path: Path, progress: Progress) -> Certificate:
     manifest = read_folder(path, BUNDLE_KIND, BUNDLE_SCHEMA)
     if manifest.get("backend") != TENSORRT_RTX:
         raise InvalidArgument(f"{path}: it was certified when it was built, by {manifest.get('backend')}")
+    _check(manifest, path)
     facts = require_rtx(path)
     kernels = gpu_cubin(path, manifest, facts)
     place = certificate_path(path)
@@ -103,6 +104,20 @@ def certify_bundle(path: Path, progress: Progress) -> Certificate:
         )
     progress(f"certified {path} in {time.monotonic() - start:.0f} s, batches of up to {max(batch_ms)} pay: {place}")
     return Certificate(place, read_folder(place, CERTIFICATE_KIND, CERTIFICATE_SCHEMA))
+
+
+def _check(manifest: Manifest, path: Path) -> None:
+    """Raise InvalidFolder unless the manifest has what a certification reads."""
+    engines, variants = manifest.get("engines"), manifest.get("variants")
+    if not (
+        isinstance(engines, dict)
+        and all(isinstance(engines.get(graph), dict) and "variant" in engines[graph] for graph in ORDER)
+        and isinstance(variants, list)
+        and variants
+        and all(isinstance(variant, str) for variant in variants)
+        and {manifest.get("precision"), manifest.get("graph_precision")} <= {"fp16", "fp32"}
+    ):
+        raise InvalidFolder(f"{path / MANIFEST}: its engines, variants or precision are missing: build it again")
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def gpu_cubin(bundle: Path, manifest: Manifest, facts: GpuFacts) -> Path:
     found = [re.fullmatch(r"compose\.sm_(\d+)(\d)\.cubin", name) for name in manifest["files"]]
     fitting = [int(match[2]) for match in found if match and int(match[1]) == major and int(match[2]) <= minor]
     if not fitting:
-        built_for = ", ".join(map(str, manifest.get("built_for", []))) or "nothing"
+        built_for = ", ".join(f"sm_{match[1]}{match[2]}" for match in found if match) or "nothing"
         way_out = "which TensorRT for RTX does not support: run 'build-engines MODELSET -o BUNDLE' here, by TensorRT"
         if facts.arch in ARCHITECTURES:
             way_out = f"run 'build-engines MODELSET -o BUNDLE --backend tensorrt-rtx --for {facts.arch}'"
