@@ -10,7 +10,7 @@ from musetalk_engines.bundle import BuildReport, Progress, new_bundle, open_mode
 from musetalk_engines.kernel import compile_kernel
 from musetalk_engines.trt.certified_plan import CertifiedPlan
 from musetalk_engines.trt.families.registry import family_of
-from musetalk_engines.trt.machine import describe, require_gpu
+from musetalk_engines.trt.machine import require_gpu
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.plan_builder import PlanBuilder
 from musetalk_engines.trt.plan_folder import PlanFolder
@@ -41,7 +41,7 @@ def build_tensorrt_bundle(
         kernel = work.path / COMPOSE_CUBIN
         compile_kernel(COMPOSE_SOURCE, facts.arch, kernel)
         cache = TimingCache(work.path / TIMING_CACHE, seeds)
-        builder = PlanBuilder(models, options, describe(facts), family, work, cache, progress)
+        builder = PlanBuilder(models, options, facts.identity("tensorrt"), family, work, cache, progress)
         plans = {graph: builder.certified_plan(graph) for graph in ORDER}
         batch_ms, audio_ms = _batch_ms(plans, options), _audio_ms(plans, models.spec)
         live_context = affordable_context(audio_ms)

@@ -2,7 +2,6 @@
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from musetalk_runtime.backends.cuda.device import open_device
 from musetalk_runtime.backends.trt.gpu_facts import GpuFacts, gpu_facts
@@ -26,17 +25,6 @@ def require_gpu() -> GpuFacts:
     if facts.tensorrt and (reason := unsupported(facts.tensorrt, facts.compute_capability)):
         raise MachineError(f"{reason}; --backend onnxruntime does without")
     return facts
-
-
-def describe(facts: GpuFacts) -> dict[str, Any]:
-    """What a plan is tied to, as a bundle's manifest says it under ``built_on``."""
-    return {
-        "gpu": facts.name,
-        "compute_capability": facts.compute_capability,
-        "driver": facts.driver,
-        "tensorrt": facts.tensorrt,
-        "os": facts.os,
-    }
 
 
 def load_plan(file: Path) -> Plan:

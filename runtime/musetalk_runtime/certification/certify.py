@@ -15,7 +15,6 @@ from musetalk_runtime.backends.trt.certificate import (
     Certificate,
     bundle_key,
     certificate_path,
-    describe,
     find_certificate,
 )
 from musetalk_runtime.backends.trt.certified_here import gpu_cubin, require_rtx
@@ -94,7 +93,7 @@ def certify_bundle(path: Path, progress: Progress) -> Certificate:
         captured = certifier.capture(attempts, kernels, max(batch_ms))
         content.update(
             bundle=bundle_key(path),
-            machine=describe(facts),
+            machine=facts.identity("tensorrt_rtx"),
             engines={graph: _to_json(attempt) for graph, attempt in attempts.items()},
             batch_ms=batch_ms,
             audio_encoder_ms=audio_ms,

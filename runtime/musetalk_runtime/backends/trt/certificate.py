@@ -46,24 +46,13 @@ class Certificate:
 
     def differences(self, facts: GpuFacts) -> str | None:
         """What is not as it was on the machine that was certified, in words; None where all is."""
-        here = describe(facts)
+        here = facts.identity("tensorrt_rtx")
         differing = [name for name in COMPARED if self.machine.get(name) != here[name]]
         if not differing:
             return None
         was = ", ".join(f"{COMPARED[name]} {self.machine.get(name)}" for name in differing)
         now = ", ".join(f"{COMPARED[name]} {here[name]}" for name in differing)
         return f"it was certified for {was}, this machine has {now}"
-
-
-def describe(facts: GpuFacts) -> dict[str, Any]:
-    """What a certificate is tied to."""
-    return {
-        "gpu": facts.name,
-        "compute_capability": facts.compute_capability,
-        "driver": facts.driver,
-        "tensorrt_rtx": facts.tensorrt_rtx,
-        "os": facts.os,
-    }
 
 
 def find_certificate(bundle: Path) -> Certificate | None:

@@ -15,7 +15,7 @@ from musetalk_runtime.storage.folder import Manifest, listed_file
 class CertifiedHere:
     """A bundle for TensorRT for RTX, with the certificate that was found for it. See ``PlanFiles``."""
 
-    library = RTX
+    runtime_library = RTX
 
     def __init__(self, folder: Path, manifest: Manifest, certificate: Certificate | None) -> None:
         self._folder = folder

@@ -104,7 +104,9 @@ class TensorRtEngines:
         with self._lock:
             if graph not in self._plans:
                 device, files = self._device, self._files
-                self._plans[graph] = Plan.load(files.plan(graph), device, files.library, files.runtime_cache(graph))
+                self._plans[graph] = Plan.load(
+                    files.plan(graph), device, files.runtime_library, files.runtime_cache(graph)
+                )
             return self._plans[graph]
 
     def _acquire_avatar(self, avatar: Avatar) -> GpuAvatar:

@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import dataclass
+from typing import Any
 
 from musetalk_runtime.backends.cuda.device import driver_version, free_memory, is_integrated, open_device
 from musetalk_runtime.backends.trt import tensorrt_api
@@ -32,6 +33,11 @@ class GpuFacts:
     def arch(self) -> str:
         """The compute capability as compilers call it ("sm_90")."""
         return f"sm_{self.compute_capability.replace('.', '')}"
+
+    def identity(self, library: str) -> dict[str, Any]:
+        """What a plan is tied to; `library` is the field of the one that runs it, ``tensorrt`` or ``tensorrt_rtx``."""
+        names = ("compute_capability", "driver", library, "os")
+        return {"gpu": self.name, **{name: getattr(self, name) for name in names}}
 
 
 def gpu_facts() -> GpuFacts:

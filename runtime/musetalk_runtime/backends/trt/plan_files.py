@@ -13,11 +13,11 @@ from musetalk_runtime.storage.folder import Manifest, listed_file
 class PlanFiles(Protocol):
     """The files of a bundle on a GPU.
 
-    ``library`` is the one that runs the plans; ``cuda_graph`` says whether capturing its work is known not to fail;
+    ``runtime_library`` is the one that runs the plans; ``cuda_graph`` says whether capturing its work is known not to fail;
     ``largest_batch`` is the largest batch size that is used, None for the plans' own.
     """
 
-    library: str
+    runtime_library: str
 
     @property
     def cuda_graph(self) -> bool: ...
@@ -41,7 +41,7 @@ class PlanFiles(Protocol):
 class BuiltHere:
     """A bundle that this machine built, and certified then. See `PlanFiles`."""
 
-    library = TENSORRT
+    runtime_library = TENSORRT
     cuda_graph = True
     largest_batch = None
 
