@@ -13,8 +13,8 @@ from musetalk_runtime.storage.folder import Manifest, listed_file
 class PlanFiles(Protocol):
     """The files of a bundle on a GPU.
 
-    ``runtime_library`` is the one that runs the plans; ``cuda_graph`` says whether capturing its work is known not to fail;
-    ``largest_batch`` is the largest batch size that is used, None for the plans' own.
+    ``runtime_library`` is the one that runs the plans; ``cuda_graph`` says whether capturing its work is not known to
+    fail; ``largest_batch`` is the largest batch size that is used, None for the plans' own.
     """
 
     runtime_library: str
