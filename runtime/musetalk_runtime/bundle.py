@@ -120,7 +120,8 @@ class Bundle(Closable):
 def _built_sizes(manifest: dict[str, Any], where: str) -> list[int]:
     """The batch sizes of a bundle that was not certified yet."""
     sizes = manifest.get("batch_sizes")
-    if not isinstance(sizes, list) or not sizes or not {*sizes} <= {*range(1, MAX_BATCH_SIZE + 1)}:
+    valid = isinstance(sizes, list) and all(isinstance(size, int) and 1 <= size <= MAX_BATCH_SIZE for size in sizes)
+    if not sizes or not valid:
         raise InvalidFolder(f"{where}: 'batch_sizes' is {sizes!r}, expected sizes from 1 to {MAX_BATCH_SIZE}")
     return sorted(sizes)
 

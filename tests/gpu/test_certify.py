@@ -300,7 +300,7 @@ def test_a_bundle_that_was_certified_when_it_was_built_is_not_certified_here(
 
 def test_batch_sizes_that_are_no_sizes_are_refused(rtx_bundle: Path) -> None:
     manifest = json.loads((rtx_bundle / MANIFEST).read_text())
-    for sizes in (None, [], [0], ["4"], [65], 4):
+    for sizes in (None, [], [0], ["4"], [65], [[1]], 4):
         (rtx_bundle / MANIFEST).write_text(json.dumps({**manifest, "batch_sizes": sizes}))
         with pytest.raises(InvalidFolder, match="batch_sizes"):
             Bundle.open(rtx_bundle)

@@ -2,13 +2,12 @@
 
 import shutil
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from musetalk_engines.bundle import new_bundle, open_models
+from musetalk_engines.bundle import Progress, new_bundle, open_models
 from musetalk_engines.kernel import compile_kernel
 from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.certify import golden_tensors
@@ -21,8 +20,6 @@ from musetalk_engines.trt.source import discard_source, write_source
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE, compose_cubin
 from musetalk_runtime.certification.check import ORDER
 from musetalk_runtime.certification.golden import GOLDEN
-
-Progress = Callable[[str], None]
 
 
 def build_rtx_bundle(

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from musetalk_engines.trt.families.family import Family, PlanSpec
+from musetalk_engines.trt.families.family import Family, PlanSpec, network_tensors
 from musetalk_engines.trt.interruptible import run_interruptibly
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.profiles import Profile
@@ -63,7 +63,7 @@ def build_engine(
     if cache:
         cache.write(memoryview(config.get_timing_cache().serialize()))
     target.write_bytes(memoryview(plan))
-    return {tensor.name: _describe(tensor.dtype, tensor.shape) for tensor in _tensors(network)}
+    return {tensor.name: _describe(tensor.dtype, tensor.shape) for tensor in network_tensors(network)}
 
 
 def _build(family: Family, builder: Any, network: Any, config: Any, *_kept: Any) -> Any:
@@ -80,18 +80,12 @@ def _parse(family: Family, parser: Any, source: Path) -> None:
         raise InvalidFolder(f"{source}: {family.product} {family.tensorrt.__version__} cannot parse it: {errors}")
 
 
-def _tensors(network: Any) -> list[Any]:
-    """Inputs, then outputs."""
-    inputs = [network.get_input(index) for index in range(network.num_inputs)]
-    return inputs + [network.get_output(index) for index in range(network.num_outputs)]
-
-
 def _describe(kind: Any, shape: Any) -> dict[str, Any]:
     return {"type": kind.name, "shape": list(shape)}
 
 
 def _set_formats(trt: Any, network: Any) -> None:
-    for tensor in _tensors(network):
+    for tensor in network_tensors(network):
         tensor.allowed_formats = 1 << int(trt.TensorFormat.LINEAR)
 
 

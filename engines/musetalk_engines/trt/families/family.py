@@ -88,3 +88,9 @@ class Family(ABC):
     @abstractmethod
     def watch(self, config: Any, progress: Callable[[str], None]) -> bool:
         """Have the builder report its progress; False where it cannot."""
+
+
+def network_tensors(network: Any) -> list[Any]:
+    """The inputs of a network, then its outputs."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    return inputs + [network.get_output(index) for index in range(network.num_outputs)]

@@ -17,6 +17,7 @@ from musetalk_engines.trt.families.family import (
     UNFUSED_ATTENTION,
     Family,
     PlanSpec,
+    network_tensors,
 )
 from musetalk_engines.trt.graph.optimize import optimize_graph
 from musetalk_engines.trt.graph.precision import attention_products, to_float
@@ -70,9 +71,7 @@ class WeaklyTyped(Family):
         if spec.precision == "fp32":
             return 0
         config.set_flag(trt.BuilderFlag.FP16)
-        tensors = [network.get_input(index) for index in range(network.num_inputs)]
-        tensors += [network.get_output(index) for index in range(network.num_outputs)]
-        for tensor in tensors:
+        for tensor in network_tensors(network):
             tensor.dtype = trt.DataType.HALF
         if spec.variant == AS_BUILT:
             return 0
