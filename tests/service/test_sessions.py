@@ -258,6 +258,7 @@ def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client,
     with connect(url) as audio:
         for _ in range(20):
             audio.send(second)
+        assert session.has_audio_socket  # from the handshake on
         until(lambda: session.speech.queued > 9, "as much waits as may")
         assert session.speech.queued <= 10
         assert session.has_audio_socket

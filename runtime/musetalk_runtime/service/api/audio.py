@@ -49,11 +49,12 @@ async def listen(
     except ServiceError as error:
         await socket.send_denial_response(JSONResponse(error.to_json(), error.status, error.headers))
         return
-    await socket.accept()
     if not session.claim_audio_socket():
+        await socket.accept()
         await socket.close(REFUSED, "another socket speaks")
         return
     try:
+        await socket.accept()
         decode = _pcm if codec == "pcm" else OpusDecoder(codec)
         await socket.close(*await _receive_speech(socket, session, decode, full == "end"))
     except WebSocketDisconnect:
