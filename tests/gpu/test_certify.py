@@ -4,8 +4,12 @@ What cannot be shown here is whether TensorRT for RTX takes the calls: its names
 test_machine.py, and no GPU that it runs on was at hand.
 """
 
+import argparse
 import json
+import os
 import shutil
+import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -17,13 +21,16 @@ import pytest
 
 from helpers.cuda_simulator import BATCHES
 from helpers.rtx_simulator import Rtx, write_simulated_plan
+from helpers.service_client import Client, Viewer, until
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.backends.trt import batch_graph
 from musetalk_runtime.backends.trt.certificate import bundle_key, find_certificate
 from musetalk_runtime.certification import certify, rebuild
 from musetalk_runtime.certification.measure import paying_batches
+from musetalk_runtime.cli import serve
 from musetalk_runtime.cli.main import main
 from musetalk_runtime.core.errors import AccuracyError, InvalidFolder, MachineError
+from musetalk_runtime.demo import AVATAR
 from musetalk_runtime.storage.folder import MANIFEST, read_folder, sha256
 from musetalk_runtime.update.versions import Versions
 
@@ -341,3 +348,45 @@ def spoil(bundle: Path, modelset: Path, graph: str, gain: float) -> None:
     file = bundle / f"{graph}.plan"
     manifest["files"][file.name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
     (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_the_demo_speaks_while_a_bundle_is_certified(
+    rtx_bundle: Path, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certifies, goes_on, seen = threading.Event(), threading.Event(), []
+
+    def width() -> int:
+        status, avatars = client.ask("GET", "/v1/avatars")
+        return int(avatars[0]["width"]) if status == 200 else 0
+
+    def held(_plan: object, profiles: list[object], _precision: str) -> list[float]:
+        certifies.set()
+        assert goes_on.wait(120)
+        return [5.0] * len(profiles)
+
+    def visit() -> None:
+        try:
+            certifies.wait(120)
+            seen.append(width())
+            viewer = Viewer(client, client.begin(fps="auto"), limit=20_000)
+            viewer.join(60)
+            seen.append(len(viewer.data) > 0)
+            goes_on.set()
+            until(lambda: width() == 320, "the avatar itself is served")
+        finally:
+            goes_on.set()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(certify, "plan_ms", held)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        client = Client(free.getsockname()[1])
+    visitor = threading.Thread(target=visit)
+    visitor.start()
+    options = ["--port", str(client.port), "--demo-meanwhile", "--sessions", "1", "--grace", "1"]
+    parser = argparse.ArgumentParser()
+    serve.add_parser(parser.add_subparsers())
+    args = parser.parse_args(["serve", "-b", str(rtx_bundle), "-a", f"one={avatar}", *options])
+    with pytest.raises(KeyboardInterrupt):
+        args.run(args)
+    visitor.join()
+    assert seen == [Avatar.open(AVATAR).width, True]

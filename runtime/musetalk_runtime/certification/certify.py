@@ -49,18 +49,22 @@ class Attempt:
     seconds: float
 
 
-def ensure_certified(bundle: Bundle, progress: Progress) -> None:
-    """Certify `bundle` if it is one that is certified where it runs, and was not on this machine as it is now.
+def why_uncertified(bundle: Bundle) -> str | None:
+    """Why `bundle` must be certified before it runs on this machine as it is now; None where it need not be.
 
-    Raises MachineError where it cannot run at all, and what `certify_bundle` raises.
+    Raises MachineError where it cannot run here at all.
     """
     if bundle.manifest["backend"] != TENSORRT_RTX:
-        return
+        return None
     facts = require_rtx(bundle.path)
     gpu_cubin(bundle.path, bundle.manifest, facts)  # a GPU that it was not built for is refused without a word before
     found = find_certificate(bundle.path)
-    reason = found.differences(facts) if found else "its first start on this machine"
-    if reason:
+    return found.differences(facts) if found else "its first start on this machine"
+
+
+def ensure_certified(bundle: Bundle, progress: Progress) -> None:
+    """Certify `bundle` where it must be; raises MachineError where it cannot run, and what `certify_bundle` raises."""
+    if reason := why_uncertified(bundle):
         progress(f"certifying {bundle.path}: {reason}")
         certify_bundle(bundle.path, progress)
         bundle.find_certificate()

@@ -29,5 +29,17 @@ def open_bundle(path: Path, **gpu: Any) -> "Bundle":
     return bundle
 
 
+def must_certify(path: Path) -> bool:
+    """Whether `open_bundle` certifies the bundle at `path`; raises what it raises before."""
+    from musetalk_runtime.bundle import TENSORRT_RTX, Bundle
+
+    with Bundle.open(path) as bundle:
+        if bundle.manifest["backend"] != TENSORRT_RTX:
+            return False
+        from musetalk_runtime.certification.certify import why_uncertified
+
+        return why_uncertified(bundle) is not None
+
+
 def say(text: str) -> None:
     print(f"musetalk-edge: {text}", file=sys.stderr, flush=True)

@@ -5,15 +5,20 @@ import logging
 import os
 import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Collection
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, NoReturn
+from socket import socket
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
-from musetalk_runtime.cli.bundle_argument import open_bundle
+from musetalk_runtime.cli.bundle_argument import must_certify, open_bundle
 from musetalk_runtime.cli.logs import log_json
 from musetalk_runtime.core.errors import InvalidArgument, MachineError, MuseTalkEdgeError, one_line
 from musetalk_runtime.demo import AVATAR, BUNDLE
+
+if TYPE_CHECKING:
+    from musetalk_runtime.service.security.access import Access
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +95,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="of what is told on stderr (default: text)"
     )
+    parser.add_argument(
+        "--demo-meanwhile",
+        action="store_true",
+        help="while engines are certified for this machine, serve the demo's person in the avatars' place, on the CPU",
+    )
     add_access_arguments(parser)
     parser.add_argument("--no-cuda-graph", action="store_true", help="a way out for drivers that hang, see doctor")
     parser.set_defaults(run=run)
@@ -116,7 +126,7 @@ def _serve(args: argparse.Namespace) -> int:
     from musetalk_runtime.update.trial import trial
 
     try:
-        from musetalk_runtime.service.http.server import Server, listen
+        from musetalk_runtime.service.http.server import SupervisedServer, listen
         from musetalk_runtime.service.service import DEFAULT_BUNDLE, Service
         from musetalk_runtime.service.settings import Settings
     except ModuleNotFoundError as error:
@@ -143,10 +153,11 @@ def _serve(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         listener = stack.enter_context(listen(args.host, args.port))
         with trial([*named.values(), *faces.values()]):
-            bundles = {
-                name: stack.enter_context(open_bundle(path, cuda_graph=not args.no_cuda_graph))
-                for name, path in named.items()
-            }
+            with _demo_meanwhile(args, named, faces, listener, access):
+                bundles = {
+                    name: stack.enter_context(open_bundle(path, cuda_graph=not args.no_cuda_graph))
+                    for name, path in named.items()
+                }
             avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in faces.items()}
             for folder in [opened.path for opened in bundles.values()] + [opened.path for opened in avatars.values()]:
                 stack.callback(os.close, hold(folder, shared=True))
@@ -157,13 +168,25 @@ def _serve(args: argparse.Namespace) -> int:
         if args.log_format == "text":
             print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
         log.info("%s holds %d sessions", url, service.free, extra={"url": url, "sessions": service.free})
-        Server(service, access).run(sockets=[listener])
+        SupervisedServer(service, access).run(sockets=[listener])
         for name, reason in service.failed.items():
             failure = MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")
             if service.hung:
                 _exit_now(args, failure)
             raise failure
     return 0
+
+
+def _demo_meanwhile(
+    args: argparse.Namespace, bundles: dict[str, Path], faces: Collection[str], listener: socket, access: "Access"
+) -> AbstractContextManager[None]:
+    """The demo is served in the context, where that is wanted and one of `bundles` must be certified."""
+    from musetalk_runtime.service.http.demo_server import demo_served
+    from musetalk_runtime.service.settings import Settings
+
+    if args.demo_meanwhile and any(map(must_certify, bundles.values())):
+        return demo_served(listener, faces or ["demo"], Settings(args.sessions, grace=args.grace), access)
+    return nullcontext()
 
 
 def _exit_now(args: argparse.Namespace, failure: MachineError) -> NoReturn:

@@ -37,15 +37,26 @@ EXPECTED_CUTS = ExpectedCuts()
 class Server(uvicorn.Server):
     """Serves a service until SIGINT or SIGTERM; then refuses what is new and gives running streams time to end.
 
-    It ends by itself once the service is dead, so that a supervisor starts it anew. To systemd it tells when it is
-    ready and, where that waits for it, that frames are made.
+    It ends by itself once the service is dead, so that a supervisor starts it anew.
     """
 
     def __init__(self, service: Service, access: Access) -> None:
         self._service = service
-        self._watchdog: asyncio.Task[None] | None = None
         logging.getLogger("uvicorn.error").addFilter(EXPECTED_CUTS)
         super().__init__(_config(create_app(service, access), service))
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._service.dead
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._service.drain()
+        await super().shutdown(sockets)
+
+
+class SupervisedServer(Server):
+    """A server that tells systemd when it is ready and, where that waits for it, that frames are made."""
+
+    _watchdog: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -53,14 +64,10 @@ class Server(uvicorn.Server):
         if seconds := watchdog_seconds():
             self._watchdog = asyncio.create_task(Watchdog(self._service).run(seconds))
 
-    async def on_tick(self, counter: int) -> bool:
-        return await super().on_tick(counter) or self._service.dead
-
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         notify("STOPPING=1")
         if self._watchdog:
             self._watchdog.cancel()
-        self._service.drain()
         await super().shutdown(sockets)
 
 
