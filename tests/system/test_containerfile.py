@@ -46,8 +46,15 @@ def test_the_runtime_is_made_of_what_compiles_nothing() -> None:
         assert "USER 990" in found[stage][1]
 
 
+def test_it_is_for_blackwell_unless_told_otherwise() -> None:
+    wheels = stages()["wheels"][1]
+    (variant,) = (line.removeprefix("ARG VARIANT=") for line in wheels if line.startswith("ARG "))
+    assert "tensorrt-rtx-cu13-libs==" in (ROOT / "scripts" / "appliance" / f"{variant}.txt").read_text()
+    assert any('-r "/locks/${VARIANT}.txt"' in line for line in wheels)
+
+
 def test_its_builder_has_the_tensorrt_whose_plans_the_runtime_takes() -> None:
-    (command,) = (line for line in stages()["builder"][1] if "tensorrt" in line)
+    (command,) = (line for line in stages()["builder"][1] if "tensorrt-lean" in line)
     found = re.search(r"\$\((sed .*?) /locks/gpu\.txt\)", command)
     assert found
     lock = ROOT / "scripts" / "appliance" / "gpu.txt"
@@ -65,7 +72,7 @@ def test_what_it_copies_is_there_and_let_through() -> None:
         if line.startswith("COPY ") and "--from" not in line
         for name in line.split()[1:-1]
     ]
-    assert len(sources) == 9
+    assert len(sources) == 10
     for name in sources:
         assert (ROOT / name).exists(), name
         assert name in through or Path(name).with_name("*.txt").as_posix() in through, name
