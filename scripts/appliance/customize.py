@@ -20,11 +20,10 @@ SHOWN = "usr/share/musetalk-edge"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 WITH_SYMBOLS = ("av/**/*.so", "cv2/*.so")  # a quarter of PyAV; strip breaks libraries that auditwheel packed (*.libs)
 UNITS = HERE / "systemd"
-LAUNCHER = f"""\
+LAUNCHER = """\
 #!/usr/bin/python3 -I
 import sys
 
-sys.path.insert(0, "/{SITE}")
 from musetalk_runtime.cli.main import main
 
 sys.exit(main())
@@ -37,6 +36,7 @@ tmpfs /var/tmp tmpfs nosuid,nodev,size=64M 0 0
 """
 FILES = {
     "opt/musetalk-edge/bin/musetalk-edge": LAUNCHER,
+    "usr/lib/python3/dist-packages/musetalk-edge.pth": f"/{SITE}\n",  # for the workers, which are python3 -m too
     "etc/fstab": FSTAB,
     "etc/hostname": "musetalk-edge\n",
     "etc/systemd/journald.conf.d/volatile.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n",

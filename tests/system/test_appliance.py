@@ -132,6 +132,13 @@ def test_doctor_and_a_stream_run_as_the_user(enter: Enter) -> None:
         assert sum(1 for _ in container.decode(video=0)) == 50
 
 
+@pytest.mark.parametrize("worker", ["prepare.worker", "output.relay"])
+def test_what_takes_uploads_and_pushes_is_found(enter: Enter, worker: str) -> None:
+    code = f"import runpy; runpy.run_module('musetalk_runtime.{worker}')"
+    done = enter("python3", "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(
     not (ROOT / "runtime/musetalk_runtime/demo_data").is_dir(), reason="this checkout has no trained demo"
 )
