@@ -1,7 +1,6 @@
 """The wheel, installed and run outside the checkout; what importing the runtime costs; the version."""
 
 import os
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -17,19 +16,6 @@ from helpers.paths import ROOT
 pytestmark = pytest.mark.slow
 
 HEAVY = ["torch", "diffusers", "transformers", "onnx", "polygraphy", "tensorrt", "cuda", "onnxruntime", "cv2", "av"]
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    clean = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "tests")
-    shutil.copytree(ROOT, folder / "source", ignore=clean)
-    shutil.rmtree(folder / "source" / "demo", ignore_errors=True)  # what scripts/demo made
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder)]
-    build.append(str(folder / "source"))
-    done = subprocess.run(build, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return next(folder.glob("*.whl"))
 
 
 def test_the_wheel_holds_every_module_and_data_file(wheel: Path) -> None:
