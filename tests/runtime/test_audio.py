@@ -99,12 +99,21 @@ def test_a_videos_sound_will_do(tmp_path: Path) -> None:
     assert abs(len(read(AudioFile(tmp_path / "a.mp4")).speech) / 16_000 - SECONDS) < 0.1
 
 
-def test_a_wav_written_to_a_pipe_has_no_length_and_is_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [0xFFFFFFFF, 0xFFFFFFFE, 0x7FFFFFFF, 0x7FFFFFBF])
+def test_a_wav_written_to_a_pipe_has_no_length_and_is_whole(tmp_path: Path, length: int) -> None:
     write_wav(tmp_path / "a.wav", voice(1.0))
     content = bytearray((tmp_path / "a.wav").read_bytes())
-    content[40:44] = struct.pack("<I", 0xFFFFFFFF)
+    content[40:44] = struct.pack("<I", length)
     (tmp_path / "a.wav").write_bytes(content)
-    assert len(read(AudioFile(tmp_path / "a.wav")).speech) == 16_000
+    audio = AudioFile(tmp_path / "a.wav")
+    assert len(read(audio).speech) == 16_000
+    assert audio.warnings == []
+
+
+def test_a_truncated_wav_is_heard_to_its_end(bad_audio: Path) -> None:
+    audio = AudioFile(bad_audio / "truncated.wav")
+    assert len(read(audio).speech) == 19_956 // 2
+    assert audio.warnings[0].endswith("truncated: its header promises 32000 bytes of audio, 19956 are there")
 
 
 def test_what_is_no_audio_is_refused_at_once_in_one_line(bad_audio: Path) -> None:
@@ -112,7 +121,6 @@ def test_what_is_no_audio_is_refused_at_once_in_one_line(bad_audio: Path) -> Non
         "text.wav": "not an audio file that can be read",
         "empty.wav": "not an audio file that can be read",
         "silent.wav": "no audio samples",
-        "truncated.wav": "truncated: its header promises 32000 bytes of audio, 19956 are there",
         "mute.mp4": "no audio stream, only video",
         "list.m3u8": "not an audio file that can be read",
     }.items():

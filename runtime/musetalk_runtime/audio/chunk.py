@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import av
 import numpy as np
 
+from musetalk_runtime.audio.mix import MonoMix
 from musetalk_runtime.core.arrays import Floats
-from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
 
 SOUND_RATE = 48_000  # of the stream's audio track
@@ -25,28 +25,48 @@ class AudioChunk:
 
 
 class Resampler:
-    """One decoded stream to both rates."""
+    """One stream to both rates, at rates that may change on the way."""
 
     def __init__(self, channels: int) -> None:
-        self._speech = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        self._sound = av.AudioResampler(format="fltp", layout="stereo" if channels == 2 else "mono", rate=SOUND_RATE)
         self._channels = channels
+        self._rate = 0
+        self._mono = MonoMix()
+        self._speech = self._sound = av.AudioResampler()
 
-    def __call__(self, frame: av.AudioFrame | None) -> AudioChunk | None:
-        """What `frame`, or the end of the stream, gives; None when the resamplers only filled their buffers.
+    def __call__(self, samples: Floats, rate: int) -> AudioChunk | None:
+        """What `samples` ``[channels, n]`` at `rate` give; None when the resamplers only filled their buffers."""
+        before = self.end() if rate != self._rate else None
+        if rate != self._rate:
+            self._rate = rate
+            self._speech = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+            layout = "stereo" if self._channels == 2 else "mono"
+            self._sound = av.AudioResampler(format="fltp", layout=layout, rate=SOUND_RATE)
+        mono = self._mono(samples, rate)[None]
+        return _joined(before, self._chunk(_frame(mono, rate), _frame(samples, rate)))
 
-        Raises InvalidMedia for a layout or a rate that they do not take.
-        """
-        if frame is not None:
-            frame.pts = None  # time is counted in samples
-        try:
-            speech = [out.to_ndarray()[0] for out in self._speech.resample(frame)]
-            sound = [out.to_ndarray() for out in self._sound.resample(frame)]
-        except (av.FFmpegError, ValueError) as error:
-            raise InvalidMedia(f"the audio cannot be resampled: {getattr(error, 'strerror', None) or error}") from None
-        if not speech and not sound:
+    def end(self) -> AudioChunk | None:
+        """What is left in the resamplers."""
+        return self._chunk(None, None) if self._rate else None
+
+    def _chunk(self, speech: av.AudioFrame | None, sound: av.AudioFrame | None) -> AudioChunk | None:
+        heard = [out.to_ndarray()[0] for out in self._speech.resample(speech)]
+        shown = [out.to_ndarray() for out in self._sound.resample(sound)]
+        if not heard and not shown:
             return None
         return AudioChunk(
-            np.concatenate([np.empty(0, np.float32), *speech]),
-            np.concatenate([np.empty((self._channels, 0), np.float32), *sound], axis=1),
+            np.concatenate([np.empty(0, np.float32), *heard]).clip(-1, 1),
+            np.concatenate([np.empty((self._channels, 0), np.float32), *shown], axis=1).clip(-1, 1),
         )
+
+
+def _frame(samples: Floats, rate: int) -> av.AudioFrame:
+    layout = "stereo" if len(samples) == 2 else "mono"
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
+    frame.sample_rate = rate
+    return frame
+
+
+def _joined(a: AudioChunk | None, b: AudioChunk | None) -> AudioChunk | None:
+    if a is None or b is None:
+        return a or b
+    return AudioChunk(np.concatenate([a.speech, b.speech]), np.concatenate([a.sound, b.sound], axis=1))

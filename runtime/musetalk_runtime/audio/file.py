@@ -6,8 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
+from musetalk_runtime.audio.mix import mix
+from musetalk_runtime.audio.samples import SampleReader
+from musetalk_runtime.audio.timeline import MAX_GAP_S, TOLERANCE_S, Timeline
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
 from musetalk_runtime.core.media import open_media
 
@@ -18,6 +23,8 @@ FORMATS = (  # those that name other files, such as playlists, are left out
 # By itself FFmpeg reads many small packets of a WAV ahead, to see whether its PCM is another codec's bits.
 # One larger packet does for that, and 5 s of speech are decoded in a third of the time.
 WAV_OPTIONS = {"max_size": "32768", "max_probe_packets": "1"}
+TIMED = {"mp4", "matroska", "ogg", "mpegts", "mpeg", "asf", "flv"}  # FFmpeg counts the samples of the others itself
+UNKNOWN_LENGTH = 0x7FFF0000  # bytes: what programs that write into a pipe put there is about the largest number
 SAMPLE_RATE_RANGE = (
     1000,
     768_000,
@@ -25,11 +32,11 @@ SAMPLE_RATE_RANGE = (
 
 
 class AudioFile:
-    """The first audio stream of a media file, decoded and resampled as it is iterated.
+    """The audio of a media file (its default stream), decoded and resampled as it is iterated.
 
-    Raises InputNotFound or InvalidMedia, at once when the file is no audio, holds none, or is a WAV shorter than
-    its header says. ``channels`` is 1 or 2; ``start`` the file's time of the first sample, in seconds. ``warnings``
-    tells, after the last chunk, what was skipped or missing.
+    Raises InputNotFound or InvalidMedia, at once when the file is no audio or holds none. ``channels`` is 1 or 2;
+    ``start`` the file's time of the first sample, in seconds. Gaps in the timestamps are silence. ``warnings`` tells,
+    after the last chunk, what was skipped, missing or changed.
     """
 
     live = False
@@ -41,7 +48,10 @@ class AudioFile:
         self.warnings: list[str] = []
         if not path.exists():
             raise InputNotFound(f"{path}: no such audio file")
-        chunks = self._decode(WAV_OPTIONS if _is_wav(path) else {})
+        wav = _is_wav(path)
+        if wav and (missing := _missing_bytes(path)):
+            self._warn(missing)
+        chunks = self._decode(WAV_OPTIONS if wav else {})
         try:
             self._first = next(chunks)
         except StopIteration:
@@ -67,60 +77,105 @@ class AudioFile:
         with container:
             if not container.streams.audio:
                 raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
-            stream = container.streams.audio[0]
-            if stream.codec_context is None:
+            stream = container.streams.best("audio")
+            if stream is None or stream.codec_context is None:
                 raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
+            if len(container.streams.audio) > 1:
+                self._warn(f"of its {len(container.streams.audio)} audio streams number {stream.index} is heard")
             self.channels = min(2, stream.codec_context.channels)
             resample = Resampler(self.channels)
-            seconds = 0.0
-            for frame in self._frames(container, stream):
-                if not seconds:
-                    self.start = frame.time or 0.0
-                if not SAMPLE_RATE_RANGE[0] <= frame.sample_rate <= SAMPLE_RATE_RANGE[1]:
-                    rates = f"expected {SAMPLE_RATE_RANGE[0]} to {SAMPLE_RATE_RANGE[1]}"
-                    raise InvalidMedia(f"{self.path}: its audio has {frame.sample_rate} samples a second, {rates}")
-                seconds += frame.samples / frame.sample_rate
-                if chunk := resample(frame):
+            for samples, rate in self._samples(container, stream):
+                if chunk := resample(samples, rate):
                     yield chunk
-            if seconds and (chunk := resample(None)):
+            if chunk := resample.end():
                 yield chunk
-            declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-            if seconds < declared - 0.5:
-                self.warnings.append(
-                    f"{self.path}: the audio ends at {seconds:.1f} s, its header says {declared:.1f} s"
-                )
+
+    def _samples(self, container: Any, stream: Any) -> Iterator[tuple[Floats, int]]:
+        """Pieces ``[channels, n]`` without a gap between, and their rates."""
+        read, timeline, timed = SampleReader(), None, not TIMED.isdisjoint(container.format.name.split(","))
+        for frame in self._frames(container, stream):
+            rate = frame.sample_rate
+            if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:
+                rates = f"expected {SAMPLE_RATE_RANGE[0]} to {SAMPLE_RATE_RANGE[1]}"
+                raise InvalidMedia(f"{self.path}: its audio has {rate} samples a second, {rates}")
+            if timeline is None:
+                self.start = _start(container, frame)
+                timeline = Timeline(self.start)
+            samples = mix(read(frame), self.channels, frame.layout.name, rate)
+            gap = round(timeline.gap(frame.time) * rate) if timed else 0
+            for count in _blocks(gap, rate):
+                yield np.zeros((self.channels, count), np.float32), rate
+            samples = samples[:, max(0, -gap) :]
+            if samples.size:
+                yield samples, rate
+            timeline.add((max(0, gap) + samples.shape[1]) / rate)
+        if timeline is None:
+            return
+        for warning in filter(None, (*read.warnings, timeline.warning)):
+            self._warn(warning)
+        declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        if timeline.seconds < declared - 0.5:
+            self._warn(f"the audio ends at {timeline.seconds:.1f} s, its header says {declared:.1f} s")
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
         damaged = 0
-        for packet in container.demux(stream):
+        for packet in self._packets(container, stream):
             try:
                 yield from packet.decode()
             except av.FFmpegError:
                 damaged += 1
         if damaged:
-            self.warnings.append(f"{self.path}: {damaged} damaged audio packets were skipped")
+            self._warn(f"{damaged} damaged audio packets were skipped")
+
+    def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
+        """Up to the end, or to where FFmpeg reads no further."""
+        try:
+            yield from container.demux(stream)
+        except OSError as error:
+            raise InvalidMedia(f"{self.path}: it cannot be read: {_reason(error)}") from None
+        except av.FFmpegError as error:
+            self._warn(f"only a first part of it can be read: {_reason(error)}")
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(f"{self.path}: {text}")
+
+
+def _start(container: Any, frame: Any) -> float:
+    """The timestamp of the file's beginning; that of its first frame where the two are too far apart."""
+    first = frame.time or 0.0
+    begin = 0.0 if "mp4" in container.format.name else (container.start_time or 0) / av.time_base
+    return begin if TOLERANCE_S < first - begin <= MAX_GAP_S else first
+
+
+def _blocks(count: int, size: int) -> Iterator[int]:
+    """`count` in parts of at most `size`."""
+    while count > 0:
+        yield min(count, size)
+        count -= size
 
 
 def _is_wav(path: Path) -> bool:
-    """Raises InvalidMedia for a RIFF WAV whose data chunk is longer than the file: FFmpeg hides that."""
     if not path.is_file():
         return False
-    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return False
+    return head[:4] == b"RIFF" and head[8:] == b"WAVE"
+
+
+def _missing_bytes(path: Path) -> str:
+    """What a RIFF WAV lacks of what its header promises, in words: FFmpeg hides that."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(12)
         while len(header := file.read(8)) == 8:
             name, length = struct.unpack("<4sI", header)
             start = file.tell()
             if name == b"data":
-                if length != 0xFFFFFFFF and start + length > size:  # the maximum: written to a pipe, length unknown
-                    raise InvalidMedia(
-                        f"{path}: truncated: its header promises {length} bytes of audio, {size - start} are there"
-                    )
+                if length < UNKNOWN_LENGTH and start + length > size:
+                    return f"truncated: its header promises {length} bytes of audio, {size - start} are there"
                 break
             file.seek(start + length + length % 2)
-    return True
+    return ""
 
 
 def _kinds(container: Any) -> str:

@@ -5,7 +5,6 @@ import select
 import threading
 from collections.abc import Generator, Iterable, Iterator
 
-import av
 import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
@@ -37,11 +36,10 @@ class LivePcm:
             data, odd = data[:whole], data[whole:]  # noqa: PLW2901
             if not data:
                 continue
-            frame = av.AudioFrame.from_ndarray(np.frombuffer(data, dtype="<i2")[None], format="s16", layout="mono")
-            frame.sample_rate = SAMPLE_RATE
-            if chunk := resample(frame):
+            samples = np.frombuffer(data, "<i2")[None] / np.float32(32768)
+            if chunk := resample(samples, SAMPLE_RATE):
                 yield chunk
-        if chunk := resample(None):
+        if chunk := resample.end():
             yield chunk
 
     def interrupt(self) -> None:

@@ -1,0 +1,80 @@
+"""Samples and channels as files have them: floats of any size, layouts that nobody named, a voice in one channel."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.media import voice
+from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.core.arrays import Floats
+
+VOICE = (voice(1.0) / np.float32(32768)).astype(np.float32)
+
+
+def write_float_wav(file: Path, samples: Floats) -> AudioFile:
+    """Write `samples` ``[channels, n]`` at 16 kHz as scipy and soundfile do: without a channel mask."""
+    channels, data = len(samples), samples.T.astype("<f4").tobytes()
+    layout = struct.pack("<HHIIHH", 3, channels, 16_000, 64_000 * channels, 4 * channels, 32)
+    head = struct.pack("<4sI4s4sI", b"RIFF", 4 + 8 + len(layout) + 8 + len(data), b"WAVE", b"fmt ", len(layout))
+    file.write_bytes(head + layout + b"data" + struct.pack("<I", len(data)) + data)
+    return AudioFile(file)
+
+
+def read(audio: AudioFile) -> tuple[Floats, Floats]:
+    chunks = list(audio)
+    audio.close()
+    return np.concatenate([c.speech for c in chunks]), np.concatenate([c.sound for c in chunks], axis=1)
+
+
+def test_floats_without_a_channel_mask_are_heard_bit_for_bit(tmp_path: Path) -> None:
+    speech, _ = read(write_float_wav(tmp_path / "a.wav", VOICE[None]))
+    assert np.array_equal(speech, VOICE)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 5, 6, 8, 11])
+def test_any_number_of_channels_is_heard(tmp_path: Path, channels: int) -> None:
+    speech, sound = read(write_float_wav(tmp_path / "a.wav", np.repeat(VOICE[None], channels, axis=0)))
+    assert sound.shape == (2, 48_000)
+    assert np.corrcoef(speech, VOICE)[0, 1] > 0.999
+    assert np.abs(speech).max() > 0.5 * np.abs(VOICE).max()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_a_number_is_silence(tmp_path: Path, value: float) -> None:
+    samples = VOICE[None].copy()
+    samples[0, 100:110] = value
+    audio = write_float_wav(tmp_path / "a.wav", samples)
+    speech, sound = read(audio)
+    assert np.array_equal(speech[110:], VOICE[110:])
+    assert not speech[100:110].any()
+    assert np.isfinite(sound).all()
+    assert audio.warnings == [f"{audio.path}: 10 of its samples are not numbers: they are silence"]
+
+
+@pytest.mark.parametrize("scale", [8.0, 32768.0, 1e30])
+def test_integers_written_as_floats_are_clipped(tmp_path: Path, scale: float) -> None:
+    audio = write_float_wav(tmp_path / "a.wav", VOICE[None] / np.abs(VOICE).max() * np.float32(scale))
+    speech, sound = read(audio)
+    assert np.abs(speech).max() == np.abs(sound).max() == 1
+    assert audio.warnings == [f"{audio.path}: its samples reach {scale:.3g} times full scale: they are clipped"]
+
+
+@pytest.mark.parametrize(("left", "right"), [(1, -1), (-1, 1), (1, 0), (0, 1), (1, 1), (1, -0.9)])
+def test_a_voice_in_any_channel_is_heard_by_the_model(tmp_path: Path, left: float, right: float) -> None:
+    both = np.stack([left * VOICE, right * VOICE]).astype(np.float32)
+    speech, sound = read(write_float_wav(tmp_path / "a.wav", both))
+    loudest = max(abs(left), abs(right))
+    assert np.abs(speech).max() >= 0.49 * loudest * np.abs(VOICE).max()
+    assert np.abs(np.corrcoef(speech, VOICE)[0, 1]) > 0.999
+    assert np.allclose(sound[0] * right, sound[1] * left, atol=1e-4)  # the listener has both as they were
+
+
+def test_channels_that_become_opposite_are_heard_without_a_click(tmp_path: Path) -> None:
+    both = np.stack([np.tile(VOICE, 3), np.concatenate([VOICE, -VOICE, VOICE])])
+    speech, _ = read(write_float_wav(tmp_path / "a.wav", both))
+    for second in (0, 1, 2):
+        heard = speech[second * 16_000 + 8_000 : (second + 1) * 16_000]
+        assert np.corrcoef(heard, VOICE[8_000:])[0, 1] > 0.99, second
+    assert np.abs(np.diff(speech)).max() <= 1.1 * np.abs(np.diff(np.tile(VOICE, 3))).max()
