@@ -3,6 +3,7 @@
 import struct
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -38,6 +39,21 @@ def test_any_number_of_channels_is_heard(tmp_path: Path, channels: int) -> None:
     speech, sound = read(write_float_wav(tmp_path / "a.wav", np.repeat(VOICE[None], channels, axis=0)))
     assert sound.shape == (2, 48_000)
     assert np.corrcoef(speech, VOICE)[0, 1] > 0.999
+    assert np.abs(speech).max() > 0.5 * np.abs(VOICE).max()
+
+
+@pytest.mark.parametrize(("codec", "layout"), [("libopus", "7.1"), ("flac", "7.1"), ("ac3", "5.1"), ("aac", "7.1")])
+def test_surround_is_mixed_to_stereo(tmp_path: Path, codec: str, layout: str) -> None:
+    count = av.AudioLayout(layout).nb_channels
+    with av.open(str(tmp_path / "a.mkv"), "w") as opened:
+        stream = opened.add_stream(codec, rate=48_000, layout=layout)
+        frame = av.AudioFrame.from_ndarray(np.repeat(voice(1.0, 48_000), count)[None], format="s16", layout=layout)
+        frame.sample_rate, frame.pts = 48_000, 0
+        opened.mux([*stream.encode(frame), *stream.encode(None)])
+    audio = AudioFile(tmp_path / "a.mkv")
+    speech, sound = read(audio)
+    assert (audio.channels, sound.shape[0]) == (2, 2)
+    assert abs(len(speech) / 16_000 - 1) < 0.1
     assert np.abs(speech).max() > 0.5 * np.abs(VOICE).max()
 
 

@@ -9,7 +9,6 @@ import av
 import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
-from musetalk_runtime.audio.mix import mix
 from musetalk_runtime.audio.samples import SampleReader
 from musetalk_runtime.audio.timeline import MAX_GAP_S, TOLERANCE_S, Timeline
 from musetalk_runtime.core.arrays import Floats
@@ -92,7 +91,7 @@ class AudioFile:
 
     def _samples(self, container: Any, stream: Any) -> Iterator[tuple[Floats, int]]:
         """Pieces ``[channels, n]`` without a gap between, and their rates."""
-        read, timeline, timed = SampleReader(), None, not TIMED.isdisjoint(container.format.name.split(","))
+        read, timeline, timed = SampleReader(self.path), None, not TIMED.isdisjoint(container.format.name.split(","))
         for frame in self._frames(container, stream):
             rate = frame.sample_rate
             if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:
@@ -101,7 +100,7 @@ class AudioFile:
             if timeline is None:
                 self.start = _start(container, frame)
                 timeline = Timeline(self.start)
-            samples = mix(read(frame), self.channels, frame.layout.name, rate)
+            samples = _with_channels(read(frame), self.channels)
             gap = round(timeline.gap(frame.time) * rate) if timed else 0
             for count in _blocks(gap, rate):
                 yield np.zeros((self.channels, count), np.float32), rate
@@ -138,6 +137,13 @@ class AudioFile:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"{self.path}: {text}")
+
+
+def _with_channels(samples: Floats, count: int) -> Floats:
+    """`samples` ``[1 or 2, n]`` with `count` channels: in a file that was joined these may change."""
+    if len(samples) == count:
+        return samples
+    return np.repeat(samples, 2, axis=0) if count == 2 else np.asarray(samples.mean(axis=0, keepdims=True))
 
 
 def _start(container: Any, frame: Any) -> float:

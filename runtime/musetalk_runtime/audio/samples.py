@@ -1,5 +1,6 @@
-"""The samples of a decoded frame as finite floats."""
+"""The samples of a decoded frame as finite floats of one or two channels."""
 
+from pathlib import Path
 from typing import Any
 
 import av
@@ -9,23 +10,29 @@ from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia
 
 CLIPPED_PEAK = 4.0  # times full scale: beyond what a lossy codec overshoots by
+LAYOUTS = {3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # of channels without a layout, as WAV has it
 
 
 class SampleReader:
-    """Reads frames of any sample format; afterwards ``warnings`` says what was in them besides sound."""
+    """Reads the frames of the file at `path`, of any sample format and layout; afterwards ``warnings`` says what was in
+    them besides sound.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._peak = 0.0
         self._invalid = 0
 
     def __call__(self, frame: av.AudioFrame) -> Floats:
-        """The samples ``[channels, n]`` in [-1, 1]; NaN and infinity are silence. Raises InvalidMedia."""
+        """The samples ``[1 or 2, n]`` in [-1, 1]; more channels are mixed to two, and what is no number is silence.
+
+        Raises InvalidMedia.
+        """
         try:
-            array: Any = frame.to_ndarray()
-        except ValueError as error:
-            raise InvalidMedia(f"its audio cannot be read: {error}") from None
-        if not frame.format.is_planar:
-            array = array.reshape(-1, frame.layout.nb_channels).T
+            array = _array(frame) if frame.layout.nb_channels <= 2 else _mixed(frame)
+        except (av.FFmpegError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InvalidMedia(f"{self._path}: its audio cannot be read: {reason}") from None
         if array.dtype.kind == "u":
             return np.asarray((array.astype(np.float32) - 128) / 128, np.float32)
         if array.dtype.kind == "i":
@@ -48,3 +55,28 @@ class SampleReader:
             array = np.where(finite, array, 0)
         self._peak = max(self._peak, float(np.abs(array).max(initial=0.0)))
         return np.asarray(np.clip(array, -1, 1), np.float32)
+
+
+def _array(frame: av.AudioFrame) -> Any:
+    """``[channels, n]``, in the frame's own type."""
+    array = frame.to_ndarray()
+    return array if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels).T
+
+
+def _mixed(frame: av.AudioFrame) -> Any:
+    """Two channels ``[2, n]`` of more, by FFmpeg's matrix; of a layout that it does not know, their mean.
+
+    The planes of the frame are not looked at: PyAV 18 reads past the end of 8 of them.
+    """
+    count = frame.layout.nb_channels
+    if frame.layout.name == f"{count} channels":  # nobody named them
+        if frame.format.is_planar:
+            raise ValueError(f"{count} channels without a layout")
+        if count not in LAYOUTS:
+            return np.repeat(_array(frame).astype(np.float32).mean(axis=0, keepdims=True), 2, axis=0)
+        named = av.AudioFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name, layout=LAYOUTS[count])
+        named.sample_rate = frame.sample_rate
+        frame = named
+    frame.pts = None
+    (mixed,) = av.AudioResampler(format="fltp", layout="stereo", rate=frame.sample_rate).resample(frame)
+    return mixed.to_ndarray()
