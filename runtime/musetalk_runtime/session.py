@@ -26,6 +26,7 @@ from musetalk_runtime.frame import Frame, GpuFrame, mixed
 from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.output.pieces import Pieces
+from musetalk_runtime.output.relay_process import RelayProcess
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.session_hooks import SessionHooks
 
@@ -122,13 +123,14 @@ class Session(Closable):
         if self.frames_made and (data := pieces.take()):
             yield data
 
-    def push(self, url: str, container: str, video: VideoOptions = DEFAULT_VIDEO) -> Generator[Frame, None, None]:
+    def push(self, url: str, video: VideoOptions = DEFAULT_VIDEO) -> Generator[Frame, None, None]:
         """Send the stream to an output `url` at the pace of real time; gives each frame once it is sent.
 
-        Raises OutputError where the URL cannot be opened or no longer takes data.
+        Raises InvalidArgument for what is no URL of an output, and OutputError where it cannot be opened or takes
+        nothing for 10 s.
         """
         start = None
-        with closing(self._mux(url, container, video)) as frames:
+        with RelayProcess(url, self.stopping) as relay, closing(self._mux(relay, "mp4", video)) as frames:
             for frame in frames:
                 start = time.perf_counter() if start is None else start
                 self.stopping.wait(max(0.0, start + float(frame.pts) - PUSH_LEAD_S - time.perf_counter()))
@@ -225,7 +227,7 @@ class Session(Closable):
             return nv12
         return mixed(self.avatar.frame(self._index(speech)), nv12, limit / speech.weight)
 
-    def _mux(self, target: Writable | str, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
+    def _mux(self, target: Writable, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
         picture = Picture(self.avatar.width, self.avatar.height, self.fps)
         with self.timings.measure("open_output", 0):  # while the first frames are made
             opened = Muxer(target, container, picture, self.audio.channels, video)

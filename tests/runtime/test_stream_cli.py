@@ -1,5 +1,6 @@
 """``musetalk-edge stream`` as a process: its output, its exit status, and how it ends."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -19,6 +20,10 @@ import pytest
 from helpers.media import voice, write_wav
 from helpers.processes import EDGE
 from helpers.service_client import until
+from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.audio.signature import media_format
+from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.output import relay_process
 from musetalk_runtime.storage.folder import MANIFEST
 
 Speech = Callable[[float], Path]
@@ -127,7 +132,7 @@ def test_a_stalled_reader_loses_nothing_and_costs_no_memory(
     assert frames_in(tmp_path / "talk.mp4") == 250
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_with_a_playable_file(
     command: Command, start: Start, endless: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -159,6 +164,126 @@ def test_a_signal_ends_live_speech_that_waits(command: Command, start: Start, tm
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == -signal.SIGTERM
     assert frames_in(tmp_path / "talk.mp4") > 0
+
+
+def test_a_closed_terminal_is_nothing_to_what_nohup_started(command: Command, start: Start, tmp_path: Path) -> None:
+    process = start(
+        ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command("-", tmp_path / "talk.mp4")], stdin=subprocess.PIPE
+    )
+    assert process.stdin
+    process.stdin.write(voice(2.0).astype("<i2").tobytes())
+    process.stdin.flush()
+    _wait_for_partial(tmp_path, 1_000)
+    process.send_signal(signal.SIGHUP)
+    process.stdin.close()
+    assert process.wait(timeout=60) == 0
+    assert frames_in(tmp_path / "talk.mp4") == 50
+
+
+def test_what_a_killed_process_left_is_swept_by_the_next(command: Command, speech: Speech, tmp_path: Path) -> None:
+    abandoned, held = (tmp_path / f".talk.mp4.{name}.partial" for name in ("0badc0de", "11fe11fe"))
+    for file in (abandoned, held):
+        file.write_bytes(bytes(1000))
+        os.utime(file, (1e9, 1e9))
+    with held.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert subprocess.run(command(speech(2.0), tmp_path / "talk.mp4")).returncode == 0
+    assert {file.name for file in tmp_path.iterdir()} == {"talk.mp4", held.name}
+
+
+def test_a_name_of_255_bytes_is_written(command: Command, speech: Speech, tmp_path: Path) -> None:
+    name = "ü" * 125 + "x.mp4"
+    assert len(os.fsencode(name)) == 255
+    done = subprocess.run(command(speech(2.0), tmp_path / name), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "format_name"),
+    [
+        ("pcm_s16le", "wav", "WAV"),
+        ("libmp3lame", "mp3", "MP3"),
+        ("libopus", "ogg", "Ogg"),
+        ("flac", "flac", "FLAC"),
+        ("aac", "mp4", "MP4"),
+        ("aac", "adts", "AAC"),
+        ("libopus", "webm", "Matroska"),
+    ],
+)
+def test_a_file_that_comes_in_place_of_pcm_is_named(
+    command: Command, tmp_path: Path, codec: str, container: str, format_name: str
+) -> None:
+    with av.open(str(tmp_path / "speech"), "w", format=container) as opened:
+        stream = opened.add_stream(codec, rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(voice(2.0, 48_000)[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        opened.mux([*stream.encode(frame), *stream.encode(None)])
+    data = (tmp_path / "speech").read_bytes()
+    assert media_format(data) == format_name
+    assert media_format(voice(2.0).astype("<i2").tobytes()) is None
+    done = subprocess.run(command("-", tmp_path / "talk.mp4"), input=data, capture_output=True)
+    assert done.returncode == 2
+    assert f"a {format_name} file, and no raw PCM".encode() in done.stderr
+    assert not (tmp_path / "talk.mp4").exists()
+
+
+def test_dev_stdin_takes_any_file(command: Command, speech: Speech, tmp_path: Path) -> None:
+    data = speech(2.0).read_bytes()
+    done = subprocess.run(command("/dev/stdin", tmp_path / "talk.mp4"), input=data, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert frames_in(tmp_path / "talk.mp4") == 50
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_stream(
+    command: Command, endless: Path, tmp_path: Path
+) -> None:
+    report = str(tmp_path / "missing" / "report.json")
+    done = subprocess.run(command(endless, tmp_path / "talk.mp4", "--report", report), capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "missing/report.json: cannot be written" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("audio", "output", "reason"),
+    [
+        ("http://host/speech.wav", "talk.mp4", "http://host/speech.wav: is a URL, and no file"),
+        ("", "new/", "is a folder: name a file in it"),
+    ],
+)
+def test_what_is_no_file_is_told(
+    command: Command, speech: Speech, tmp_path: Path, audio: str, output: str, reason: str
+) -> None:
+    done = subprocess.run(command(audio or speech(2.0), f"{tmp_path}/{output}"), capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert reason in done.stderr
+
+
+@pytest.mark.parametrize("url", ["rtmp://127.0.0.1:{}/live/key", "rtsp://127.0.0.1:{}/live", "tcp://127.0.0.1:{}"])
+def test_a_server_that_says_nothing_is_given_up_by_a_signal(
+    command: Command, start: Start, endless: Path, url: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        process = start(command(endless, url.format(server.getsockname()[1])))
+        connection, _ = server.accept()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == -signal.SIGTERM
+        connection.close()
+
+
+def test_a_server_that_says_nothing_is_given_up_by_itself(
+    speech: Speech, bundle: Path, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_process, "STALL_TIMEOUT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server, Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        url = f"rtmp://127.0.0.1:{server.getsockname()[1]}/live/key"
+        with (
+            Session(b, a, speech(20.0), fps=25) as session,
+            pytest.raises(OutputError, match=r"took nothing for 0\.5 s"),
+        ):
+            for _ in session.push(url):
+                pass
 
 
 def test_no_child_process_is_started(command: Command, start: Start, endless: Path, tmp_path: Path) -> None:
@@ -201,7 +326,7 @@ def test_a_url_nobody_listens_at_is_one_line(command: Command, speech: Speech) -
     assert done.stderr == "musetalk-edge: error: tcp://127.0.0.1:1: cannot be opened: Connection refused\n"
 
 
-@pytest.mark.parametrize("name", ["text.wav", "empty.wav", "silent.wav", "truncated.wav", "mute.mp4", "missing.wav"])
+@pytest.mark.parametrize("name", ["text.wav", "empty.wav", "silent.wav", "mute.mp4", "missing.wav"])
 def test_bad_audio_is_one_line_and_leaves_nothing(command: Command, bad_audio: Path, tmp_path: Path, name: str) -> None:
     _assert_refused(command(bad_audio / name, tmp_path / "out" / ".." / "talk.mp4"), name, tmp_path)
 

@@ -8,6 +8,8 @@ from collections.abc import Generator, Iterable, Iterator
 import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
+from musetalk_runtime.audio.signature import HEAD_BYTES, media_format
+from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
 
 MAX_READ_BYTES = 1 << 16  # bytes at once, at most
@@ -52,13 +54,28 @@ class LivePcm:
 
 
 class PipeReader:
-    """The bytes of a pipe, as they come; `interrupt` from another thread ends the iteration, also a waiting one."""
+    """The bytes of a pipe, as they come; `interrupt` from another thread ends the iteration, also a waiting one.
+
+    Iterating raises InvalidMedia where they are a media file, which is no PCM.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._interrupted = threading.Event()
 
     def __iter__(self) -> Iterator[bytes]:
+        head = b""
+        pieces = self._pieces()
+        for data in pieces:
+            head += data
+            if len(head) >= HEAD_BYTES:
+                break
+        if found := media_format(head):
+            raise InvalidMedia(f"what comes is a {found} file, and no raw PCM: name /dev/stdin, which takes any file")
+        yield head
+        yield from pieces
+
+    def _pieces(self) -> Iterator[bytes]:
         while not self._interrupted.is_set():
             ready, _, _ = select.select([self._descriptor], [], [], POLL_INTERVAL_S)
             if not ready:

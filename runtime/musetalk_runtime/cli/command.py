@@ -12,7 +12,11 @@ from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError, one_li
 
 
 class Terminated(BaseException):
-    """SIGTERM, raised in the main thread so that what is half done is cleaned up."""
+    """SIGTERM or SIGHUP, raised in the main thread so that what is half done is cleaned up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def run_command(
@@ -25,15 +29,15 @@ def run_command(
     the arguments adds the traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    previous = {number: signal.signal(number, _terminate) for number in ending_signals()}
     try:
         return command(arguments)
     except BrokenPipeError:
         die_by(signal.SIGPIPE)
     except KeyboardInterrupt:
         die_by(signal.SIGINT)
-    except Terminated:
-        die_by(signal.SIGTERM)
+    except Terminated as error:
+        die_by(error.number)
     except (MuseTalkEdgeError, ModuleNotFoundError, OSError) as error:
         if "--verbose" in arguments:
             traceback.print_exc()
@@ -41,7 +45,14 @@ def run_command(
         print(f"{program}: error: {message}", file=sys.stderr)
         return status
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def ending_signals() -> tuple[int, ...]:
+    """Those that ask a process to end, besides SIGINT. A closed terminal's is none where nohup has it ignored."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return (signal.SIGTERM,) if ignored else (signal.SIGTERM, signal.SIGHUP)
 
 
 def die_by(number: int) -> NoReturn:
@@ -60,5 +71,5 @@ def _describe(error: Exception, extra: str) -> tuple[str, int]:
     return one_line(error), status
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated(number)

@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musetalk_runtime.cli.bundle_argument import add_bundle_argument, open_bundle
-from musetalk_runtime.cli.command import die_by
+from musetalk_runtime.cli.command import die_by, ending_signals
 from musetalk_runtime.cli.progress import StatusLine
+from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.demo import AVATAR, SPEECH
 from musetalk_runtime.frame_rate import RATES, generation_rate
 from musetalk_runtime.output.url import url_container
@@ -35,7 +36,8 @@ examples:
 
 The output is fragmented MP4 (MPEG-TS where its name ends in .ts): a viewer can start while it is made. A file
 appears under its name when it is whole; links are followed, and /dev/stdout, FIFOs and devices are written as they
-stand, so that an error leaves them half written. SIGINT and SIGTERM end the stream early, with a playable file."""
+stand, so that an error leaves them half written. SIGINT, SIGTERM and a closed terminal end the stream early, with a
+playable file."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -82,12 +84,15 @@ def run(args: argparse.Namespace) -> int:
     from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.session import Session
-    from musetalk_runtime.storage.output_file import write_output
+    from musetalk_runtime.storage.output_file import OutputFile
 
     container = _container(args.output)
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)
+    if "://" in args.audio:
+        raise InvalidArgument(f"{args.audio}: is a URL, and no file")
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
     with (
+        OutputFile(args.report) if args.report else nullcontext() as report_file,  # now: later all would be for nothing
         open_bundle(args.bundle, cuda_graph=not args.no_cuda_graph) as bundle,
         Avatar.open(args.avatar) as avatar,
         Session(bundle, avatar, audio, args.fps) as session,
@@ -96,10 +101,10 @@ def run(args: argparse.Namespace) -> int:
         _warn_if_slow(bundle, session)
         _send(session, args.output, container, video)
         report = session.report()
-    for warning in report["warnings"]:
-        print(f"musetalk-edge: warning: {warning}", file=sys.stderr)
-    if args.report:
-        write_output(args.report, json.dumps(report, indent=1) + "\n")
+        for warning in report["warnings"]:
+            print(f"musetalk-edge: warning: {warning}", file=sys.stderr)
+        if report_file:
+            report_file.write(json.dumps(report, indent=1).encode() + b"\n")
     if signals:
         die_by(signals[0])
     return 0
@@ -110,7 +115,7 @@ def _send(session: Session, output: str, container: str, video: VideoOptions) ->
 
     with StatusLine(terminal_only=True) as status:
         if "://" in output:
-            for _ in session.push(output, container, video):
+            for _ in session.push(output, video):
                 status.update(_status(session))
             return
         with open_sink(output, session.stopping) as sink:
@@ -130,7 +135,7 @@ def _status(session: Session) -> str:
 def _container(output: str) -> str:
     """The FFmpeg format for `output`: by a URL's scheme, or by a file's suffix."""
     if "://" not in output:
-        return "mpegts" if output.endswith(".ts") else "mp4"
+        return "mpegts" if output.lower().endswith(".ts") else "mp4"
     return url_container(output)
 
 
@@ -146,7 +151,7 @@ def _warn_if_slow(bundle: Bundle, session: Session) -> None:
 
 @contextmanager
 def _graceful(session: Session) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM end `session` early; they are listed in order. A second one ends the process at once."""
+    """SIGINT, SIGTERM and SIGHUP end `session` early; they are listed in order. A second ends the process at once."""
     received: list[int] = []
 
     def handle(number: int, _: Any) -> None:
@@ -155,7 +160,7 @@ def _graceful(session: Session) -> Iterator[list[int]]:
         received.append(number)
         threading.Thread(target=session.stop).start()  # a handler must not take the locks it interrupted
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, *ending_signals())}
     try:
         yield received
     finally:

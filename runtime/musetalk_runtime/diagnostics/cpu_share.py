@@ -2,7 +2,6 @@
 
 import os
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import av
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import Bytes
+from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.output.x264 import X264
 from musetalk_runtime.session import Session
@@ -28,16 +28,21 @@ def measure_cpu_share(bundle: Bundle, avatar: Avatar, audio: Path, fps: str) -> 
     kept: list[Bytes] = []
     begin, cpu = time.perf_counter(), time.process_time()
     with Session(bundle, avatar, audio, fps) as session:
-        with closing(session.push(os.devnull, "mp4")) as stream:
-            for frame in stream:
+        picture = Picture(avatar.width, avatar.height, session.fps)
+        with (
+            open(os.devnull, "wb") as nowhere,  # noqa: PTH123
+            Muxer(nowhere, "mp4", picture, session.audio.channels, VideoOptions()) as muxer,
+        ):
+            for frame in session.frames():
+                muxer.sound(frame.sound)
+                muxer.frame(frame.index, frame.nv12)
                 if (len(kept) + 1) * frame.nv12.nbytes <= MAX_KEPT_BYTES:
                     kept.append(frame.nv12)
                 time.sleep(max(0.0, begin + float((frame.index + 1) / session.fps) - time.perf_counter()))
         wall, share = time.perf_counter() - begin, time.process_time() - cpu
-        frames, encoder = session.frames_made, session.encoder
-        picture = Picture(avatar.width, avatar.height, session.fps)
+        frames = session.frames_made
     share /= wall
-    x264 = x264_seconds(kept, picture) / len(kept) * frames / wall if encoder == X264.name else None
+    x264 = x264_seconds(kept, picture) / len(kept) * frames / wall if muxer.encoder == X264.name else None
     return {
         "frames": frames,
         "fps": round(frames / wall, 2),

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
-from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.output.encoder import open_encoder
 from musetalk_runtime.output.video import Picture, VideoOptions
 
@@ -33,17 +32,16 @@ class Writable(Protocol):
 
 
 class Muxer:
-    """Encodes and muxes one video and one audio track to a writable object, or to a URL that PyAV opens.
+    """Encodes and muxes one video and one audio track to a writable object.
 
     Frames and sound come in the order of their times. Leaving the ``with`` block writes what the encoders still hold
-    and ends the container; after an error it only releases it. Raises OutputError for a URL that cannot be opened or
-    written, and MachineError for an encoder that this machine has not; what a writable object raises comes through.
+    and ends the container; after an error it only releases it. Raises MachineError for an encoder that this machine has
+    not; what the writable object raises comes through.
     """
 
     def __init__(
-        self, target: Writable | str, container: str, picture: Picture, channels: int, options: VideoOptions
+        self, target: Writable, container: str, picture: Picture, channels: int, options: VideoOptions
     ) -> None:
-        self._target = target
         self._samples = 0
         flags = {"flush_packets": "1", **(_mp4_options(picture.fps) if container == "mp4" else {})}
         self._container = av.open(target, "w", format=container, options=flags, buffer_size=MAX_BUFFER_BYTES)
@@ -52,7 +50,7 @@ class Muxer:
         self._audio: Any = self._container.add_stream("aac", SOUND_RATE, AAC_OPTIONS, layout=self._layout)
         self._audio.bit_rate = AAC_BITS * channels
         try:
-            self._checked("opened", self._container.start_encoding)
+            self._container.start_encoding()
         except BaseException:
             self._release()
             raise
@@ -67,7 +65,7 @@ class Muxer:
             self.write(self._encoder.finish())
             if self._samples:
                 self.write(self._audio.encode(None))
-            self._checked("written", self._container.close)
+            self._container.close()
         else:
             self._release()
 
@@ -104,13 +102,7 @@ class Muxer:
             # AAC's priming packet lies before time 0. Sent, it would make FFmpeg shift the video by 21 ms; without it
             # the first 21 ms of sound are faded in.
             if packet.pts >= 0:
-                self._checked("written", self._container.mux, packet)
-
-    def _checked(self, what: str, call: Any, *arguments: Any) -> None:
-        try:
-            call(*arguments)
-        except av.FFmpegError as error:
-            raise OutputError(f"{self._target}: cannot be {what}: {error.strerror}") from error
+                self._container.mux(packet)
 
     def _release(self) -> None:
         with suppress(av.FFmpegError, OSError):

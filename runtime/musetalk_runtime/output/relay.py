@@ -6,6 +6,8 @@ failed. A process of its own, because FFmpeg can wait for a server for ever, and
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -60,7 +62,15 @@ def _read_line(source: Any) -> str:
     return line.decode()
 
 
+def _end_with(parent: int) -> None:
+    """End once the process that started this one is gone: it may be in FFmpeg's hands, and wait for ever."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> int:
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     source: Any = _Source(0)
     url = _read_line(source)
     try:

@@ -59,7 +59,7 @@ def open_sink(target: str, stopping: threading.Event) -> OutputFile | PipeSink:
     if target == "-":
         return PipeSink(1, stopping)
     path = Path(target)
-    if path.is_dir():
+    if path.is_dir() or target.endswith("/"):
         raise OutputError(f"{path}: is a folder: name a file in it")
     place = Destination(path)
     if place.found is None or stat.S_ISREG(place.found.st_mode):

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
+MAX_STEM_BYTES = 200
 ABANDONED_AFTER_S = 10.0  # seconds after which a folder that nobody holds is nobody's
 
 
@@ -61,6 +62,11 @@ def put_folder(work: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def aside_stem(path: Path) -> str:
+    """What the name of anything written aside for `path` begins with: a name has at most 255 bytes."""
+    return "." + os.fsdecode(os.fsencode(path.name)[:MAX_STEM_BYTES])
+
+
 def hold(folder: Path, shared: bool = False) -> int:
     """Keep others from removing `folder` by `remove_free` while the descriptor that this gives is open."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
@@ -70,19 +76,22 @@ def hold(folder: Path, shared: bool = False) -> int:
 
 
 def sweep(above: Path, pattern: str) -> None:
-    """Remove the folders in `above` whose makers were killed: old enough, and held by nobody."""
-    for folder in above.glob(pattern):
+    """Remove the files and folders in `above` whose makers were killed: old enough, and held by nobody."""
+    for path in above.glob(pattern):
         with suppress(OSError):
-            if not folder.is_symlink() and time.time() - folder.stat().st_mtime >= ABANDONED_AFTER_S:
-                remove_free(folder)
+            if not path.is_symlink() and time.time() - path.stat().st_mtime >= ABANDONED_AFTER_S:
+                remove_free(path)
 
 
-def remove_free(folder: Path) -> None:
-    """Remove a folder; raises OSError where somebody holds it."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
+def remove_free(path: Path) -> None:
+    """Remove a file or folder; raises OSError where somebody holds it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        remove(folder)
+        if path.is_dir():
+            remove(path)
+        else:
+            path.unlink()
     finally:
         os.close(descriptor)
 

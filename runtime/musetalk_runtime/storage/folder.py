@@ -20,7 +20,7 @@ from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, Invalid
 from musetalk_runtime.core.version import __version__
 from musetalk_runtime.storage.current import is_current
 from musetalk_runtime.storage.destination import Destination, followed
-from musetalk_runtime.storage.durable import hold, put_folder, remove, sweep, sync
+from musetalk_runtime.storage.durable import aside_stem, hold, put_folder, remove, sweep, sync
 
 Manifest = dict[str, Any]
 
@@ -91,8 +91,9 @@ def written_aside(path: Path) -> Iterator[Path]:
     """
     path = real_folder(path)
     above = next(folder for folder in path.parents if folder.exists())
-    sweep(above, f".{glob.escape(path.name)}.*.partial")
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=above))
+    stem = aside_stem(path)
+    sweep(above, f"{glob.escape(stem)}.*.partial")
+    work = Path(tempfile.mkdtemp(prefix=f"{stem}.", suffix=".partial", dir=above))
     held = hold(work)
     try:
         yield work

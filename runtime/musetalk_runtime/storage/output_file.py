@@ -1,6 +1,8 @@
 """Output files that a user named, written aside and renamed where that is possible."""
 
 import errno
+import fcntl
+import glob
 import io
 import os
 import secrets
@@ -14,7 +16,7 @@ from types import TracebackType
 
 from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.storage.destination import Destination
-from musetalk_runtime.storage.durable import sync
+from musetalk_runtime.storage.durable import aside_stem, sweep, sync
 
 NOT_IN_THIS_FOLDER = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)  # the last for a file mounted by itself
 
@@ -77,10 +79,15 @@ class OutputFile:
 
     def _open_aside(self, mode: int | None) -> io.FileIO:
         path, old = self._place.path, self._place.found
-        aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        stem = aside_stem(path)
+        with suppress(OSError):  # of a folder that may not be read
+            sweep(path.parent, f"{glob.escape(stem)}.*.partial")
+        aside = path.with_name(f"{stem}.{secrets.token_hex(4)}.partial")
         bits = stat.S_IMODE(old.st_mode) & 0o777 if mode is None and old else mode
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if bits is None else bits)
         self._aside = aside
+        with suppress(OSError):  # some network file systems lock nothing: there, only age protects it
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if old:
             with suppress(OSError):  # only root may give a file away
                 os.fchown(descriptor, old.st_uid, old.st_gid)

@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 
 import uvicorn
 from fastapi import FastAPI
@@ -35,7 +38,7 @@ EXPECTED_CUTS = ExpectedCuts()
 
 
 class Server(uvicorn.Server):
-    """Serves a service until SIGINT or SIGTERM; then refuses what is new and gives running streams time to end.
+    """Serves a service until SIGINT, SIGTERM or SIGHUP; then refuses what is new and gives running streams time to end.
 
     It ends by itself once the service is dead, so that a supervisor starts it anew.
     """
@@ -44,6 +47,20 @@ class Server(uvicorn.Server):
         self._service = service
         logging.getLogger("uvicorn.error").addFilter(EXPECTED_CUTS)
         super().__init__(_config(create_app(service, access), service))
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn does, and a closed terminal as SIGTERM, unless nohup has it ignored."""
+        with super().capture_signals():
+            here = threading.current_thread() is threading.main_thread()
+            previous = signal.getsignal(signal.SIGHUP)
+            if here and previous != signal.SIG_IGN:
+                signal.signal(signal.SIGHUP, self.handle_exit)
+            try:
+                yield
+            finally:
+                if here and previous is not None:
+                    signal.signal(signal.SIGHUP, previous)
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) or self._service.dead

@@ -1,0 +1,93 @@
+"""The sending of a stream to a media server, by a process that can be ended whatever the server does."""
+
+import os
+import select
+import subprocess
+import sys
+import threading
+import time
+from types import TracebackType
+
+from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.output.relay import CONNECTED
+from musetalk_runtime.output.url import url_container
+
+COMMAND = (sys.executable, "-m", "musetalk_runtime.output.relay")
+STALL_TIMEOUT_S = 10.0  # seconds in which a server has to take something, and the end of the stream
+STOPPING_TIMEOUT_S = 2.0  # the same, once the stream is to stop
+POLL_INTERVAL_S = 0.05
+
+
+class RelayProcess:
+    """Takes fragmented MP4 by `write`, which a process of its own sends to `url`.
+
+    Leaving the ``with`` block ends the stream; after an error it only ends the process. Raises InvalidArgument for what
+    is no URL, and OutputError where it cannot be opened or takes nothing for 10 s; once `stopping` is set it is given
+    up without one.
+    """
+
+    def __init__(self, url: str, stopping: threading.Event) -> None:
+        url_container(url)
+        self._url = url
+        self._stopping = stopping
+        self._given_up = False
+        self._process = subprocess.Popen(
+            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        assert self._process.stdin  # noqa: S101 - it is a pipe
+        self._pipe = self._process.stdin
+        os.set_blocking(self._pipe.fileno(), False)
+        self.write(f"{url}\n".encode())
+
+    def __enter__(self) -> "RelayProcess":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._process:
+            try:
+                self._pipe.close()
+                if kind is None or kind is GeneratorExit:
+                    self._wait_for_end()
+            finally:
+                self._process.kill()
+
+    def write(self, data: bytes) -> None:
+        """Send `data`; all of it has been taken afterwards, or the stream is given up."""
+        view, began = memoryview(data), time.monotonic()
+        while view and not self._given_up:
+            if self._process.poll() is not None:
+                raise self._failure()
+            if select.select([], [self._pipe], [], POLL_INTERVAL_S)[1]:
+                try:
+                    view = view[os.write(self._pipe.fileno(), view) :]
+                    began = time.monotonic()
+                except BrokenPipeError:
+                    self._process.wait(STALL_TIMEOUT_S)
+            else:
+                self._check_time(began)
+
+    def _wait_for_end(self) -> None:
+        began = time.monotonic()
+        while self._process.poll() is None and not self._given_up:
+            time.sleep(POLL_INTERVAL_S)
+            self._check_time(began)
+        if self._process.returncode:
+            raise self._failure()
+
+    def _check_time(self, began: float) -> None:
+        waited = time.monotonic() - began
+        if self._stopping.is_set():
+            self._given_up = waited > STOPPING_TIMEOUT_S
+        elif waited > STALL_TIMEOUT_S:
+            self._process.kill()
+            raise OutputError(f"{self._url}: the server took nothing for {STALL_TIMEOUT_S:g} s")
+
+    def _failure(self) -> OutputError:
+        """What the process said before it ended."""
+        assert self._process.stdout  # noqa: S101 - it is a pipe
+        said = self._process.stdout.read().decode("utf-8", "replace").split("\n")
+        connected, reason = said[0] == CONNECTED, next((line for line in said if line not in {"", CONNECTED}), "")
+        reason = reason or f"the relay ended with status {self._process.returncode}"
+        return OutputError(f"{self._url}: cannot be {'written' if connected else 'opened'}: {reason}")
