@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.mute import Mute
+from musetalk_runtime.audio.source import AudioSource
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.interface import FrameRequest, OnGpu, Rendering
@@ -57,7 +58,7 @@ class Session(Closable):
         self,
         bundle: Bundle,
         avatar: Avatar,
-        audio: str | Path | Iterable[bytes],
+        audio: str | Path | Iterable[bytes] | AudioSource,
         fps: str | float | Fraction = "auto",
         direction: SessionHooks | None = None,
     ) -> None:
@@ -74,7 +75,7 @@ class Session(Closable):
         self._keyframe = threading.Event()
         self.stopping = threading.Event()
         with self.timings.measure("open_audio", 0):
-            self.audio = AudioFile(Path(audio)) if isinstance(audio, (str, Path)) else LivePcm(audio)
+            self.audio = _source(audio)
         try:
             with self.timings.measure("open_renderer", 0):
                 self._renderer = (direction.renderer or bundle.engines.renderer)(avatar, self.timings)
@@ -245,3 +246,9 @@ class Session(Closable):
             self._keyframe.clear()
         with self.timings.measure("mux"):
             muxer.write(packets)
+
+
+def _source(audio: str | Path | Iterable[bytes] | AudioSource) -> AudioSource:
+    if isinstance(audio, (str, Path)):
+        return AudioFile(Path(audio))
+    return audio if isinstance(audio, AudioSource) else LivePcm(audio)

@@ -187,7 +187,7 @@ class Readers:
                 assert chunk.speech.dtype == np.float32
                 if total > MAX_CLIP_SECONDS * SAMPLE_RATE:
                     break
-            assert len(decode_clip(data)) <= MAX_CLIP_SECONDS * SAMPLE_RATE * 2
+            assert decode_clip(data).seconds <= MAX_CLIP_SECONDS
 
 
 def targets(readers: Readers) -> dict[str, tuple[Callable[..., None], dict[str, st.SearchStrategy[Any]]]]:

@@ -247,7 +247,7 @@ def test_the_microphone_is_heard_live_and_recorded(
         session = service.running[0]
         heard = bytearray()
         push = session.speech.push
-        session.speech.push = lambda pcm, *limit: (heard.extend(pcm), push(pcm, *limit))[1]  # type: ignore[method-assign]
+        session.speech.push = lambda piece, *limit: (heard.extend(piece.speech.tobytes()), push(piece, *limit))[1]  # type: ignore[method-assign]
         page.click("live")
         until(lambda: len(heard) > 32_000, "a second is heard")
         proxy.stop()

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from helpers.service_client import Client, Viewer, asking_by_token, until
@@ -47,6 +48,33 @@ def test_it_says_the_file_and_ends_with_a_whole_stream(
         assert len(shown) == len(list(alone.frames()))
     assert any((frame != shown[0]).any() for frame in shown)
     assert client.ask("POST", f"{path}/audio", file.read_bytes())[0] == 409
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:
+    times = np.arange(2 * 48_000) / 48_000
+    tones = (440, 11_000)  # the second is more than 16 kHz can hold
+    clip = io.BytesIO()
+    with av.open(clip, "w", format="wav") as container:
+        stream = container.add_stream("pcm_s16le", rate=48_000, layout="stereo")
+        both = np.stack([8000 * np.sin(2 * np.pi * tone * times) for tone in tones], 1).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(both.reshape(1, -1), format="s16", layout="stereo")
+        frame.sample_rate = 48_000
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    _, session = client.ask("POST", BEGIN, clip.getvalue()) if not live else (0, {"id": client.begin()[13:]})
+    path = f"/v1/sessions/{session['id']}"
+    viewer = Viewer(client, path, whole=True)
+    if live:
+        assert client.ask("POST", f"{path}/audio", clip.getvalue()) == (202, {"seconds": 2.0, "queued": 2.0})
+        until(lambda: client.ask("GET", path)[1]["generated"] > 3, "it has been said")
+        client.ask("DELETE", path)
+    viewer.join(60)
+    with av.open(io.BytesIO(viewer.init + viewer.data)) as container:
+        sound = np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+    assert sound.shape[0] == 2
+    for channel, tone in zip(sound, tones, strict=True):
+        loudest = np.argmax(np.abs(np.fft.rfft(channel)))
+        assert loudest * 48_000 / len(channel) == pytest.approx(tone, abs=5)
 
 
 def test_an_interruption_ends_it(client: Client, service: Service, speech: Callable[[float], Path]) -> None:

@@ -6,6 +6,8 @@ from itertools import islice
 
 import numpy as np
 
+from musetalk_runtime.audio.chunk import AudioChunk
+from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.speech_queue import MOUTH_FADE_S, SpeechQueue
 
@@ -26,19 +28,26 @@ class Stopped(PlaybackClock):
 
 def take(speech: SpeechQueue, seconds: float) -> np.ndarray:
     """What is handed out, up to `seconds` of the stream; ends the iteration."""
-    taken = [np.frombuffer(data, "<i2") for data in _until(speech, seconds)]
-    return np.concatenate(taken)
+    chunks = list(_until(speech, seconds))
+    heard = np.concatenate([chunk.speech for chunk in chunks])
+    sound = np.concatenate([chunk.sound for chunk in chunks], axis=1)
+    assert sound.shape == (2, 3 * len(heard))
+    assert np.abs(sound[0, ::3] - heard).max() < 1e-3
+    assert np.abs(sound[1] + sound[0]).max() < 1e-4
+    return np.rint(heard * 32768).astype(int)
 
 
-def _until(speech: SpeechQueue, seconds: float) -> Iterator[bytes]:
-    for data in speech:
-        yield data
+def _until(speech: SpeechQueue, seconds: float) -> Iterator[AudioChunk]:
+    for chunk in speech:
+        yield chunk
         if speech.handed_out >= seconds - 1e-6:
             return
 
 
-def tone(seconds: float) -> bytes:
-    return np.full(round(seconds * 16_000), 1000, "<i2").tobytes()
+def tone(seconds: float) -> SpeechPiece:
+    """Constant, and its sound the opposite in the second channel."""
+    speech = np.full(round(seconds * 16_000), 1000, np.int16)
+    return SpeechPiece(speech, np.stack([np.repeat(speech, 3), -np.repeat(speech, 3)]))
 
 
 def blocked(speech: SpeechQueue) -> bool:

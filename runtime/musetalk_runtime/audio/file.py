@@ -91,7 +91,8 @@ class AudioFile:
 
     def _samples(self, container: Any, stream: Any) -> Iterator[tuple[Floats, int]]:
         """Pieces ``[channels, n]`` without a gap between, and their rates."""
-        read, timeline, timed = SampleReader(self.path), None, not TIMED.isdisjoint(container.format.name.split(","))
+        read, timeline = SampleReader(str(self.path)), None
+        timed = not TIMED.isdisjoint(container.format.name.split(","))
         for frame in self._frames(container, stream):
             rate = frame.sample_rate
             if not SAMPLE_RATE_RANGE[0] <= rate <= SAMPLE_RATE_RANGE[1]:

@@ -5,10 +5,11 @@ from typing import Any, Literal
 
 import av
 
-from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.audio.chunk import SOUND_RATE, Resampler
 from musetalk_runtime.audio.ogg import OggPackets
+from musetalk_runtime.audio.samples import SampleReader
+from musetalk_runtime.audio.speech_piece import Aligner, SpeechPiece, joined
 from musetalk_runtime.core.errors import InvalidMedia
-from musetalk_runtime.core.model import SAMPLE_RATE
 
 MAX_PIECE_SECONDS = 10.0  # seconds in one piece: a few bytes can stand for minutes
 
@@ -16,7 +17,7 @@ MAX_PIECE_SECONDS = 10.0  # seconds in one piece: a few bytes can stand for minu
 class OpusDecoder:
     """Decodes Opus pieces of a stream, each one packet (``opus``) or any part of an Ogg stream (``ogg``).
 
-    Gives PCM: signed 16-bit little-endian, mono, 16 kHz. Raises InvalidMedia; then it is to be used no more.
+    Raises InvalidMedia; then it is to be used no more.
     """
 
     def __init__(self, codec: Literal["opus", "ogg"]) -> None:
@@ -24,18 +25,19 @@ class OpusDecoder:
         self._headers = 2 if self._ogg else 0  # OpusHead and OpusTags are still to come
         self._decoder: Any = av.CodecContext.create("opus", "r")
         self._decoder.sample_rate, self._decoder.layout = SOUND_RATE, "stereo"
-        self._resample: Any = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        self._read = SampleReader("an Opus packet")
+        self._resample, self._align = Resampler(channels=2), Aligner()
 
-    def __call__(self, data: bytes) -> bytes:
-        """The PCM of the next piece, maybe none yet."""
+    def __call__(self, data: bytes) -> SpeechPiece:
+        """The speech in the next piece, maybe none yet."""
         packets = self._ogg.feed(data) if self._ogg else [data]
-        pcm = bytearray()
+        pieces, seconds = [], 0.0
         for frame in self._frames(self._sound(packets)):
-            for out in self._resample.resample(frame):
-                pcm += out.to_ndarray().astype("<i2").tobytes()
-            if len(pcm) > MAX_PIECE_SECONDS * SAMPLE_RATE * 2:
+            pieces.append(self._align(self._resample(self._read(frame), frame.sample_rate)))
+            seconds += pieces[-1].seconds
+            if seconds > MAX_PIECE_SECONDS:
                 raise InvalidMedia(f"a piece of Opus holds more than {MAX_PIECE_SECONDS:g} s")
-        return bytes(pcm)
+        return joined(pieces)
 
     def _sound(self, packets: Iterable[bytes]) -> Iterator[bytes]:
         """Those after the headers."""

@@ -1,6 +1,5 @@
 """The samples of a decoded frame as finite floats of one or two channels."""
 
-from pathlib import Path
 from typing import Any
 
 import av
@@ -14,12 +13,12 @@ LAYOUTS = {3: "2.1", 4: "quad", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}  # of ch
 
 
 class SampleReader:
-    """Reads the frames of the file at `path`, of any sample format and layout; afterwards ``warnings`` says what was in
-    them besides sound.
+    """Reads frames of any sample format and layout, of what errors call `name`; afterwards ``warnings`` says what was
+    in them besides sound.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._peak = 0.0
         self._invalid = 0
 
@@ -32,7 +31,7 @@ class SampleReader:
             array = _array(frame) if frame.layout.nb_channels <= 2 else _mixed(frame)
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise InvalidMedia(f"{self._path}: its audio cannot be read: {reason}") from None
+            raise InvalidMedia(f"{self._name}: its audio cannot be read: {reason}") from None
         if array.dtype.kind == "u":
             return np.asarray((array.astype(np.float32) - 128) / 128, np.float32)
         if array.dtype.kind == "i":

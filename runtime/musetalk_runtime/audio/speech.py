@@ -10,8 +10,7 @@ import numpy as np
 from musetalk_runtime.audio.activity import Activity
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.audio.fifo import SampleFifo
-from musetalk_runtime.audio.file import AudioFile
-from musetalk_runtime.audio.live import LivePcm
+from musetalk_runtime.audio.source import AudioSource
 from musetalk_runtime.audio.states import STATES_PER_SECOND, Encode, Measure, RollingStates, SegmentStates
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia
@@ -43,7 +42,7 @@ class SpeechFrames:
 
     def __init__(
         self,
-        audio: AudioFile | LivePcm,
+        audio: AudioSource,
         encode: Encode,
         spec: ModelSpec,
         fps: Fraction,

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import Literal
 
+from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import InvalidArgument
@@ -91,11 +92,11 @@ class Service:
         fps: str = "auto",
         lead: float | None = None,
         bundle: str | None = None,
-        speech: bytes | None = None,
+        speech: SpeechPiece | None = None,
         owner: Token | None = None,
         target: PushTarget | None = None,
     ) -> LiveSession:
-        """Begin a session. It says `speech` (PCM, as ``SpeechQueue`` takes it) and ends; without it, it is live.
+        """Begin a session. It says `speech` and ends; without it, it is live.
 
         `owner` is the token it is begun with; its stream is sent to `target`. Raises ServiceError or InvalidArgument.
         """

@@ -8,6 +8,8 @@ from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse
 
 from musetalk_runtime.audio.opus import OpusDecoder
+from musetalk_runtime.audio.pcm import PcmDecoder
+from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.service.api.dependencies import ERRORS, TheRunningSession, TheService, session_of
 from musetalk_runtime.service.api.schema import ClipAnswer
@@ -33,10 +35,10 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     What is none of that closes it (1003), and so does a second socket for one session (1008).
     """
     with service.upload("clip"):
-        pcm = await read_clip(request, service, spend_of(session.owner))
-    if not session.speech.push(pcm):
+        piece = await read_clip(request, service, spend_of(session.owner))
+    if not session.speech.push(piece):
         raise ServiceError(429, "queue_full", f"{session.speech.queued:.0f} s of speech wait already", RETRY_SOON)
-    return ClipAnswer(seconds=len(pcm) / 32_000, queued=session.speech.queued)
+    return ClipAnswer(seconds=piece.seconds, queued=session.speech.queued)
 
 
 @router.websocket("/audio")
@@ -55,7 +57,7 @@ async def listen(
         return
     try:
         await socket.accept()
-        decode = _pcm if codec == "pcm" else OpusDecoder(codec)
+        decode = PcmDecoder() if codec == "pcm" else OpusDecoder(codec)
         await socket.close(*await _receive_speech(socket, session, decode, full == "end"))
     except WebSocketDisconnect:
         pass
@@ -64,7 +66,7 @@ async def listen(
 
 
 async def _receive_speech(
-    socket: WebSocket, session: LiveSession, decode: Callable[[bytes], bytes], close_when_full: bool
+    socket: WebSocket, session: LiveSession, decode: Callable[[bytes], SpeechPiece], close_when_full: bool
 ) -> tuple[int, str]:
     """Push what the socket sends; the code and reason to close it with."""
     spend = spend_of(session.owner)
@@ -79,22 +81,15 @@ async def _receive_speech(
         try:
             if not data:
                 raise InvalidMedia("expected binary messages")
-            pcm = await asyncio.to_thread(decode, data)
+            piece = await asyncio.to_thread(decode, data)
         except InvalidMedia as error:
             session.events.publish("warning", message=f"audio socket: {error}")
             return NOT_AUDIO, str(error)
         if not spend(len(data)):
             session.events.publish("warning", message=f"audio socket: {LIMIT_SPENT}")
             return REFUSED, LIMIT_SPENT
-        while pcm and session.running and not session.speech.push(pcm, SOCKET_QUEUE_S):
+        while session.running and not session.speech.push(piece, SOCKET_QUEUE_S):
             if close_when_full:
                 return TOO_FAST, "faster than playback"
             await asyncio.sleep(ROOM_INTERVAL_S)
     return SESSION_ENDED, "the session has ended"
-
-
-def _pcm(data: bytes) -> bytes:
-    """A message of PCM, as it is; raises InvalidMedia."""
-    if len(data) % 2:
-        raise InvalidMedia("expected messages of whole samples: s16le, mono, 16 kHz")
-    return data

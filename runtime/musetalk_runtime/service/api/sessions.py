@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.service.api import schema
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheRunningSession, TheService, TheSession
 from musetalk_runtime.service.api.uploads import CLIP_BODY, read_clip, spend_of
@@ -78,7 +79,7 @@ def _check(wanted: schema.SessionSettings, service: Service, owner: Token | None
 
 
 def _begin(
-    wanted: schema.SessionSettings, service: Service, owner: Token | None, speech: bytes | None = None
+    wanted: schema.SessionSettings, service: Service, owner: Token | None, speech: SpeechPiece | None = None
 ) -> LiveSession:
     target = _check(wanted, service, owner)
     return service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle, speech, owner, target)

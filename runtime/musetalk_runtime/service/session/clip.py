@@ -3,9 +3,8 @@
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.speech_piece import Aligner, SpeechPiece, joined
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
 
@@ -13,8 +12,8 @@ MAX_CLIP_BYTES = 32 << 20
 MAX_CLIP_SECONDS = 300.0
 
 
-def decode_clip(data: bytes, max_seconds: float = MAX_CLIP_SECONDS) -> bytes:
-    """PCM (signed 16-bit little-endian, mono, 16 kHz) of an audio file's bytes.
+def decode_clip(data: bytes, max_seconds: float = MAX_CLIP_SECONDS) -> SpeechPiece:
+    """The speech in an audio file's bytes.
 
     Raises InvalidMedia for what is no audio or lasts longer than `max_seconds`, and OSError where the disk is full.
     """
@@ -27,15 +26,15 @@ def decode_clip(data: bytes, max_seconds: float = MAX_CLIP_SECONDS) -> bytes:
             raise InvalidMedia(str(error).replace(f"{file.name}: ", "")) from None
 
 
-def _read(path: Path, max_seconds: float) -> bytes:
-    audio = AudioFile(path)
+def _read(path: Path, max_seconds: float) -> SpeechPiece:
+    audio, align = AudioFile(path), Aligner()
     pieces, room = [], int(max_seconds * SAMPLE_RATE)
     try:
         for chunk in audio:
             room -= len(chunk.speech)
             if room < 0:
                 raise InvalidMedia(f"the clip is longer than {max_seconds:g} s: send it in parts")
-            pieces.append((np.clip(chunk.speech, -1, 1) * 32767).astype("<i2").tobytes())
+            pieces.append(align(chunk))
     finally:
         audio.close()
-    return b"".join(pieces)
+    return joined(pieces)

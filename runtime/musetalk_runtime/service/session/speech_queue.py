@@ -2,14 +2,14 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator
 
-import numpy as np
-
+from musetalk_runtime.audio.chunk import AudioChunk
+from musetalk_runtime.audio.speech_piece import SpeechPiece, joined, silence
 from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 
-SAMPLE_BYTES = 2
 MAX_QUEUED_S = 600.0  # seconds of speech that may wait
 SPEECH_SAMPLES = SAMPLE_RATE // 5  # of speech handed out at once, at most
 SILENCE_SAMPLES = SAMPLE_RATE // 10  # of silence handed out at once
@@ -21,17 +21,22 @@ MAX_WAIT_S = 0.1  # seconds between two looks at the clock
 
 
 class SpeechQueue:
-    """An iterable of PCM (signed 16-bit little-endian, mono, 16 kHz): the speech that was pushed, otherwise silence.
+    """An ``AudioSource``: the speech that was pushed, otherwise silence.
 
     It paces the session: speech is handed out up to `lead` seconds ahead of `clock`, silence only `idle` seconds, since
     speech that is pushed next comes after it. `push` and `cut` are for any thread; they wait for nothing.
     """
 
+    live = True
+    channels = 2
+
     def __init__(self, clock: PlaybackClock, lead: float, idle: float) -> None:
+        self.warnings: list[str] = []
         self._clock = clock
         self._lead = max(lead, idle)
         self._idle = idle
-        self._queue = bytearray()
+        self._queue: deque[SpeechPiece] = deque()
+        self._queued = 0  # samples of speech that wait
         self._handed_out = 0  # samples handed out
         self._changed = threading.Condition()
         self._ended = False
@@ -41,13 +46,13 @@ class SpeechQueue:
         self._dropped = 0.0  # the stream time up to which speech was dropped by a cut
         self._opening = -float("inf")  # the stream time from which the mouth opens again
 
-    def push(self, pcm: bytes, limit: float = MAX_QUEUED_S) -> bool:
-        """Say `pcm`, whole samples, after what waits already; False, and nothing said, if more than `limit` s wait."""
+    def push(self, piece: SpeechPiece, limit: float = MAX_QUEUED_S) -> bool:
+        """Say `piece` after what waits already; False, and nothing said, if more than `limit` s wait."""
         with self._changed:
-            if len(self._queue) + len(pcm) > limit * SAMPLE_RATE * SAMPLE_BYTES:
+            if self.queued + piece.seconds > limit:
                 return False
             self._pushed_at = time.monotonic()
-            self._queue += pcm
+            self._append(piece)
             self._changed.notify_all()
             return True
 
@@ -64,10 +69,12 @@ class SpeechQueue:
         taken to go on from the first: viewers that can, skip what they have of the speech.
         """
         with self._changed:
-            tail = np.frombuffer(bytes(self._queue[: FADED_SAMPLES * SAMPLE_BYTES]), "<i2")
-            self._queue[:] = (tail * np.linspace(1, 0, len(tail))).astype("<i2").tobytes()
+            tail = self._dequeue(FADED_SAMPLES)
+            self._queue.clear()
+            self._queued = 0
+            self._append(tail.faded_out())
             self._pushed_at = -SPEAKING_S
-            self._dropped = (self._handed_out + len(tail)) / SAMPLE_RATE
+            self._dropped = self.handed_out + tail.seconds
             self._closing, self._opening = min(made, self._dropped), float("inf")
             self._clock.jump(self._closing + MOUTH_FADE_S)
             self._changed.notify_all()
@@ -88,7 +95,7 @@ class SpeechQueue:
     @property
     def queued(self) -> float:
         """Seconds of speech that wait."""
-        return len(self._queue) / SAMPLE_BYTES / SAMPLE_RATE
+        return self._queued / SAMPLE_RATE
 
     @property
     def handed_out(self) -> float:
@@ -98,33 +105,53 @@ class SpeechQueue:
     @property
     def speaking(self) -> bool:
         """Whether speech waits, or has been pushed just now."""
-        return len(self._queue) > 0 or time.monotonic() - self._pushed_at < SPEAKING_S
+        return self._queued > 0 or time.monotonic() - self._pushed_at < SPEAKING_S
 
-    def __iter__(self) -> Iterator[bytes]:
-        while pcm := self._next():
-            yield pcm
+    def __iter__(self) -> Generator[AudioChunk, None, None]:
+        while piece := self._next():
+            yield piece.chunk()
 
-    def _next(self) -> bytes:
-        """What is handed out next, once playback is far enough; empty at the end."""
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _next(self) -> SpeechPiece | None:
+        """What is handed out next, once playback is far enough; None at the end."""
         with self._changed:
-            while not (self._ended or (self._complete and not self._queue)):
-                wanted = min(len(self._queue) // SAMPLE_BYTES, SPEECH_SAMPLES) or SILENCE_SAMPLES
+            while not (self._ended or (self._complete and not self._queued)):
+                wanted = min(self._queued, SPEECH_SAMPLES) or SILENCE_SAMPLES
                 missing = self._handed_out + wanted - (self._clock.now() + self._limit()) * SAMPLE_RATE
                 if missing <= 0:
                     return self._take(wanted)
                 self._changed.wait(min(MAX_WAIT_S, missing / SAMPLE_RATE) if self._clock.running else MAX_WAIT_S)
-            return b""
+            return None
 
     def _limit(self) -> float:
         """Seconds that may be handed out ahead of playback."""
-        if len(self._queue):
+        if self._queued:
             return self._lead
         return self._idle / 2 if self.speaking else self._idle  # a push that is a little late leaves no gap
 
-    def _take(self, count: int) -> bytes:
-        pcm = bytes(self._queue[: count * SAMPLE_BYTES])
-        del self._queue[: count * SAMPLE_BYTES]
-        if pcm and self._opening == float("inf") and self.handed_out >= self._dropped:
+    def _take(self, count: int) -> SpeechPiece:
+        piece = self._dequeue(count)
+        if len(piece.speech) and self._opening == float("inf") and self.handed_out >= self._dropped:
             self._opening = self.handed_out
         self._handed_out += count
-        return pcm or bytes(count * SAMPLE_BYTES)
+        return piece if len(piece.speech) else silence(count)
+
+    def _append(self, piece: SpeechPiece) -> None:
+        if len(piece.speech):
+            self._queue.append(piece)
+            self._queued += len(piece.speech)
+
+    def _dequeue(self, count: int) -> SpeechPiece:
+        """The first `count` samples of speech that wait, or all."""
+        parts: list[SpeechPiece] = []
+        while count and self._queue:
+            piece = self._queue.popleft()
+            parts.append(piece.part(0, count))
+            if len(piece.speech) > count:
+                self._queue.appendleft(piece.part(count))
+            count -= len(parts[-1].speech)
+        taken = joined(parts)
+        self._queued -= len(taken.speech)
+        return taken
