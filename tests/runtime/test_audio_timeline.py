@@ -149,4 +149,4 @@ def test_the_default_track_is_heard_and_it_is_said(tmp_path: Path) -> None:
         opened.mux(video.encode(None))
     speech, _, warnings = read(tmp_path / "a.mkv")
     assert is_voice(speech, 0)
-    assert [warning.endswith("of its 2 audio streams number 2 is heard") for warning in warnings] == [True]
+    assert [warning.endswith("of its 2 audio streams number 2 is taken") for warning in warnings] == [True]

@@ -1,6 +1,7 @@
 """Videos and photos as upright RGB frames: timing, rotation, sizes, colours, limits."""
 
 import struct
+import sys
 import zlib
 from fractions import Fraction
 from itertools import pairwise
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from helpers.avatars import solid, write_video
-from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
+from musetalk_runtime.core.errors import InputNotFound, InvalidMedia, MachineError
 from musetalk_runtime.prepare.colour import to_rgb, to_yuv420p
 from musetalk_runtime.prepare.resample import resample
 from musetalk_runtime.prepare.video import VideoSource
@@ -250,3 +251,164 @@ def test_a_truncated_photo(suffix: str, tmp_path: Path, capfd: pytest.CaptureFix
     with pytest.raises(InvalidMedia):
         source_of(tmp_path / f"p{suffix}")
     assert capfd.readouterr().err == ""
+
+
+def corners(path: Path) -> list[str]:
+    """The colours of the first frame's corners, from the top left one clockwise."""
+    rgb = next(iter(source_of(path).frames())).astype(int)
+    names = {(1, 0, 0): "red", (0, 1, 0): "green", (0, 0, 1): "blue", (1, 1, 1): "white"}
+    return [names[tuple(rgb[y, x] // 128)] for y, x in ((8, 8), (8, -9), (-9, -9), (-9, 8))]
+
+
+def coloured() -> np.ndarray:
+    """96x64: a corner each in red, green, blue and white."""
+    rgb = np.zeros((64, 96, 3), np.uint8)
+    rgb[:32, :48], rgb[:32, 48:], rgb[32:, 48:], rgb[32:, :48] = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255,) * 3
+    return rgb
+
+
+ORIENTED = {  # by EXIF orientation, what a viewer shows
+    1: ["red", "green", "blue", "white"],
+    2: ["green", "red", "white", "blue"],
+    3: ["blue", "white", "red", "green"],
+    4: ["white", "blue", "green", "red"],
+    5: ["red", "white", "blue", "green"],
+    6: ["white", "red", "green", "blue"],
+    7: ["blue", "green", "red", "white"],
+    8: ["green", "blue", "white", "red"],
+}
+MATRICES = {  # the first, second, fourth and fifth value of the display matrix that shows the same
+    1: (1, 0, 0, 1), 2: (-1, 0, 0, 1), 3: (-1, 0, 0, -1), 4: (1, 0, 0, -1),
+    5: (0, 1, 1, 0), 6: (0, 1, -1, 0), 7: (0, -1, -1, 0), 8: (0, -1, 1, 0),
+}  # fmt: skip
+
+
+def with_matrix(path: Path, a: float, b: float, c: float, d: float) -> Path:
+    data = write_video(path, [coloured()] * 2).read_bytes()
+    at = data.index(IDENTITY, data.index(b"tkhd"))
+    matrix = struct.pack(">9i", *(round(x * 65536) for x in (a, b, 0, c, d, 0, 0, 0)), 1 << 30)
+    path.write_bytes(data[:at] + matrix + data[at + len(IDENTITY) :])
+    return path
+
+
+@pytest.mark.parametrize("orientation", ORIENTED)
+def test_the_whole_display_matrix_is_used(tmp_path: Path, orientation: int) -> None:
+    assert corners(with_matrix(tmp_path / "v.mp4", *MATRICES[orientation])) == ORIENTED[orientation]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "orientation"),
+    [
+        ((0, 0, 0, 0), 1),
+        ((1, 1, 1, 1), 1),
+        ((0, 1, 0, 1), 1),
+        ((0.9999, 0.01, -0.01, 0.9999), 1),
+        ((0.02, 0.99, -0.99, 0.02), 6),
+        ((2, 0, 0, 2), 1),
+    ],
+)
+def test_an_inexact_matrix_is_the_nearest_and_a_degenerate_one_none(
+    tmp_path: Path, matrix: tuple[float, float, float, float], orientation: int
+) -> None:
+    assert corners(with_matrix(tmp_path / "v.mp4", *matrix)) == ORIENTED[orientation]
+
+
+@pytest.mark.parametrize("orientation", ORIENTED)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "HEIF", "AVIF"])
+def test_every_photo_is_turned_as_exif_says(tmp_path: Path, kind: str, orientation: int) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra heif")
+    pytest.importorskip("pillow_heif", reason="needs the extra heif").register_heif_opener()
+    exif = image.Exif()
+    exif[0x112] = orientation
+    path = tmp_path / f"p.{kind.lower()}"
+    image.fromarray(coloured()).save(path, format=kind, exif=exif, quality=95)
+    assert corners(path) == ORIENTED[orientation]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_what_is_transparent_is_turned_too(tmp_path: Path, orientation: int) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra heif")
+    exif = image.Exif()
+    exif[0x112] = orientation
+    rgba = np.dstack([np.full((64, 96, 3), 200, np.uint8), np.full((64, 96), 255, np.uint8)])
+    rgba[:32, :48, 3] = 0  # the red corner of `coloured`
+    image.fromarray(rgba).save(tmp_path / "p.png", exif=exif)
+    rgb = next(iter(source_of(tmp_path / "p.png").frames()))
+    seen = [int(rgb[y, x, 0]) for y, x in ((8, 8), (8, -9), (-9, -9), (-9, 8))]
+    assert seen == [0 if name == "red" else 200 for name in ORIENTED[orientation]]
+
+
+def test_a_tiled_heic_is_whole(tmp_path: Path) -> None:
+    """As an iPhone writes it: tiles of 512x512, and turned."""
+    image = pytest.importorskip("PIL.Image", reason="needs the extra heif")
+    pytest.importorskip("pillow_heif", reason="needs the extra heif").register_heif_opener()
+    exif = image.Exif()
+    exif[0x112] = 6
+    large = image.fromarray(coloured()).resize((960, 640))
+    large.save(tmp_path / "p.heic", exif=exif, quality=90, tile_size=512)
+    source = source_of(tmp_path / "p.heic")
+    assert (source.width, source.height) == (640, 960)
+    assert corners(tmp_path / "p.heic") == ORIENTED[6]
+
+
+def test_a_heic_without_its_library_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / "p.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    with pytest.raises(MachineError, match=r"a HEIC photo: pip install 'musetalk-edge\[heif\]', or save it as JPEG"):
+        source_of(tmp_path / "p.heic")
+
+
+def test_a_motion_photo_is_a_photo(tmp_path: Path) -> None:
+    """The video behind it may hold what looks like the beginning of a picture."""
+    jpeg = cv2.imencode(".jpg", coloured()[..., ::-1])[1].tobytes()
+    (tmp_path / "p.jpg").write_bytes(jpeg + b"\0\0\0\x18ftypmp42" + bytes(100) + b"\x12\xff\xda\x34" + bytes(100))
+    assert corners(tmp_path / "p.jpg") == ORIENTED[1]
+
+
+def test_a_jpeg_without_an_end_marker_is_read_if_it_is_whole(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    jpeg = cv2.imencode(".jpg", noise)[1].tobytes()
+    (tmp_path / "p.jpg").write_bytes(jpeg.removesuffix(b"\xff\xd9"))
+    assert source_of(tmp_path / "p.jpg").width == 64
+    (tmp_path / "q.jpg").write_bytes(jpeg[:-300])
+    with pytest.raises(InvalidMedia, match="truncated"):
+        source_of(tmp_path / "q.jpg")
+
+
+def test_cover_art_is_no_video_where_there_is_one(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "v.mp4"), "w") as container:
+        cover = container.add_stream("mjpeg", rate=25)
+        cover.width, cover.height, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(solid((9, 9, 9), 64, 64), format="rgb24")))
+        for _ in range(5):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(solid((99, 9, 9), 96, 64), format="rgb24")))
+        container.mux([*cover.encode(None), *video.encode(None)])
+    source = source_of(tmp_path / "v.mp4")
+    assert (len(source), source.width) == (5, 96)
+
+
+def test_the_default_video_is_taken_and_it_is_said(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "v.mkv"), "w") as container:
+        tracks = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for track, width in zip(tracks, (64, 96), strict=True):
+            track.width, track.height, track.pix_fmt = width, 64, "yuv420p"
+            track.disposition = av.stream.Disposition.default if width == 96 else av.stream.Disposition(0)
+        for track in tracks:
+            for _ in range(5):
+                frame = av.VideoFrame.from_ndarray(solid((99, 9, 9), track.width, 64), format="rgb24")
+                container.mux(track.encode(frame))
+            container.mux(track.encode(None))
+    source = source_of(tmp_path / "v.mkv")
+    assert source.width == 96
+    assert [warning.endswith("of its 2 video streams number 1 is taken") for warning in source.warnings] == [True]
+
+
+def test_an_animated_webp_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra heif")
+    frames = [image.fromarray(np.full((64, 96, 3), level, np.uint8)) for level in (9, 99)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+    with pytest.raises(InvalidMedia, match="no WebP that is still"):
+        source_of(tmp_path / "a.webp")

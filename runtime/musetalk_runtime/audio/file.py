@@ -13,7 +13,7 @@ from musetalk_runtime.audio.samples import SampleReader
 from musetalk_runtime.audio.timeline import MAX_GAP_S, TOLERANCE_S, Timeline
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.core.media import open_media
+from musetalk_runtime.core.media import best_stream, open_media, several
 
 FORMATS = (  # those that name other files, such as playlists, are left out
     "wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,amr,asf,wv,tta,ape,"
@@ -76,11 +76,11 @@ class AudioFile:
         with container:
             if not container.streams.audio:
                 raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
-            stream = container.streams.best("audio")
+            stream = best_stream(container, "audio")
             if stream is None or stream.codec_context is None:
                 raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
-            if len(container.streams.audio) > 1:
-                self._warn(f"of its {len(container.streams.audio)} audio streams number {stream.index} is heard")
+            if warning := several(container, "audio", stream):
+                self._warn(warning)
             self.channels = min(2, stream.codec_context.channels)
             resample = Resampler(self.channels)
             for samples, rate in self._samples(container, stream):

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.core.errors import InvalidMedia
+from musetalk_runtime.prepare import jpeg
+from musetalk_runtime.prepare.orientation import of_exif
 
 
 def read_photo(path: Path) -> npt.NDArray[np.uint8]:
@@ -15,15 +17,18 @@ def read_photo(path: Path) -> npt.NDArray[np.uint8]:
     Raises InvalidMedia. The size is not bounded here.
     """
     data = path.read_bytes()
-    if data.startswith(b"\xff\xd8") and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise InvalidMedia(f"{path}: truncated: the JPEG has no end")
+    if data.startswith(jpeg.SOI):
+        if not jpeg.is_whole(data):
+            raise InvalidMedia(f"{path}: truncated: the JPEG ends before its picture")
+        data += jpeg.EOI  # which some lack, and OpenCV wants
     encoded = np.frombuffer(data, np.uint8)
     picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     if picture is None:
         raise InvalidMedia(f"{path}: not a readable photo: save it as PNG or JPEG")
     rgb: npt.NDArray[np.uint8] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-    if stored is not None and stored.ndim == 3 and stored.shape[2] == 4 and stored.shape[:2] == rgb.shape[:2]:
-        opacity = stored[..., 3:].astype(np.float32) / np.iinfo(stored.dtype).max
-        rgb = (rgb * opacity).round().astype(np.uint8)
+    if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
+        opacity = of_exif(data).applied(stored[..., 3:]).astype(np.float32) / np.iinfo(stored.dtype).max
+        if opacity.shape[:2] == rgb.shape[:2]:
+            rgb = (rgb * opacity).round().astype(np.uint8)
     return rgb

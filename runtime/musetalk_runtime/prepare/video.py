@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, cast
 
 import av
 import av.container
@@ -14,8 +15,10 @@ import numpy as np
 
 from musetalk_runtime.core.arrays import RGB
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.core.media import open_media
+from musetalk_runtime.core.media import best_stream, open_media, several
 from musetalk_runtime.prepare.colour import to_rgb
+from musetalk_runtime.prepare.heif import heif_format, read_heif
+from musetalk_runtime.prepare.orientation import of_matrix
 from musetalk_runtime.prepare.photo import read_photo
 from musetalk_runtime.prepare.resample import STILL_RATE, nearest_frames, resample
 
@@ -39,8 +42,8 @@ class VideoSource:
     Attributes: ``width`` and ``height`` (even, pixels), ``fps``, ``indexes`` (for each frame the number it has in the
     file), ``start`` (seconds, when the first is shown), ``cut`` (whether it is longer than `max_seconds`, and only its
     beginning is used), ``scale`` (of its pixels to the file's, below 1 where the file's longer side has more than
-    `max_side`). Odd sizes lose their last column or row, pixels are made square, the file's rotation is applied. A
-    photo is one frame.
+    `max_side`), ``warnings``. Odd sizes lose their last column or row, pixels are made square, the file's rotation and
+    mirroring are applied. A photo is one frame. Of several video tracks it is the one that players choose.
     """
 
     def __init__(
@@ -61,12 +64,16 @@ class VideoSource:
         self._path = path
         self._still: RGB | None = None
         self.scale = 1.0
-        with _open(path) as (container, stream):
-            photo = container.format.name == "image2" or container.format.name.endswith("_pipe")
-            times, self.cut = self._scan(container, stream, max_seconds, max_side, None if photo else look)
-            rate = stream.average_rate
-        if photo:
-            full = read_photo(path)
+        self.warnings: list[str] = []
+        full = _photo(path)
+        if full is None:
+            with _open(path) as (container, stream):
+                times, self.cut = self._scan(container, stream, max_seconds, max_side, look)
+                rate = stream.average_rate
+                if warning := several(container, "video", stream):
+                    self.warnings.append(f"{path}: {warning}")
+        else:
+            times, rate, self.cut = [0.0], STILL_RATE, False
             self._set_size(full, max_side)
             self._still = even(_shrink(full, self.scale))
             if look:
@@ -75,7 +82,7 @@ class VideoSource:
         if fps is not None:
             self.fps, self.indexes = fps, nearest_frames(times, fps)
         else:
-            self.fps, self.indexes = (STILL_RATE, [0]) if photo else resample(times, rate)
+            self.fps, self.indexes = resample(times, rate) if full is None else (STILL_RATE, [0])
         del self.indexes[max(1, int(max_seconds * self.fps)) :]
 
     def __len__(self) -> int:
@@ -159,13 +166,29 @@ def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.Vi
     with container:
         if not container.streams.video:
             raise InvalidMedia(f"{path}: it holds no video")
-        stream = container.streams.video[0]
+        stream = best_stream(container, "video")
         context = stream.codec_context
         if context is None or not 0 < context.width * context.height <= MAX_PIXELS:
-            raise InvalidMedia(f"{path}: no picture of at most 4096x4096 pixels: scale it down first")
+            if path.suffix.lower() == ".webp":
+                raise InvalidMedia(f"{path}: no WebP that is still, whole and of at most 4096x4096 pixels")
+            raise InvalidMedia(f"{path}: truncated, or more than 4096x4096 pixels: then scale it down first")
         context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.thread_type = "AUTO"
         yield container, stream
+
+
+def _photo(path: Path) -> RGB | None:
+    """The picture of a photo, None for a video; raises InvalidMedia, also for one that is truncated."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if heif_format(head):
+        return read_heif(path, path.read_bytes(), MAX_PIXELS)
+    with _open(path) as (container, stream):
+        if container.format.name != "image2" and not container.format.name.endswith("_pipe"):
+            return None
+        if next(_decode(path, container, stream), None) is None:
+            raise InvalidMedia(f"{path}: it holds no frame")
+    return read_photo(path)
 
 
 def _check_length(path: Path, container: av.container.InputContainer, stream: av.video.VideoStream, end: float) -> None:
@@ -192,7 +215,8 @@ def _decode(
 def _upright(frame: av.VideoFrame, stream: av.video.VideoStream, scale: float = 1.0) -> RGB:
     width = round(frame.width * (stream.sample_aspect_ratio or Fraction(1)))
     rgb = to_rgb(frame, _scaled(width, scale), _scaled(frame.height, scale))
-    return np.rot90(rgb, frame.rotation // 90)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    return rgb if matrix is None else of_matrix(bytes(cast("Any", matrix))).applied(rgb)
 
 
 def _scaled(side: int, scale: float) -> int:

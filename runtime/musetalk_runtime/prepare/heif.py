@@ -1,0 +1,48 @@
+"""HEIC and AVIF photos, which libheif and libavif decode: tiles, rotation, mirroring, cropping and alpha."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from musetalk_runtime.core.errors import InvalidMedia, MachineError
+from musetalk_runtime.prepare.orientation import BY_EXIF, UPRIGHT
+
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+MAX_HEAD_BYTES = 1 << 16  # bytes in which the boxes that describe the picture are
+AVIF_BRANDS = {b"avif", b"avis"}
+
+
+def heif_format(data: bytes) -> str:
+    """HEIC or AVIF, by the brands in the file's first box; empty for anything else."""
+    length = int.from_bytes(data[:4], "big")
+    if data[4:8] != b"ftyp" or length > 512:
+        return ""
+    brands = {data[at : at + 4] for at in (8, *range(16, length, 4))}
+    return "HEIC" if brands & HEIC_BRANDS else "AVIF" if brands & AVIF_BRANDS else ""
+
+
+def read_heif(path: Path, data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
+    """The photo as RGB uint8 ``[H, W, 3]``, as it is shown, transparent parts black.
+
+    Raises InvalidMedia, and MachineError where Pillow and pillow-heif are missing.
+    """
+    try:
+        import pillow_heif
+        from PIL import Image, ImageOps
+    except ImportError:
+        install = "pip install 'musetalk-edge[heif]', or save it as JPEG"
+        raise MachineError(f"{path}: a {heif_format(data)} photo: {install}") from None
+    pillow_heif.register_heif_opener()
+    try:
+        with Image.open(io.BytesIO(data), formats=["HEIF", "AVIF"]) as opened:
+            if opened.width * opened.height > max_pixels:
+                raise InvalidMedia(f"{path}: no picture of at most 4096x4096 pixels: scale it down first")
+            by_exif = opened.info.get("original_orientation", 1)  # pillow-heif's: it has set it to 1
+            shown = np.asarray(ImageOps.exif_transpose(opened).convert("RGBA"), np.float32)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise InvalidMedia(f"{path}: truncated or damaged: {error}") from None
+    if not any(box in data[:MAX_HEAD_BYTES] for box in (b"irot", b"imir")):  # libheif has applied these
+        shown = BY_EXIF.get(by_exif, UPRIGHT).applied(shown)
+    return np.asarray((shown[..., :3] * (shown[..., 3:] / 255)).round(), np.uint8)
