@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from helpers.media import moving_picture
 from musetalk_runtime.avatar.box import box_problem, face_box
 from musetalk_runtime.avatar.pack import MASK_SIZE
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.face import Faces
 from musetalk_runtime.prepare.mask import HALF, face_mask
+from musetalk_runtime.prepare.scene import scene_of
 from musetalk_runtime.prepare.track import follow_face
 
 
@@ -22,36 +25,52 @@ def seen(*faces: Faces) -> Faces:
     return np.array(faces).reshape(-1, 14)
 
 
+def follow(sightings: list[Faces], max_gap: int, scenes: list[Floats] | None = None) -> Faces:
+    """`follow_face`, in one scene where nothing else is said."""
+    return follow_face(sightings, scenes or [scene_of(moving_picture(0))] * len(sightings), max_gap)
+
+
 def test_a_still_face_is_kept_to_the_bit_of_a_pixel() -> None:
-    path = follow_face([seen(face_at(50))] * 9, max_gap=3)
+    path = follow([seen(face_at(50))] * 9, max_gap=3)
     np.testing.assert_allclose(path, np.tile(face_at(50), (9, 1)))
 
 
 def test_a_short_gap_is_interpolated_and_a_long_one_is_left() -> None:
     present = [0, 1, 2, 3, 6, 7, 8, 9, 14, 15, 16, 17]
     sightings = [seen(face_at(2.0 * k)) if k in present else seen() for k in range(20)]
-    path = follow_face(sightings, max_gap=2)
+    path = follow(sightings, max_gap=2)
     missing = np.flatnonzero(np.isnan(path[:, 0])).tolist()
     assert missing == [10, 11, 12, 13, 18, 19]
     assert path[4, 0] == pytest.approx(8, abs=0.5)
     assert path[5, 0] == pytest.approx(10, abs=0.5)
 
 
+@pytest.mark.parametrize("between", ["black", "white", "another scene"])
+def test_a_gap_that_shows_something_else_is_no_face(between: str) -> None:
+    here = moving_picture(0)
+    other = {"black": np.zeros_like(here), "white": np.full_like(here, 255), "another scene": 255 - here}
+    scenes = [scene_of(other[between] if k in {4, 5} else moving_picture(k)) for k in range(10)]
+    sightings = [seen() if k in {3, 4, 5, 6} else seen(face_at(50)) for k in range(10)]
+    path = follow(sightings, 12, scenes)
+    assert np.flatnonzero(np.isnan(path[:, 0])).tolist() == [4, 5]
+    assert path[3, 0] == path[6, 0] == pytest.approx(50)
+
+
 def test_a_cut_is_not_smoothed_over() -> None:
-    path = follow_face([seen(face_at(50))] * 5 + [seen(face_at(400))] * 5, max_gap=12)
+    path = follow([seen(face_at(50))] * 5 + [seen(face_at(400))] * 5, max_gap=12)
     assert path[:, 0].tolist() == pytest.approx([50] * 5 + [400] * 5)
 
 
 def test_jitter_is_smoothed() -> None:
     noise = np.random.default_rng(0).normal(0, 2, 60)
-    path = follow_face([seen(face_at(100 + shift)) for shift in noise], max_gap=12)
+    path = follow([seen(face_at(100 + shift)) for shift in noise], max_gap=12)
     assert np.abs(np.diff(path[:, 0])).mean() < 0.25 * np.abs(np.diff(noise)).mean()
 
 
 def test_the_largest_face_is_followed_while_others_come_and_go() -> None:
     small, large = face_at(500, size=60), face_at(50)
     sightings = [seen(small, large), seen(large), seen(small), seen(small), seen(large, small), seen(small)]
-    path = follow_face(sightings, max_gap=12)
+    path = follow(sightings, max_gap=12)
     assert path[:5, 0].tolist() == pytest.approx([50] * 5)
     assert path[5, 0] == pytest.approx(500)  # it is gone for good: the other one takes over
 

@@ -412,3 +412,12 @@ def test_an_animated_webp_is_refused_as_what_it_is(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
     with pytest.raises(InvalidMedia, match="no WebP that is still"):
         source_of(tmp_path / "a.webp")
+
+
+def test_joined_streams_follow_one_another(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.ts", [solid((k * 10 + 10,) * 3) for k in range(20)])
+    path.write_bytes(path.read_bytes() * 2)
+    source = source_of(path)
+    assert (source.fps, len(source)) == (25, 40)
+    assert levels(source) == [*range(1, 21)] * 2
+    assert [warning.endswith("its timestamps begin again after 0.8 s") for warning in source.warnings] == [True]

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box, box_problem, face_box
+from musetalk_runtime.core.arrays import RGB, Floats
 from musetalk_runtime.core.errors import FaceNotFound, InvalidArgument
 from musetalk_runtime.prepare.face import FaceDetector, Faces
 from musetalk_runtime.prepare.mask import face_mask
+from musetalk_runtime.prepare.scene import scene_of
 from musetalk_runtime.prepare.track import follow_face
 from musetalk_runtime.prepare.video import VideoSource
 
@@ -29,12 +32,36 @@ class Placement:
     landmarks: npt.NDArray[np.float64] | None = None
 
 
-def followed_placements(source: VideoSource, sightings: Sequence[Faces], mask_extent: float) -> list[Placement | None]:
-    """The one face that is followed through `sightings`, those of every frame: its placements, None without it.
+class Sightings:
+    """The faces that a detector finds in frames, and what is around them."""
+
+    def __init__(self, detector: FaceDetector) -> None:
+        self._detector = detector
+        self._faces: list[Faces] = []
+        self._scenes: list[Floats] = []
+
+    def __len__(self) -> int:
+        return len(self._faces)
+
+    def add(self, rgb: RGB) -> None:
+        """Look at the next frame."""
+        self._faces.append(self._detector.detect(rgb))
+        self._scenes.append(scene_of(rgb))
+
+    def follow(self, indexes: Sequence[int], fps: Fraction) -> Faces:
+        """The one face that is followed through the frames `indexes`, shown at `fps`: ``[n, 14]``, its path smoothed;
+        rows of NaN in frames without it.
+        """
+        faces, scenes = [self._faces[index] for index in indexes], [self._scenes[index] for index in indexes]
+        return follow_face(faces, scenes, max_gap=round(MAX_GAP_S * fps))
+
+
+def followed_placements(source: VideoSource, sightings: Sightings, mask_extent: float) -> list[Placement | None]:
+    """The one face that is followed through `sightings`, those of the whole file: its placements, None without it.
 
     Raises FaceNotFound where no frame has one.
     """
-    placements = [_placement(face, source, mask_extent) for face in _follow(source, sightings)]
+    placements = [_placement(face, source, mask_extent) for face in sightings.follow(source.indexes, source.fps)]
     if not any(placements):
         raise FaceNotFound(
             f"no face found in {len(placements)} frame{'s' if len(placements) > 1 else ''}: use a larger or more "
@@ -45,15 +72,11 @@ def followed_placements(source: VideoSource, sightings: Sequence[Faces], mask_ex
 
 def find_faces(source: VideoSource, detector: FaceDetector, progress: Progress) -> Faces:
     """The one face that is followed, ``[n, 14]``, its path smoothed; rows of NaN in frames without it."""
-    sightings = []
+    sightings = Sightings(detector)
     for rgb in source.frames():
-        sightings.append(detector.detect(rgb))
+        sightings.add(rgb)
         progress("finding faces", len(sightings), len(source))
-    return _follow(source, sightings)
-
-
-def _follow(source: VideoSource, sightings: Sequence[Faces]) -> Faces:
-    return follow_face(list(sightings), max_gap=round(MAX_GAP_S * source.fps))
+    return sightings.follow(range(len(source)), source.fps)
 
 
 def usable_box(face: Faces, width: int, height: int) -> Box | None:

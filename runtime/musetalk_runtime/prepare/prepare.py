@@ -15,9 +15,9 @@ from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import RGB
 from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError, OutputError
 from musetalk_runtime.prepare.avatar_writer import write_avatar
-from musetalk_runtime.prepare.face import FaceDetector, Faces
+from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.mask import MAX_EXTENT, MIN_EXTENT
-from musetalk_runtime.prepare.placement import Placement, Progress, fixed_placements, followed_placements
+from musetalk_runtime.prepare.placement import Placement, Progress, Sightings, fixed_placements, followed_placements
 from musetalk_runtime.prepare.preview import Preview
 from musetalk_runtime.prepare.video import VideoSource
 from musetalk_runtime.storage.destination import Destination
@@ -114,16 +114,14 @@ def _place(
             "the bundle holds no face detector: give one by --face-model FILE (YuNet, such as OpenCV Zoo's "
             "face_detection_yunet), or the face's box by --face-box x0,y0,x1,y1"
         )
-    detector = FaceDetector(model)
-    sightings: list[Faces] = []
+    sightings = Sightings(FaceDetector(model))
 
     def look(rgb: RGB, total: int) -> None:
-        sightings.append(detector.detect(rgb))
+        sightings.add(rgb)
         progress("finding faces", len(sightings), total)
 
     source = VideoSource(path, options.max_seconds, max_side=options.max_side, look=look)
-    found = [sightings[index] for index in source.indexes]
-    return source, followed_placements(source, found, options.mask_extent)
+    return source, followed_placements(source, sightings, options.mask_extent)
 
 
 def _face_entry(bundle: Bundle, options: PrepareOptions) -> dict[str, Any]:

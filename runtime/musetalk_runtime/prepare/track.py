@@ -2,27 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.prepare.face import FACE_VALUES, Faces
+from musetalk_runtime.prepare.scene import same_scene
 
 SAME_FACE = 0.3  # intersection over union, from one sighting to the next
 SIGMA = 2.0  # frames
 
 
-def follow_face(sightings: Sequence[Faces], max_gap: int) -> Faces:
+def follow_face(sightings: Sequence[Faces], scenes: Sequence[Floats], max_gap: int) -> Faces:
     """One face a frame, ``[n, 14]``, from the faces seen in each of n frames; rows of NaN where there is none.
 
     The face that is largest when it appears is followed as long as it is seen, others coming and going; then the
-    next. Up to `max_gap` frames without it are interpolated. Its path is smoothed, never across a cut.
+    next. Up to `max_gap` frames without it are interpolated, where by `scenes` they show what the frame before or after
+    them shows. Its path is smoothed, never across a cut.
     """
     path = np.full((len(sightings), FACE_VALUES), np.nan)
     tracks = _link(sightings, max_gap)
     start = 0
     while alive := [track for track in tracks if track.frames[-1] >= start]:
         track = min(alive, key=lambda track: _priority(track, start))
-        filled = track.filled()
+        filled = track.filled(scenes)
         begin = max(start, track.frames[0])
         path[begin : track.frames[-1] + 1] = filled[begin - track.frames[0] :]
         start = track.frames[-1] + 1
@@ -36,11 +40,16 @@ class _Track:
     frames: list[int] = field(default_factory=list)
     faces: list[Faces] = field(default_factory=list)
 
-    def filled(self) -> Faces:
+    def filled(self, scenes: Sequence[Floats]) -> Faces:
         """The face in every frame from the first sighting to the last, gaps interpolated, smoothed."""
         every = np.arange(self.frames[0], self.frames[-1] + 1)
         columns = np.array(self.faces).T
-        return _smooth(np.stack([np.interp(every, self.frames, column) for column in columns], axis=1))
+        path = _smooth(np.stack([np.interp(every, self.frames, column) for column in columns], axis=1))
+        for before, after in pairwise(self.frames):
+            for frame in range(before + 1, after):
+                if not any(same_scene(scenes[frame], scenes[end]) for end in (before, after)):
+                    path[frame - self.frames[0]] = np.nan
+        return path
 
 
 def _link(sightings: Sequence[Faces], max_gap: int) -> list[_Track]:

@@ -24,6 +24,7 @@ from musetalk_runtime.prepare.resample import STILL_RATE, nearest_frames, resamp
 
 MAX_PIXELS = 4096 * 4096
 MIN_SIDE = 32
+BEGINS_AGAIN_S = 0.5  # seconds that a timestamp goes back by where another file was joined
 # Only formats that hold pictures in one file: a playlist would open other files, and text is a video to FFmpeg.
 FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,h264,hevc,m4v,gif,apng,"
@@ -116,13 +117,19 @@ class VideoSource:
     ) -> tuple[list[float], bool]:
         """When each frame appears, and whether there are more than `max_seconds` of them."""
         times: list[float] = []
+        shift = 0.0  # of a file that was joined to one before it, and begins again
         interval = float(1 / (stream.average_rate or STILL_RATE))
         lasts = interval
         for index, frame in enumerate(_decode(self._path, container, stream)):
             if not times:
                 self._set_size(_upright(frame, stream), max_side)
             previous = times[-1] if times else 0.0
-            time = frame.time if frame.time is not None else previous + interval
+            time = previous + interval if frame.time is None else frame.time + shift
+            if times and time < previous - BEGINS_AGAIN_S:
+                if not shift:
+                    self.warnings.append(f"{self._path}: its timestamps begin again after {previous - times[0]:.1f} s")
+                lasts = lasts or (previous - times[0]) / max(1, len(times) - 1)
+                shift, time = shift + previous + lasts - time, previous + lasts
             times.append(max(time, previous) if times else time)
             lasts = float((frame.duration or 0) * (frame.time_base or 0))
             if times[-1] - times[0] >= max_seconds:
