@@ -7,10 +7,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import av
@@ -284,6 +286,52 @@ def test_a_server_that_says_nothing_is_given_up_by_itself(
         ):
             for _ in session.push(url):
                 pass
+
+
+@pytest.mark.parametrize(
+    ("closed", "audio", "output", "status", "reason"),
+    [
+        ("2>&-", "", "talk.mp4", 0, ""),
+        ("<&-", "-", "talk.mp4", 2, "--audio -: that stream is closed"),
+        (">&-", "", "-", 2, "-o -: that stream is closed"),
+        (">/dev/full", "", "-", 2, "stdout: cannot be written: No space left on device"),
+    ],
+)
+def test_a_standard_stream_that_is_closed_or_full_is_told(
+    command: Command, speech: Speech, tmp_path: Path, closed: str, audio: str, output: str, status: int, reason: str
+) -> None:
+    words = command(audio or speech(2.0), output if output == "-" else tmp_path / output)
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, f"musetalk-edge: error: {reason}\n" if reason else "")
+    if not status:
+        assert frames_in(tmp_path / "talk.mp4") == 50
+
+
+def test_too_little_memory_is_one_line(command: Command, speech: Speech, tmp_path: Path) -> None:
+    words = command(speech(2.0), tmp_path / "talk.mp4")
+    done = subprocess.run(["sh", "-c", 'ulimit -v 300000; exec "$@"', "sh", *words], capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "musetalk-edge: error: memory ran out" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_a_server_that_refuses_an_upload_is_told(command: Command, endless: Path, status: int) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/live"
+        done = subprocess.run(command(endless, url), capture_output=True, text=True, timeout=100)
+        server.shutdown()
+    assert done.returncode == 2
+    assert f"{url}: cannot be written: the server ended the connection" in done.stderr
 
 
 def test_no_child_process_is_started(command: Command, start: Start, endless: Path, tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ def run_command(
     the arguments adds the traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    _occupy_closed_streams()
     previous = {number: signal.signal(number, _terminate) for number in ending_signals()}
     try:
         return command(arguments)
@@ -38,7 +39,9 @@ def run_command(
         die_by(signal.SIGINT)
     except Terminated as error:
         die_by(error.number)
-    except (MuseTalkEdgeError, ModuleNotFoundError, OSError) as error:
+    except (MuseTalkEdgeError, ImportError, MemoryError, OSError) as error:
+        if isinstance(error, ImportError) and not (_is_missing(error) or _lacks_memory(error)):
+            raise
         if "--verbose" in arguments:
             traceback.print_exc()
         message, status = _describe(error, extra)
@@ -67,8 +70,33 @@ def _describe(error: Exception, extra: str) -> tuple[str, int]:
     """The error in one line, and the exit status it stands for."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: pip install 'musetalk-edge[{extra}]'", MachineError.exit_status
+    if isinstance(error, ImportError | MemoryError):
+        return "memory ran out: more of it is needed, or a limit such as ulimit -v is too low", MachineError.exit_status
     status = error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status
     return one_line(error), status
+
+
+def _occupy_closed_streams() -> None:
+    """Let no file get the number of a standard stream that is closed: errors would be written into it.
+
+    What is read from a closed stdin, or written to a closed stdout, fails; what is told on a closed stderr is lost.
+    """
+    for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _is_missing(error: ImportError) -> bool:
+    return isinstance(error, ModuleNotFoundError)
+
+
+def _lacks_memory(error: ImportError) -> bool:
+    """Whether a library could not be loaded for want of memory, as the dynamic loader says it."""
+    return any(words in str(error) for words in ("failed to map segment", "annot allocate memory"))
 
 
 def _terminate(number: int, _frame: FrameType | None) -> NoReturn:

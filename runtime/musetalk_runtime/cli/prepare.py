@@ -23,6 +23,8 @@ examples:
 A video is played forth and back, so a few seconds do. Frames in which no face is found are played as they are.
 A photo becomes an avatar that keeps still and moves its mouth. An avatar fits every bundle with the same VAE."""
 
+LARGE_PIXELS = 1920 * 1088  # a frame: H.264 level 4 takes no more at 30 fps
+
 
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
@@ -54,6 +56,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--max-seconds", type=float, default=60.0, metavar="S", help="cut a longer video there (default: 60)"
     )
+    parser.add_argument(
+        "--max-side", type=int, metavar="PX", help="scale larger frames down, so that their longer side has PX pixels"
+    )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="draw boxes, landmarks and masks on sample frames")
     parser.add_argument("--json", action="store_true", help="print what was made on stdout, as JSON")
     parser.set_defaults(run=run)
@@ -61,9 +66,12 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare, and say on stderr what came of it."""
+    from musetalk_runtime.diagnostics.encoding_rate import encoding_rate
     from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 
-    options = PrepareOptions(args.face_model, args.face_box, args.mask_extent, args.max_seconds, args.preview)
+    options = PrepareOptions(
+        args.face_model, args.face_box, args.mask_extent, args.max_seconds, args.preview, args.max_side
+    )
     with open_bundle(args.bundle) as bundle, StatusLine() as status:
         report = prepare_avatar(
             args.source,
@@ -79,6 +87,15 @@ def run(args: argparse.Namespace) -> int:
         f"{float(report.fps):g} fps, a face in {report.faces}",
         file=sys.stderr,
     )
+    for warning in report.warnings:
+        print(f"musetalk-edge: warning: {warning}", file=sys.stderr)
+    if report.width * report.height > LARGE_PIXELS:
+        rate = encoding_rate(report.width, report.height)
+        print(
+            f"musetalk-edge: warning: libx264 makes {rate:.1f} such frames a second here, generation not counted: "
+            "--max-side 1920 makes them smaller",
+            file=sys.stderr,
+        )
     if args.json:
         print(json.dumps(report.to_json()))
     return 0

@@ -90,6 +90,9 @@ def run(args: argparse.Namespace) -> int:
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)
     if "://" in args.audio:
         raise InvalidArgument(f"{args.audio}: is a URL, and no file")
+    for option, value, stream in (("--audio -", args.audio, sys.stdin), ("-o -", args.output, sys.stdout)):
+        if value == "-" and stream is None:
+            raise InvalidArgument(f"{option}: that stream is closed")
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
     with (
         OutputFile(args.report) if args.report else nullcontext() as report_file,  # now: later all would be for nothing

@@ -15,10 +15,9 @@ import numpy.typing as npt
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.output.encoder import open_encoder
+from musetalk_runtime.output.mp4 import MP4_FLAGS
 from musetalk_runtime.output.video import Picture, VideoOptions
 
-# Without skip_trailer FFmpeg keeps 40 bytes a fragment and track, for an index at the end that no stream needs.
-MP4_FLAGS = "empty_moov+default_base_moof+frag_keyframe+skip_trailer"
 MIN_FRAGMENTS_PER_SECOND = 10  # a second, at least
 MAX_BUFFER_BYTES = 1 << 18  # bytes handed over at once, at most
 AAC_BITS = 96_000  # a second and channel

@@ -15,11 +15,13 @@ from typing import Any, BinaryIO
 import av
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.output.mp4 import MP4_FLAGS
 from musetalk_runtime.output.url import url_container
 
 CONNECTED = "connected"
 PROBE_OPTIONS = {"probesize": "32"}  # bytes: the header tells all
 READ_BYTES = 4096  # bytes read at once
+MP4_OPTIONS = {"movflags": MP4_FLAGS}  # which the other formats do not know, and pass over
 
 
 def relay(source: BinaryIO, url: str, connected: Callable[[], None]) -> None:
@@ -27,7 +29,7 @@ def relay(source: BinaryIO, url: str, connected: Callable[[], None]) -> None:
     container = url_container(url)
     with (
         av.open(source, "r", format="mp4", options=PROBE_OPTIONS, buffer_size=READ_BYTES) as stream,
-        av.open(url, "w", format=container, options={"flush_packets": "1"}) as target,
+        av.open(url, "w", format=container, options={"flush_packets": "1", **MP4_OPTIONS}) as target,
     ):
         tracks = {track.index: target.add_stream_from_template(track) for track in stream.streams}
         target.start_encoding()
@@ -75,6 +77,9 @@ def main() -> int:
     url = _read_line(source)
     try:
         relay(source, url, lambda: print(CONNECTED, flush=True))
+    except (BrokenPipeError, ConnectionError) as error:
+        print(f"the server ended the connection: {error.strerror}", flush=True)
+        return 1
     except (av.FFmpegError, OSError, MuseTalkEdgeError) as error:
         print(getattr(error, "strerror", None) or "not a URL that a stream can be sent to", flush=True)
         return 1

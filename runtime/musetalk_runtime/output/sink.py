@@ -19,10 +19,12 @@ STALLED_READER_TIMEOUT_S = 2.0  # seconds a stalled reader is waited for once th
 
 class PipeSink:
     """A pipe, FIFO, socket or terminal. A reader that stalls makes `write` wait, one that went away raises
-    BrokenPipeError. Once `stopping` is set, a reader that takes nothing for 2 s is given up.
+    BrokenPipeError; another failure is an OutputError, which says `name`. Once `stopping` is set, a reader that takes
+    nothing for 2 s is given up.
     """
 
-    def __init__(self, descriptor: int, stopping: threading.Event) -> None:
+    def __init__(self, name: str, descriptor: int, stopping: threading.Event) -> None:
+        self._name = name
         self._descriptor = descriptor
         self._stopping = stopping
         self._given_up = False
@@ -38,8 +40,13 @@ class PipeSink:
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
-        while view and self._wait():
-            view = view[os.write(self._descriptor, view[:MAX_WRITE_BYTES]) :]
+        try:
+            while view and self._wait():
+                view = view[os.write(self._descriptor, view[:MAX_WRITE_BYTES]) :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{self._name}: cannot be written: {error.strerror}") from None
 
     def _wait(self) -> bool:
         """Wait until something can be written; False once that is given up."""
@@ -57,7 +64,7 @@ class PipeSink:
 def open_sink(target: str, stopping: threading.Event) -> OutputFile | PipeSink:
     """The sink that `target` names: ``-`` for stdout, a FIFO, device or open file, else a regular file."""
     if target == "-":
-        return PipeSink(1, stopping)
+        return PipeSink("stdout", 1, stopping)
     path = Path(target)
     if path.is_dir() or target.endswith("/"):
         raise OutputError(f"{path}: is a folder: name a file in it")
@@ -65,8 +72,8 @@ def open_sink(target: str, stopping: threading.Event) -> OutputFile | PipeSink:
     if place.found is None or stat.S_ISREG(place.found.st_mode):
         return OutputFile(path)
     if place.descriptor is not None:
-        return PipeSink(place.duplicate(), stopping)
-    return PipeSink(_open_for_writing(path, stopping), stopping)
+        return PipeSink(target, place.duplicate(), stopping)
+    return PipeSink(target, _open_for_writing(path, stopping), stopping)
 
 
 def _open_for_writing(path: Path, stopping: threading.Event) -> int:

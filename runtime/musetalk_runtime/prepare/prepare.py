@@ -56,7 +56,9 @@ class PrepareOptions:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What came of it: frames, those with a face, rate, size, and whether the source was longer than allowed."""
+    """What came of it: frames, those with a face, rate, size, whether the source was longer than allowed, and what else
+    is to be told.
+    """
 
     frames: int
     faces: int
@@ -64,6 +66,7 @@ class PrepareReport:
     width: int
     height: int
     cut: bool
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "fps": f"{self.fps.numerator}/{self.fps.denominator}"}
@@ -97,7 +100,9 @@ def prepare_avatar(
     except (OSError, av.error.FFmpegError) as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
     faces = sum(placement is not None for placement in placements)
-    return PrepareReport(len(source), faces, source.fps, source.width, source.height, source.cut)
+    return PrepareReport(
+        len(source), faces, source.fps, source.width, source.height, source.cut, tuple(source.warnings)
+    )
 
 
 def _place(
