@@ -240,7 +240,15 @@ def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixtu
     args = parse(*arguments, "--max-seconds", "1", "--preview", str(tmp_path / "look.png"))
     assert args.run(args) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"frames": 25, "faces": 25, "fps": "25/1", "width": 64, "height": 48, "cut": True}
+    assert json.loads(out) == {
+        "frames": 25,
+        "faces": 25,
+        "fps": "25/1",
+        "width": 64,
+        "height": 48,
+        "cut": True,
+        "warnings": [],
+    }
     assert "longer than 1 s" in err
     assert "25 frames of 64x48 at 25 fps, a face in 25" in err
     assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
@@ -256,3 +264,24 @@ def test_a_face_box_that_is_none(box: str, capsys: pytest.CaptureFixture[str]) -
 def test_reading_an_avatar_needs_no_opencv() -> None:
     code = "import sys, musetalk_runtime.avatar, musetalk_runtime.cli.prepare; sys.exit('cv2' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_large_photo_is_told_with_its_rate_and_can_be_scaled_down(
+    bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cv2.imwrite(str(tmp_path / "p.png"), np.full((1800, 1200, 3), 90, np.uint8))
+    files = [
+        str(tmp_path / "p.png"),
+        "-b",
+        str(bundle.path),
+        "-o",
+        str(tmp_path / "a"),
+        "--face-box",
+        "300,300,900,900",
+    ]
+    for options, size, told in (([], "1200x1800", True), (["--max-side", "900"], "600x900", False)):
+        args = parse(*files, *options)
+        assert args.run(args) == 0
+        said = capsys.readouterr().err
+        assert f"frames of {size}" in said
+        assert ("such frames a second here" in said) == told
