@@ -27,6 +27,7 @@ from musetalk_runtime.core.errors import (
     OutputError,
 )
 from musetalk_runtime.prepare import video
+from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.latents import encode_faces
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.prepare.video import VideoSource
@@ -88,17 +89,20 @@ def test_a_photo_becomes_a_still_avatar(
 
 
 def test_frames_without_the_face_are_played_as_they_are(bundle: Bundle, face_frame: np.ndarray, tmp_path: Path) -> None:
-    blank = np.full_like(face_frame, 90)
-    # at 10 fps half a second is 5 frames: a gap of 2 is bridged, one of 7 is not, nor are the ends
-    shown = [blank] * 2 + [face_frame] * 4 + [blank] * 2 + [face_frame] * 4 + [blank] * 7 + [face_frame] * 2 + [blank]
+    blank, hidden = np.full_like(face_frame, 90), face_frame.copy()
+    x0, y0, x1, y1 = FaceDetector(data_file(YUNET)).detect(face_frame)[0][:4].astype(int)
+    hidden[y0:y1, x0:x1] = 90
+    # at 10 fps half a second is 5 frames: a gap of 2 is bridged where the scene is the same, one of 7 is not, nor the ends
+    shown = [blank] * 2 + [face_frame] * 4 + [hidden] * 2 + [face_frame] * 4 + [blank] * 2 + [face_frame] * 2
+    shown += [hidden] * 7 + [face_frame] * 2 + [blank]
     video = write_video(tmp_path / "v.mp4", shown, rate=Fraction(10))
     report = prepare_avatar(video, bundle, tmp_path / "avatar", PrepareOptions(face_model=data_file(YUNET)))
-    expected = [False] * 2 + [True] * 10 + [False] * 7 + [True] * 2 + [False]
-    assert (report.frames, report.faces) == (22, 12)
+    expected = [False] * 2 + [True] * 10 + [False] * 2 + [True] * 2 + [False] * 7 + [True] * 2 + [False]
+    assert (report.frames, report.faces) == (26, 14)
     with Avatar.open(tmp_path / "avatar") as avatar:
         assert avatar.has_face.tolist() == expected
         for stored in (avatar.latents, avatar.masks, avatar.boxes):
-            assert stored.reshape(22, -1).any(axis=1).tolist() == expected
+            assert stored.reshape(26, -1).any(axis=1).tolist() == expected
 
 
 @pytest.mark.parametrize("box", [None, (8, 8, 40, 40)], ids=["finding faces", "face box"])

@@ -66,15 +66,17 @@ class VideoSource:
         self._still: RGB | None = None
         self.scale = 1.0
         self.warnings: list[str] = []
-        full = _photo(path)
+        times, rate, self.cut, full = [0.0], STILL_RATE, False, _heif(path)
         if full is None:
             with _open(path) as (container, stream):
-                times, self.cut = self._scan(container, stream, max_seconds, max_side, look)
-                rate = stream.average_rate
+                if _is_photo(container):
+                    full = _still(path, container, stream)
+                else:
+                    times, self.cut = self._scan(container, stream, max_seconds, max_side, look)
+                    rate = stream.average_rate or STILL_RATE
                 if warning := several(container, "video", stream):
                     self.warnings.append(f"{path}: {warning}")
-        else:
-            times, rate, self.cut = [0.0], STILL_RATE, False
+        if full is not None:
             self._set_size(full, max_side)
             self._still = even(_shrink(full, self.scale))
             if look:
@@ -184,17 +186,21 @@ def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.Vi
         yield container, stream
 
 
-def _photo(path: Path) -> RGB | None:
-    """The picture of a photo, None for a video; raises InvalidMedia, also for one that is truncated."""
+def _heif(path: Path) -> RGB | None:
+    """The picture of a HEIC or AVIF photo, None for anything else."""
     with path.open("rb") as file:
         head = file.read(512)
-    if heif_format(head):
-        return read_heif(path, path.read_bytes(), MAX_PIXELS)
-    with _open(path) as (container, stream):
-        if container.format.name != "image2" and not container.format.name.endswith("_pipe"):
-            return None
-        if next(_decode(path, container, stream), None) is None:
-            raise InvalidMedia(f"{path}: it holds no frame")
+    return read_heif(path, path.read_bytes(), MAX_PIXELS) if heif_format(head) else None
+
+
+def _is_photo(container: av.container.InputContainer) -> bool:
+    return container.format.name == "image2" or container.format.name.endswith("_pipe")
+
+
+def _still(path: Path, container: av.container.InputContainer, stream: av.video.VideoStream) -> RGB:
+    """The picture of a photo, once FFmpeg has found it sound."""
+    if next(_decode(path, container, stream), None) is None:
+        raise InvalidMedia(f"{path}: it holds no frame")
     return read_photo(path)
 
 
