@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,9 +16,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from helpers.isolated import COMMAND, hooked, isolated, permitted
 from helpers.made_once import made_once
 from helpers.media import moving_picture, voice, write_video, write_wav
 from helpers.paths import ROOT
+from helpers.processes import EDGE
 
 if TYPE_CHECKING:
     from helpers.service_client import Client
@@ -135,6 +138,25 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], Path]:
         return file
 
     return make
+
+
+@pytest.fixture(scope="session")
+def demo_talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the shortest command makes, talk.mp4.
+
+    It ran in a network of its own where that is permitted, with a ``home`` of its own; then there is a report.json.
+    """
+
+    def make(folder: Path) -> None:
+        (folder / "home").mkdir(parents=True)
+        arguments = ["stream", "-o", str(folder / "talk.mp4")]
+        if permitted():
+            report = isolated(COMMAND, *hooked(EDGE), *arguments, home=folder / "home")
+            (folder / "report.json").write_text(json.dumps(report))
+        else:
+            subprocess.run([*EDGE, *arguments], check=True)
+
+    return made_once(tmp_path_factory, "demo-talk", make)
 
 
 @pytest.fixture(scope="session")

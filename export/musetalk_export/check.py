@@ -48,8 +48,9 @@ def _outputs(folder: Path, golden: Golden) -> Iterator[tuple[str, str, NDArray[n
 
 
 def open_session(file: Path) -> onnxruntime.InferenceSession:
-    """`file` on the CPU, with as many threads as there are cores."""
+    """`file` on the CPU, with as many threads as there are cores, which sleep while they wait."""
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors; warnings are about its own optimizer
     return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
 

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import resource
 from ctypes.util import find_library
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -225,7 +226,7 @@ def test_full_disk_leaves_nothing(tmp_path: Path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
         with pytest.raises(OutputError, match="cannot be written"):
-            write_clip(tmp_path, short_spec())
+            write_clip(tmp_path, replace(short_spec(), sentences=("Five pears.",), pauses=(0.3, 0.3)))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())

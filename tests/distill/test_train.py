@@ -146,7 +146,9 @@ def raise_out_of_memory(*_: object) -> None:
 
 def test_loss_that_is_no_number_ends_the_run(small, tmp_path) -> None:
     with pytest.raises(AccuracyError, match="no number by step"):
-        train(small[1], tmp_path / "run", small[0], options(lr=1.0, losses={"output": 1e6}, clip=1e6, steps=40))
+        train(
+            small[1], tmp_path / "run", small[0], options(lr=1.0, losses={"output": 1e6}, clip=1e6, steps=40, warmup=0)
+        )
 
 
 def test_run_folder_of_another(small, tmp_path) -> None:

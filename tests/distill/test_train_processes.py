@@ -16,12 +16,18 @@ from musetalk_runtime.core.errors import InvalidArgument
 SCRIPT = """
 import json, sys, torch
 from pathlib import Path
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from helpers.training import options
 from musetalk_distill.train.train import train
-torch.set_num_threads(1)
-shards, run, checkpoint = (Path(name) for name in sys.argv[1:])
-print(json.dumps(train(shards, run, checkpoint, options(steps=4, losses={"features": 0.0, "pixels": 0.0}))))
-torch.distributed.destroy_process_group()
+
+def work(shards, run, checkpoint):
+    torch.set_num_threads(1)
+    print(json.dumps(train(shards, run, checkpoint, options(steps=4, losses={"features": 0.0, "pixels": 0.0}))))
+    torch.distributed.destroy_process_group()
+
+# What torchrun does, but that its processes are forks: PyTorch is imported once.
+config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork")
+elastic_launch(config, work)(*map(Path, sys.argv[1:]))
 """
 
 
@@ -30,9 +36,7 @@ def test_two_processes(tmp_path) -> None:
     checkpoint = small_checkpoint(tmp_path / "checkpoint")
     shards = small_shards(tmp_path / "shards", checkpoint)
     train(shards, tmp_path / "one", checkpoint, options(steps=4, losses={"features": 0.0, "pixels": 0.0}))
-    (tmp_path / "script.py").write_text(SCRIPT)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, str(tmp_path / "script.py"), str(shards), str(tmp_path / "two"), str(checkpoint)]
+    command = [sys.executable, "-c", SCRIPT, str(shards), str(tmp_path / "two"), str(checkpoint)]
     done = subprocess.run(command, capture_output=True, text=True, env=CHILD_ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert sorted(len(json.loads(line)) > 0 for line in done.stdout.splitlines()) == [False, True]

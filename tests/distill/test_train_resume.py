@@ -14,47 +14,50 @@ from musetalk_distill.train.train import train
 from musetalk_distill.train.trainer import Trainer
 from musetalk_runtime.cli.command import Terminated
 
-# Each kills its own process: in the middle of a step, in the middle of a checkpoint, in the middle of a line.
-KILLS = {
-    "before the first checkpoint": """
-from musetalk_distill.train import trainer
-learn = trainer.Trainer.learn
-trainer.Trainer.learn = lambda self, batch: kill() if self.done == 3 else learn(self, batch)
-""",
-    "inside a checkpoint": """
-from musetalk_distill.train import state
-save = state.torch.save
-def half(content, file):
-    save(content, file)
-    if "step-000000010" in str(file):
-        os.truncate(file, os.path.getsize(file) // 2)
-        kill()
-state.torch.save = half
-""",
-    "inside a line of the log": """
-from musetalk_distill.train import training_log
-dumps = training_log.json.dumps
-def half(record, **options):
-    if record.get("step") == 9 and "terms" in record:
-        with open(sys.argv[2] + "/log.jsonl", "a") as file:
-            file.write(dumps(record)[:20])
-        kill()
-    return dumps(record, **options)
-training_log.json.dumps = half
-""",
-}
+KILLS = ("before_the_first_checkpoint", "inside_a_checkpoint", "inside_a_line_of_the_log")
 SCRIPT = """
 import os, signal, sys
 from pathlib import Path
 import torch
 from helpers.training import options
+from musetalk_distill.train import state, trainer, training_log
 from musetalk_distill.train.train import train
-torch.set_num_threads(1)
+
 def kill():
     os.kill(os.getpid(), signal.SIGKILL)
-{hook}
-shards, run, checkpoint = (Path(name) for name in sys.argv[1:])
-train(shards, run, checkpoint, options(log_every=3))
+
+def before_the_first_checkpoint(run):
+    learn = trainer.Trainer.learn
+    trainer.Trainer.learn = lambda self, batch: kill() if self.done == 3 else learn(self, batch)
+
+def inside_a_checkpoint(run):
+    save = state.torch.save
+    def half(content, file):
+        save(content, file)
+        if "step-000000010" in str(file):
+            os.truncate(file, os.path.getsize(file) // 2)
+            kill()
+    state.torch.save = half
+
+def inside_a_line_of_the_log(run):
+    dumps = training_log.json.dumps
+    def half(record, **options):
+        if record.get("step") == 9 and "terms" in record:
+            with open(run / "log.jsonl", "a") as file:
+                file.write(dumps(record)[:20])
+            kill()
+        return dumps(record, **options)
+    training_log.json.dumps = half
+
+torch.set_num_threads(1)
+shards, checkpoint, runs = (Path(name) for name in sys.argv[1:4])
+for where in sys.argv[4:]:
+    child = os.fork()  # PyTorch is imported once, and has no threads yet
+    if not child:
+        globals()[where](runs / where)
+        train(shards, runs / where, checkpoint, options(log_every=3))
+        os._exit(0)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]))
 """
 
 
@@ -74,15 +77,23 @@ def whole(small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def killed(small, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of runs that were killed, one for each of KILLS."""
+    runs = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-c", SCRIPT, str(small[1]), str(small[0]), str(runs), *KILLS]
+    done = subprocess.run(command, capture_output=True, text=True, env=CHILD_ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(int(signal.SIGKILL))] * len(KILLS), done.stderr
+    return runs
+
+
 @pytest.mark.parametrize("where", KILLS)
-def test_killed(small, whole, where, tmp_path) -> None:
+def test_killed(small, whole, killed, where) -> None:
     torch.set_num_threads(1)
-    run = tmp_path / "run"
-    command = [sys.executable, "-c", SCRIPT.format(hook=KILLS[where]), str(small[1]), str(run), str(small[0])]
-    killed = subprocess.run(command, capture_output=True, env=CHILD_ENVIRONMENT)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    run = killed / where
     half_written = list((run / "checkpoints").glob(".step-*.partial"))
-    assert len(half_written) == (where == "inside a checkpoint")
+    assert len(half_written) == (where == "inside_a_checkpoint")
     train(small[1], run, small[0], options(log_every=3), resume=True)
     assert curve(run) == curve(whole)
     assert same_weights(run, whole)

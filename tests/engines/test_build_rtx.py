@@ -29,7 +29,7 @@ pytest.importorskip("cuda.core", reason="needs cuda-core, whose NVRTC compiles t
 pytestmark = pytest.mark.timeout(900)  # beside other work, four exports and eight plans take minutes
 
 BLACKWELL = ("sm_120", "sm_121")
-SIZES = {"tiny": (1, 4, 8), "demo": (1,)}  # the former are the default
+SIZES = {"tiny": (1,), "demo": (1, 4, 8)}  # the latter are the default
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def built(sets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> di
     bundles = {preset: folder / f"{preset}.bundle" for preset in sets}
     for preset, path in sets.items():
         arguments = [str(path), "-o", str(bundles[preset]), "--backend", "tensorrt-rtx", "--for", "gb10,rtx50"]
-        sizes = [] if preset == "tiny" else ["--batch-sizes", ",".join(map(str, SIZES[preset]))]
+        sizes = [] if preset == "demo" else ["--batch-sizes", ",".join(map(str, SIZES[preset]))]
         assert main([*arguments, *sizes]) == 0
     return bundles
 
@@ -83,15 +83,15 @@ def test_all_graphs_are_built_for_two_gpus(built: dict[str, Path], sets: dict[st
 
 def test_a_plan_for_every_gpu_is_hardly_larger_than_one_for_one(sets: dict[str, Path], tmp_path: Path) -> None:
     models = ModelSet.open(sets["demo"])
-    spec, profiles = PlanSpec("unet", "fp16", AS_BUILT), engine_profiles(models.spec, "unet", (1,))
+    spec, profiles = PlanSpec("audio_encoder", "fp16", AS_BUILT), engine_profiles(models.spec, "audio_encoder", (1,))
     sizes = []
     for targets in (("sm_121",), ARCHITECTURES):
-        file = tmp_path / "unet.plan"
+        file = tmp_path / "audio_encoder.plan"
         options = BuildOptions(batch_sizes=(1,), targets=targets)
-        tensors = build_engine(ForRtx(), spec, models.graph("unet"), file, profiles, options, None, print)
-        assert tensors["latents"] == {"type": "HALF", "shape": [-1, 8, 32, 32]}
+        tensors = build_engine(ForRtx(), spec, models.graph("audio_encoder"), file, profiles, options, None, print)
+        assert tensors["mel"] == {"type": "HALF", "shape": [-1, 80, -1]}
         sizes.append(file.stat().st_size)
-    weights = models.graph("unet").with_name("unet.onnx.data").stat().st_size
+    weights = models.graph("audio_encoder").with_name("audio_encoder.onnx.data").stat().st_size
     assert weights < sizes[0] < sizes[1]
     assert sizes[1] - sizes[0] < weights  # they are kept once
 
@@ -116,11 +116,11 @@ def test_the_library_itself_refuses_a_plan_where_there_is_no_driver(built: dict[
 def test_a_safer_variant_is_built_by_a_process_of_its_own(built: dict[str, Path], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "musetalk_engines.trt.rebuild", str(built["tiny"])]
     for variant in ("attention unfused", FP32):
-        done = subprocess.run([*command, "vae_encoder", variant, str(tmp_path)], capture_output=True, text=True)
+        done = subprocess.run([*command, "audio_encoder", variant, str(tmp_path)], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert f"built vae_encoder: {variant}" in done.stdout
-        assert (tmp_path / "vae_encoder.plan").stat().st_size > 1e6
-        assert [path.name for path in tmp_path.iterdir()] == ["vae_encoder.plan"]
+        assert f"built audio_encoder: {variant}" in done.stdout
+        assert (tmp_path / "audio_encoder.plan").stat().st_size > 1e6
+        assert [path.name for path in tmp_path.iterdir()] == ["audio_encoder.plan"]
     wrong = subprocess.run([*command[:-1], str(tmp_path), "unet", FP32, str(tmp_path)], capture_output=True, text=True)
     assert wrong.returncode == 1
     assert len(wrong.stderr.splitlines()) == 1

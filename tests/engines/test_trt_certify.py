@@ -31,6 +31,7 @@ class OnnxPlan:
     def __init__(self, file: Path, gain: float = 1.0) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = 1  # more would spin while they wait
         self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
         self.gain = gain
         self.runs: list[tuple[int, list[tuple[int, ...]]]] = []

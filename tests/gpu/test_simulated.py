@@ -40,14 +40,14 @@ def test_a_session_gives_the_cpu_chains_frames(
     simulated.engines.check()
     simulated.engines.options = GpuOptions(cuda_graph=cuda_graph)
     with Bundle.open(bundle) as cpu, Avatar.open(avatar) as face:
-        with Session(cpu, face, speech(1.0), fps=25) as session:
+        with Session(cpu, face, speech(1.0), fps=10) as session:
             expected = [frame.nv12 for frame in session.frames()]
         for _ in range(2):  # the second time with what the first one left
-            with Session(simulated, face, speech(1.0), fps=25) as session:
+            with Session(simulated, face, speech(1.0), fps=10) as session:
                 found = [frame.nv12 for frame in session.frames()]
                 report = session.report()
                 assert GPU_STAGES | {"enqueue", "wait"} <= report["stages"].keys() & report["first_ms"].keys()
-            assert len(found) == len(expected) == 25
+            assert len(found) == len(expected) == 10
             assert max(np.abs(a.astype(int) - b).max() for a, b in zip(found, expected, strict=True)) <= 1
 
 
@@ -137,7 +137,7 @@ def test_mapped_frames_are_the_copied_ones_without_a_copy(
     simulated: Bundle, avatar: Path, download: bool, cuda_graph: bool
 ) -> None:
     heard: list[BatchTimes] = []
-    weights = [(1.0,), (1.0, 0.0, 1.0), (0.0, 0.0), (1.0,), (0.5, 1.0), (1.0,)]
+    weights = [(1.0,), (1.0, 0.0, 0.5), (0.0, 0.0), (1.0,)]
     batches = [[speech_frame(simulated, k, weight) for k, weight in enumerate(batch)] for batch in weights]
 
     def made(frames: Literal["copied", "mapped"], timings: Timings) -> tuple[list[bytes], int]:
@@ -150,7 +150,7 @@ def test_mapped_frames_are_the_copied_ones_without_a_copy(
             left = [bytes_of(frame) for frame in renderings[0].arrays()]
             found += [frame.tobytes() for rendering in renderings for frame in rendering.wait()]
             assert left == found[-len(first) - len(second) :][: len(first)]
-        renderings = [renderer.render(shots(face, batches[1])) for _ in range(4)]
+        renderings = [renderer.render(shots(face, batches[0])) for _ in range(4)]
         for rendering in renderings:  # unread
             rendering.release()
         copies = Gpu.copies - before
@@ -174,15 +174,15 @@ def test_frames_for_the_host_are_mapped_where_the_gpu_is_integrated(
     simulated: Bundle, avatar: Path, speech: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Avatar.open(avatar) as face:
-        with Session(simulated, face, speech(1.0), fps=25) as session:
+        with Session(simulated, face, speech(1.0), fps=10) as session:
             expected = [frame.nv12 for frame in session.frames()]
             assert "gpu_download" in session.report()["stages"]
         monkeypatch.setattr(Gpu, "integrated", True)
-        with Session(simulated, face, speech(1.0), fps=25) as session:
+        with Session(simulated, face, speech(1.0), fps=10) as session:
             found = [frame.nv12 for frame in session.frames()]
             assert "gpu_download" not in session.report()["stages"]
         assert np.array_equal(found, expected)
-        with Bundle.open(simulated.path, download=False) as left, Session(left, face, speech(1.0), fps=25) as session:
+        with Bundle.open(simulated.path, download=False) as left, Session(left, face, speech(1.0), fps=10) as session:
             assert [bytes_of(frame.nv12) for frame in session.gpu_frames()] == [frame.tobytes() for frame in expected]
         assert not GpuOptions(download=False).mapped
         assert not GpuOptions(frames="copied").mapped
@@ -190,10 +190,10 @@ def test_frames_for_the_host_are_mapped_where_the_gpu_is_integrated(
 
 def test_bench_tells_the_gpus_part(simulated: Bundle, avatar: Path) -> None:
     with Avatar.open(avatar) as face:
-        figures = bench(simulated, face, 1.0, "25")
+        figures = bench(simulated, face, 1.0, "10")
     assert figures["gpu_memory_mb"] == round((Gpu.memory[1] - Gpu.memory[0]) / 1e6, 1)
     assert figures["stages"].keys() & figures["warm_sessions"]["first_ms"].keys() >= GPU_STAGES
-    assert figures["paced"]["frames"] == 25
+    assert figures["paced"]["frames"] == 10
 
 
 def test_frames_stay_on_the_gpu_for_an_application(simulated: Bundle, avatar: Path) -> None:
@@ -219,25 +219,25 @@ def test_a_session_leaves_its_frames_on_the_gpu(
 ) -> None:
     stream = Stream()
     with Avatar.open(avatar) as face, Bundle.open(simulated.path, stream=stream, download=False) as left:
-        with Session(simulated, face, speech(1.0), fps=25) as session:
+        with Session(simulated, face, speech(1.0), fps=10) as session:
             expected = [
                 (frame.index, frame.pts, frame.nv12.tobytes(), len(frame.sound[0])) for frame in session.frames()
             ]
-        with Session(left, face, speech(1.0), fps=25) as session:
+        with Session(left, face, speech(1.0), fps=10) as session:
             found = []
             for frame in session.gpu_frames():
                 described = frame.nv12.__cuda_array_interface__
                 assert described["stream"] == stream.handle
                 read = ctypes.string_at(described["data"][0], int(np.prod(frame.nv12.shape)))
                 found.append((frame.index, frame.pts, read, len(frame.sound[0])))
-            assert session.frames_made == 25
+            assert session.frames_made == 10
         assert found == expected
-        with Session(left, face, speech(1.0), fps=25) as session:  # a stream brings them to the host after all
+        with Session(left, face, speech(1.0), fps=10) as session:  # a stream brings them to the host after all
             assert len(b"".join(session.stream())) > 10_000
 
 
 def test_a_cpus_frames_are_not_on_a_gpu(bundle: Path, avatar: Path, speech: Callable[[float], Path]) -> None:
-    with Bundle.open(bundle) as cpu, Avatar.open(avatar) as face, Session(cpu, face, speech(1.0), fps=25) as session:
+    with Bundle.open(bundle) as cpu, Avatar.open(avatar) as face, Session(cpu, face, speech(1.0), fps=10) as session:
         frames = session.gpu_frames()
         with pytest.raises(MachineError, match="need a bundle for one"):
             next(frames)

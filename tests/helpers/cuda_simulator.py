@@ -271,7 +271,9 @@ class Simulated:
     def __init__(self, data: Any) -> None:
         self.plan = json.loads(bytes(data))
         self.gain = np.float32(self.plan.get("gain", 1.0))
-        self.session = ort.InferenceSession(self.plan["onnx"], providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1  # more would spin while they wait
+        self.session = ort.InferenceSession(self.plan["onnx"], options, providers=["CPUExecutionProvider"])
         self.inputs = [value.name for value in self.session.get_inputs()]
         self.outputs = [value.name for value in self.session.get_outputs()]
         self.num_io_tensors = len(self.inputs + self.outputs)

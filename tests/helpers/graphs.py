@@ -18,7 +18,9 @@ def export(checkpoint: Path, output: Path, *options: str) -> Path:
 
 
 def run_graph(model_set: Path, graph: str, **inputs: NDArray) -> NDArray:
-    session = onnxruntime.InferenceSession(model_set / f"{graph}.onnx", providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # others would spin
+    session = onnxruntime.InferenceSession(model_set / f"{graph}.onnx", options, providers=["CPUExecutionProvider"])
     return session.run(None, inputs)[0]
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.service.http.server import Server, listen
+from musetalk_runtime.service.http.server import SupervisedServer, listen
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.tokens import Tokens, add_token
 from musetalk_runtime.service.service import Service
@@ -142,7 +142,7 @@ class HeldPort:
 
 @contextmanager
 def serving(service: Service, access: Access | None = None) -> Iterator[Any]:
-    server: Any = Server(service, access or Access())
+    server: Any = SupervisedServer(service, access or Access())
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)  # so that a viewer that stalls is soon noticed

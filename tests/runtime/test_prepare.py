@@ -53,13 +53,13 @@ def test_every_frame_of_a_real_video_has_the_face(bundle: Bundle, tmp_path: Path
         data_file("yongen.mp4"),
         bundle,
         tmp_path / "avatar",
-        PrepareOptions(face_model=data_file(YUNET), preview=tmp_path / "look.png"),
+        PrepareOptions(face_model=data_file(YUNET), preview=tmp_path / "look.png", max_seconds=3.0),
         lambda stage, done, total: stages.update({stage: done * 1000 + total}),
     )
-    assert (report.frames, report.faces, report.fps, report.cut) == (268, 268, Fraction(25), False)
-    assert list(stages.values()) == [268268, 268268]
+    assert (report.frames, report.faces, report.fps, report.cut) == (75, 75, Fraction(25), True)
+    assert list(stages.values()) == [75075, 75075]
     with Avatar.open(tmp_path / "avatar") as avatar:
-        assert (avatar.width, avatar.height, len(avatar)) == (704, 1216, 268)
+        assert (avatar.width, avatar.height, len(avatar)) == (704, 1216, 75)
         assert avatar.has_face.all()
         assert np.abs(np.diff(avatar.boxes, axis=0)).max() < 15
         assert np.isfinite(avatar.latents).all()

@@ -120,7 +120,7 @@ def test_a_version_that_no_service_starts_with_is_rolled_back(
     Versions(folder).add(avatar, print)
     Versions(folder).started(1)
     Versions(folder).add(other_face, print)
-    command = [*EDGE, "serve", "-b", str(bundle), "-a", f"one={folder / 'current'}", "--port", "0"]
+    command = [*EDGE, "serve", "-b", str(bundle), "-a", f"one={folder / 'current'}", "--port", "0", "--sessions", "1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 3, done.stderr
     assert f"rolled back {folder} to version 1: start again" in done.stderr

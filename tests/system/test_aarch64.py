@@ -21,7 +21,6 @@ pytestmark = [
 ]
 SCRIPTS = ROOT / "scripts" / "appliance"
 STATE = "/var/lib/musetalk-edge"
-EXTRAS = "/opt/extras"
 NEED_TORCH = {"export", "distill", "draw"}
 CPU_TORCH = "torch==2.9.1"  # the newest whose wheel for aarch64 brings no CUDA, which is gigabytes
 IMPORTS = {  # what each extra brings; of those for a GPU, what can be imported without its driver
@@ -67,24 +66,26 @@ def enter(root: Path, state: Path, *words: str) -> str:
 
 
 def install(root: Path, wheel: Path, extra: str) -> str:
-    """The wheels of an extra, into a folder of `root`: its path there."""
-    target = f"{EXTRAS}/{extra}"
+    """The wheels of an extra, into a virtual environment of their own in `root`: its path there."""
+    venv = f"/opt/extras/{extra}"
+    run("chroot", root, "python3", "-m", "venv", "--without-pip", venv)
     machine = ["--python-platform", "aarch64-manylinux_2_36", "--python-version", "3.11", "--only-binary", ":all:"]
     named = [f"musetalk-edge[{extra}] @ {wheel.as_uri()}", *([CPU_TORCH] if extra in NEED_TORCH else [])]
-    run("uv", "pip", "install", "--quiet", *machine, "--target", root / target[1:], *named)
-    return target
+    (site,) = (root / venv[1:]).glob("lib/python3*/site-packages")
+    run("uv", "pip", "install", "--quiet", *machine, "--target", site, *named)
+    return venv
 
 
 @pytest.mark.parametrize("extra", IMPORTS)
 def test_the_wheels_of_an_extra_run(root: Path, state: Path, wheel: Path, extra: str) -> None:
-    target = install(root, wheel, extra)
-    libraries = [file for file in (root / target[1:]).rglob("*.so*") if file.read_bytes()[:4] == b"\x7fELF"]
+    venv = install(root, wheel, extra)
+    libraries = [file for file in (root / venv[1:]).rglob("*.so*") if file.read_bytes()[:4] == b"\x7fELF"]
     assert libraries
     assert {file.read_bytes()[18:20] for file in libraries} == {AARCH64}
     imports = ", ".join(filter(None, ["platform", "numpy", "av", "cv2", IMPORTS[extra]]))
     code = f"import {imports}; print(platform.machine())"
-    assert enter(root, state, "env", f"PYTHONPATH={target}", "python3", "-c", code).strip() == "aarch64"
-    shutil.rmtree(root / target[1:])
+    assert enter(root, state, f"{venv}/bin/python3", "-c", code).strip() == "aarch64"
+    shutil.rmtree(root / venv[1:])
 
 
 def test_doctor_finds_what_a_cpu_needs(root: Path, state: Path) -> None:
@@ -109,10 +110,10 @@ def test_engines_for_gb10_are_built_on_its_own_machine(
     root: Path, state: Path, wheel: Path, half_modelset: Path
 ) -> None:
     shutil.copytree(half_modelset, state / "tiny")
-    target = install(root, wheel, "engines-rtx")
-    build = ("python3", f"{target}/bin/build-engines", f"{STATE}/tiny", "-o", f"{STATE}/gb10.bundle")
-    options = ("--backend", "tensorrt-rtx", "--for", "gb10", "--batch-sizes", "1")
-    enter(root, state, "env", f"PYTHONPATH={target}", *build, *options)
+    venv = install(root, wheel, "engines-rtx")
+    build = (f"{venv}/bin/python3", f"{venv}/lib/python3.11/site-packages/bin/build-engines", f"{STATE}/tiny")
+    options = ("-o", f"{STATE}/gb10.bundle", "--backend", "tensorrt-rtx", "--for", "gb10", "--batch-sizes", "1")
+    enter(root, state, *build, *options)
     plans = {file.stem: file.stat().st_size for file in (state / "gb10.bundle").glob("*.plan")}
     assert plans.keys() == {"unet", "vae_decoder", "vae_encoder", "audio_encoder"}
     assert min(plans.values()) > 10_000

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,12 +26,10 @@ def truth() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def streamed(tmp_path_factory: pytest.TempPathFactory) -> DecodedStream:
+def streamed(demo_talk: Path) -> DecodedStream:
     """What the shortest command makes."""
-    talk = tmp_path_factory.mktemp("demo") / "talk.mp4"
-    subprocess.run([*EDGE, "stream", "-o", str(talk)], check=True)
     with Bundle.open(BUNDLE) as bundle, Avatar.open(AVATAR) as avatar:
-        return decode_stream(talk.read_bytes(), avatar, bundle.spec.image_size)
+        return decode_stream((demo_talk / "talk.mp4").read_bytes(), avatar, bundle.spec.image_size)
 
 
 def test_it_is_small() -> None:
