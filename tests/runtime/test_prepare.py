@@ -92,7 +92,7 @@ def test_frames_without_the_face_are_played_as_they_are(bundle: Bundle, face_fra
     blank, hidden = np.full_like(face_frame, 90), face_frame.copy()
     x0, y0, x1, y1 = FaceDetector(data_file(YUNET)).detect(face_frame)[0][:4].astype(int)
     hidden[y0:y1, x0:x1] = 90
-    # at 10 fps half a second is 5 frames: a gap of 2 is bridged where the scene is the same, one of 7 is not, nor the ends
+    # at 10 fps half a second is 5 frames: a gap of 2 in the same scene is bridged, one of 7 is not, nor are the ends
     shown = [blank] * 2 + [face_frame] * 4 + [hidden] * 2 + [face_frame] * 4 + [blank] * 2 + [face_frame] * 2
     shown += [hidden] * 7 + [face_frame] * 2 + [blank]
     video = write_video(tmp_path / "v.mp4", shown, rate=Fraction(10))
