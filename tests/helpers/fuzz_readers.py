@@ -134,7 +134,8 @@ class Readers:
         with self._counted():
             for size in [*cuts, len(data)]:
                 piece, data = data[:size], data[size:]
-                assert len(decoder(piece)) % 2 == 0
+                heard = decoder(piece)
+                assert heard.sound.shape == (2, 3 * len(heard.speech))
 
     def _copy(self, source: Path, link: bool = False) -> Path:
         folder = self.work / "spoilt"

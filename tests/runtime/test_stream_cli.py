@@ -23,8 +23,9 @@ from helpers.media import voice, write_wav
 from helpers.processes import EDGE
 from helpers.service_client import until
 from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.audio.live import PipeReader
 from musetalk_runtime.audio.signature import media_format
-from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.core.errors import InvalidMedia, OutputError
 from musetalk_runtime.output import relay_process
 from musetalk_runtime.storage.folder import MANIFEST
 
@@ -76,13 +77,13 @@ def children_of(pid: int) -> list[str]:
 def test_a_file_appears_whole_with_its_report(command: Command, speech: Speech, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = subprocess.run(
-        command(speech(2.0), tmp_path / "talk.mp4", "--report", str(report)), capture_output=True, text=True
+        command(speech(1.0), tmp_path / "talk.mp4", "--report", str(report)), capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert frames_in(tmp_path / "talk.mp4") == 50
+    assert frames_in(tmp_path / "talk.mp4") == 25
     assert sorted(file.name for file in tmp_path.iterdir()) == ["report.json", "talk.mp4"]
     figures = json.loads(report.read_text())
-    assert figures["frames"] == 50
+    assert figures["frames"] == 25
     assert figures["first_fragment_seconds"] > 0
     assert figures["peak_memory_mb"] > 10
     assert figures["stages"]["generate"].keys() == {"p50_ms", "p99_ms"}
@@ -160,7 +161,7 @@ def test_a_signal_ends_it_though_the_reader_stalls(command: Command, start: Star
 def test_a_signal_ends_live_speech_that_waits(command: Command, start: Start, tmp_path: Path) -> None:
     process = start(command("-", tmp_path / "talk.mp4"), stdin=subprocess.PIPE)
     assert process.stdin
-    process.stdin.write(voice(2.0).astype("<i2").tobytes())
+    process.stdin.write(voice(1.0).astype("<i2").tobytes())
     process.stdin.flush()
     _wait_for_partial(tmp_path, 1_000)
     process.send_signal(signal.SIGTERM)
@@ -173,13 +174,13 @@ def test_a_closed_terminal_is_nothing_to_what_nohup_started(command: Command, st
         ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command("-", tmp_path / "talk.mp4")], stdin=subprocess.PIPE
     )
     assert process.stdin
-    process.stdin.write(voice(2.0).astype("<i2").tobytes())
+    process.stdin.write(voice(1.0).astype("<i2").tobytes())
     process.stdin.flush()
     _wait_for_partial(tmp_path, 1_000)
     process.send_signal(signal.SIGHUP)
     process.stdin.close()
     assert process.wait(timeout=60) == 0
-    assert frames_in(tmp_path / "talk.mp4") == 50
+    assert frames_in(tmp_path / "talk.mp4") == 25
 
 
 def test_what_a_killed_process_left_is_swept_by_the_next(command: Command, speech: Speech, tmp_path: Path) -> None:
@@ -189,14 +190,14 @@ def test_what_a_killed_process_left_is_swept_by_the_next(command: Command, speec
         os.utime(file, (1e9, 1e9))
     with held.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        assert subprocess.run(command(speech(2.0), tmp_path / "talk.mp4")).returncode == 0
+        assert subprocess.run(command(speech(1.0), tmp_path / "talk.mp4")).returncode == 0
     assert {file.name for file in tmp_path.iterdir()} == {"talk.mp4", held.name}
 
 
 def test_a_name_of_255_bytes_is_written(command: Command, speech: Speech, tmp_path: Path) -> None:
     name = "ü" * 125 + "x.mp4"
     assert len(os.fsencode(name)) == 255
-    done = subprocess.run(command(speech(2.0), tmp_path / name), capture_output=True, text=True)
+    done = subprocess.run(command(speech(1.0), tmp_path / name), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
@@ -214,27 +215,33 @@ def test_a_name_of_255_bytes_is_written(command: Command, speech: Speech, tmp_pa
     ],
 )
 def test_a_file_that_comes_in_place_of_pcm_is_named(
-    command: Command, tmp_path: Path, codec: str, container: str, format_name: str
+    tmp_path: Path, codec: str, container: str, format_name: str
 ) -> None:
     with av.open(str(tmp_path / "speech"), "w", format=container) as opened:
         stream = opened.add_stream(codec, rate=48_000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(voice(2.0, 48_000)[None], format="s16", layout="mono")
+        frame = av.AudioFrame.from_ndarray(voice(1.0, 48_000)[None], format="s16", layout="mono")
         frame.sample_rate, frame.pts = 48_000, 0
         opened.mux([*stream.encode(frame), *stream.encode(None)])
-    data = (tmp_path / "speech").read_bytes()
-    assert media_format(data) == format_name
-    assert media_format(voice(2.0).astype("<i2").tobytes()) is None
-    done = subprocess.run(command("-", tmp_path / "talk.mp4"), input=data, capture_output=True)
-    assert done.returncode == 2
-    assert f"a {format_name} file, and no raw PCM".encode() in done.stderr
-    assert not (tmp_path / "talk.mp4").exists()
+    assert media_format(voice(1.0).astype("<i2").tobytes()) is None
+    with (tmp_path / "speech").open("rb") as file, pytest.raises(InvalidMedia, match=f"a {format_name} file, and no"):
+        next(iter(PipeReader(file.fileno())))
+
+
+def test_a_file_on_a_pipe_for_pcm_is_one_line_and_leaves_nothing(
+    command: Command, speech: Speech, tmp_path: Path
+) -> None:
+    words = command("-", tmp_path / "talk.mp4")
+    done = subprocess.run(words, input=speech(1.0).read_bytes(), capture_output=True)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"a WAV file, and no raw PCM: name /dev/stdin" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_dev_stdin_takes_any_file(command: Command, speech: Speech, tmp_path: Path) -> None:
-    data = speech(2.0).read_bytes()
+    data = speech(1.0).read_bytes()
     done = subprocess.run(command("/dev/stdin", tmp_path / "talk.mp4"), input=data, capture_output=True)
     assert (done.returncode, done.stderr) == (0, b"")
-    assert frames_in(tmp_path / "talk.mp4") == 50
+    assert frames_in(tmp_path / "talk.mp4") == 25
 
 
 def test_a_report_that_cannot_be_written_is_told_before_the_stream(
@@ -257,7 +264,7 @@ def test_a_report_that_cannot_be_written_is_told_before_the_stream(
 def test_what_is_no_file_is_told(
     command: Command, speech: Speech, tmp_path: Path, audio: str, output: str, reason: str
 ) -> None:
-    done = subprocess.run(command(audio or speech(2.0), f"{tmp_path}/{output}"), capture_output=True, text=True)
+    done = subprocess.run(command(audio or speech(1.0), f"{tmp_path}/{output}"), capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert reason in done.stderr
 
@@ -300,15 +307,15 @@ def test_a_server_that_says_nothing_is_given_up_by_itself(
 def test_a_standard_stream_that_is_closed_or_full_is_told(
     command: Command, speech: Speech, tmp_path: Path, closed: str, audio: str, output: str, status: int, reason: str
 ) -> None:
-    words = command(audio or speech(2.0), output if output == "-" else tmp_path / output)
+    words = command(audio or speech(1.0), output if output == "-" else tmp_path / output)
     done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *words], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (status, f"musetalk-edge: error: {reason}\n" if reason else "")
     if not status:
-        assert frames_in(tmp_path / "talk.mp4") == 50
+        assert frames_in(tmp_path / "talk.mp4") == 25
 
 
 def test_too_little_memory_is_one_line(command: Command, speech: Speech, tmp_path: Path) -> None:
-    words = command(speech(2.0), tmp_path / "talk.mp4")
+    words = command(speech(1.0), tmp_path / "talk.mp4")
     done = subprocess.run(["sh", "-c", 'ulimit -v 300000; exec "$@"', "sh", *words], capture_output=True, text=True)
     assert done.returncode == 3
     assert "musetalk-edge: error: memory ran out" in done.stderr.splitlines()[-1]
@@ -345,13 +352,13 @@ def test_no_child_process_is_started(command: Command, start: Start, endless: Pa
 @pytest.mark.slow
 def test_a_fifo_waits_for_its_reader(command: Command, start: Start, speech: Speech, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    process = start(command(speech(2.0), tmp_path / "fifo"))
+    process = start(command(speech(1.0), tmp_path / "fifo"))
     _wait_until_it_waits(process)
     assert process.poll() is None
     with (tmp_path / "fifo").open("rb") as fifo:
         (tmp_path / "talk.mp4").write_bytes(fifo.read())
     assert process.wait() == 0
-    assert frames_in(tmp_path / "talk.mp4") == 50
+    assert frames_in(tmp_path / "talk.mp4") == 25
 
 
 @pytest.mark.slow
@@ -359,17 +366,17 @@ def test_a_url_gets_the_stream_at_the_pace_of_real_time(
     command: Command, start: Start, speech: Speech, tmp_path: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        process = start(command(speech(2.0), f"tcp://127.0.0.1:{server.getsockname()[1]}"))
+        process = start(command(speech(1.0), f"tcp://127.0.0.1:{server.getsockname()[1]}"))
         connection, _ = server.accept()
         received = b"".join(iter(lambda: connection.recv(65536), b""))
         connection.close()
     assert process.wait() == 0
     (tmp_path / "talk.ts").write_bytes(received)
-    assert frames_in(tmp_path / "talk.ts") == 50
+    assert frames_in(tmp_path / "talk.ts") == 25
 
 
 def test_a_url_nobody_listens_at_is_one_line(command: Command, speech: Speech) -> None:
-    done = subprocess.run(command(speech(2.0), "tcp://127.0.0.1:1"), capture_output=True, text=True)
+    done = subprocess.run(command(speech(1.0), "tcp://127.0.0.1:1"), capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "musetalk-edge: error: tcp://127.0.0.1:1: cannot be opened: Connection refused\n"
 
@@ -387,7 +394,7 @@ def test_a_bundle_or_avatar_that_is_off_is_one_line(
     command: Command, bundle: Path, avatar: Path, speech: Speech, tmp_path: Path
 ) -> None:
     (tmp_path / "out").mkdir()
-    make = command(speech(2.0), tmp_path / "out" / "talk.mp4")
+    make = command(speech(1.0), tmp_path / "out" / "talk.mp4")
     flipped = shutil.copytree(bundle, tmp_path / "flipped")
     content = bytearray((flipped / "generator.onnx.data").read_bytes())
     content[1000] ^= 4
@@ -414,9 +421,9 @@ def test_an_older_file_survives_an_error(command: Command, bad_audio: Path, tmp_
 
 
 def test_unusable_outputs_are_one_line(command: Command, speech: Speech, tmp_path: Path) -> None:
-    _assert_refused(command(speech(2.0), tmp_path), "is a folder", tmp_path)
-    _assert_refused(command(speech(2.0), tmp_path / "missing" / "talk.mp4"), "No such file", tmp_path)
-    _assert_refused(command(speech(2.0), "gopher://127.0.0.1/x"), "expected a URL of", tmp_path)
+    _assert_refused(command(speech(1.0), tmp_path), "is a folder", tmp_path)
+    _assert_refused(command(speech(1.0), tmp_path / "missing" / "talk.mp4"), "No such file", tmp_path)
+    _assert_refused(command(speech(1.0), "gopher://127.0.0.1/x"), "expected a URL of", tmp_path)
 
 
 def test_verbose_adds_the_traceback(command: Command, tmp_path: Path) -> None:
@@ -429,7 +436,7 @@ def test_verbose_adds_the_traceback(command: Command, tmp_path: Path) -> None:
 
 def test_progress_shows_on_a_terminal(command: Command, start: Start, speech: Speech, tmp_path: Path) -> None:
     ours, theirs = os.openpty()
-    process = start(command(speech(2.0), tmp_path / "talk.mp4"), stderr=theirs)
+    process = start(command(speech(1.0), tmp_path / "talk.mp4"), stderr=theirs)
     os.close(theirs)
     shown = b"".join(_read_all(ours))
     os.close(ours)

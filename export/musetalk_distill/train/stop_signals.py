@@ -25,7 +25,7 @@ class StopSignals(Closable):
 
     def end(self) -> None:
         """Raise what ends the command by the signal that came: KeyboardInterrupt or Terminated."""
-        raise KeyboardInterrupt if self.received == signal.SIGINT else Terminated
+        raise KeyboardInterrupt if self.received == signal.SIGINT else Terminated(signal.SIGTERM)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.received = number

@@ -21,15 +21,15 @@ from musetalk_runtime.output.url import url_container
 CONNECTED = "connected"
 PROBE_OPTIONS = {"probesize": "32"}  # bytes: the header tells all
 READ_BYTES = 4096  # bytes read at once
-MP4_OPTIONS = {"movflags": MP4_FLAGS}  # which the other formats do not know, and pass over
 
 
 def relay(source: BinaryIO, url: str, connected: Callable[[], None]) -> None:
     """Send the packets in `source` to `url`, timed from 0 on; raises av.FFmpegError, OSError or InvalidArgument."""
     container = url_container(url)
+    options = {"flush_packets": "1", **({"movflags": MP4_FLAGS} if container == "mp4" else {})}
     with (
         av.open(source, "r", format="mp4", options=PROBE_OPTIONS, buffer_size=READ_BYTES) as stream,
-        av.open(url, "w", format=container, options={"flush_packets": "1", **MP4_OPTIONS}) as target,
+        av.open(url, "w", format=container, options=options) as target,
     ):
         tracks = {track.index: target.add_stream_from_template(track) for track in stream.streams}
         target.start_encoding()
@@ -77,7 +77,7 @@ def main() -> int:
     url = _read_line(source)
     try:
         relay(source, url, lambda: print(CONNECTED, flush=True))
-    except (BrokenPipeError, ConnectionError) as error:
+    except (BrokenPipeError, ConnectionResetError) as error:
         print(f"the server ended the connection: {error.strerror}", flush=True)
         return 1
     except (av.FFmpegError, OSError, MuseTalkEdgeError) as error:
