@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Give the readers of manifests, avatars, bundles, WAV, live PCM and Opus what is nearly right, for a while.
+"""Give the readers of manifests, avatars, bundles, audio, pictures, live PCM and Opus what is nearly right.
 
-    PYTHONPATH=runtime:tests python scripts/fuzz.py BUNDLE AVATAR [--minutes 15] [--seed 0] [--only wav,pcm]
+    export PYTHONPATH=runtime:tests:tests/system
+    python scripts/fuzz.py BUNDLE AVATAR [--minutes 15] [--seed 0] [--only wav,pcm]
 
 Each reader gets its share of the time in a process of its own, of bounded memory, so that a crash in a library is seen
 and does no harm: what it was given last is in the report then, as are the smallest examples that hypothesis finds for
@@ -27,8 +28,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, seed, settings
 from test_fuzz import EXAMPLES, ogg_opus
 
-from conftest import voice, write_wav
 from helpers.fuzz_readers import Readers, targets
+from helpers.media import voice, write_wav
 
 ROUND = 100  # examples between looks at the clock
 MEMORY, PATIENCE = 6 << 30, 60  # bytes; seconds for one example

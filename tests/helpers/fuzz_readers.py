@@ -13,12 +13,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
 
+from helpers.media_samples import AUDIO, audio_samples, picture_samples
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
@@ -27,6 +29,7 @@ from musetalk_runtime.audio.speech import SpeechFrames
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.frame_rate import auto_rate
+from musetalk_runtime.prepare.video import VideoSource
 from musetalk_runtime.service.session.clip import MAX_CLIP_SECONDS, decode_clip
 from musetalk_runtime.storage.folder import MANIFEST, sha256
 
@@ -74,6 +77,7 @@ class Readers:
         self.work, self.bundle, self.avatar, self.voice, self.ogg = work, bundle, avatar, voice, ogg
         self.outcomes: Counter[str] = Counter()  # read, or refused
         self._opened = Bundle.open(bundle)
+        self._audio, self._pictures = audio_samples(), picture_samples()
 
     def manifest(self, kind: int, changed: list[Change], edited: list[Edit]) -> None:
         """A manifest with other values, or bytes, in it; the files are as they were."""
@@ -110,6 +114,18 @@ class Readers:
     def wav_bytes(self, edited: list[Edit]) -> None:
         """A WAV with other bytes in it."""
         self._hear(spoil(self.voice.read_bytes(), edited))
+
+    def audio(self, name: str, edited: list[Edit]) -> None:
+        """A file of another kind of audio, with other bytes in it."""
+        self._hear(spoil(self._audio[name], edited))
+
+    def picture(self, name: str, edited: list[Edit]) -> None:
+        """A photo or video with other bytes in it."""
+        file = self.work / f"spoilt.{name}"
+        file.write_bytes(spoil(self._pictures[name], edited))
+        with self._counted():
+            for rgb in islice(VideoSource(file, 1.0).frames(), 30):
+                assert rgb.ndim == 3
 
     def pcm(self, pieces: list[bytes]) -> None:
         """Live PCM in whatever pieces: every whole sample is heard, in order, and there are frames for all of it."""
@@ -204,6 +220,8 @@ def targets(readers: Readers) -> dict[str, tuple[Callable[..., None], dict[str, 
         "bundle": (readers.bundle_file, {"name": st.sampled_from(sorted(graphs)), "edited": edits}),
         "wav": (readers.wav, {"form": formats, "extra": chunks}),
         "wav-bytes": (readers.wav_bytes, {"edited": edits}),
+        "audio": (readers.audio, {"name": st.sampled_from(sorted(AUDIO)), "edited": edits}),
+        "picture": (readers.picture, {"name": st.sampled_from(sorted(picture_samples())), "edited": edits}),
         "pcm": (readers.pcm, {"pieces": st.lists(st.binary(max_size=3000), max_size=8)}),
         "opus": (readers.opus, {"edited": edits, "cuts": st.lists(st.integers(1, 2000), max_size=40)}),
     }

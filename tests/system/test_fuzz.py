@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,24 @@ from hypothesis import HealthCheck, given, settings
 
 from helpers.fuzz_readers import Readers, targets
 from helpers.media import voice, write_wav
+from helpers.media_samples import AUDIO, picture_samples
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.core.errors import InvalidFolder, MachineError
 from musetalk_runtime.storage.folder import MANIFEST
 
 pytestmark = pytest.mark.slow
 
-EXAMPLES = {"manifest": 12, "avatar": 10, "bundle": 6, "wav": 60, "wav-bytes": 30, "pcm": 20, "opus": 60}
+EXAMPLES = {
+    "manifest": 12,
+    "avatar": 10,
+    "bundle": 6,
+    "wav": 60,
+    "wav-bytes": 30,
+    "audio": 60,
+    "picture": 60,
+    "pcm": 20,
+    "opus": 60,
+}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +120,8 @@ def test_what_is_not_spoilt_is_read(readers: Readers) -> None:
         lambda: readers.bundle_file("generator.onnx", []),
         lambda: readers.wav((1, 1, 16000, 16, b"ab" * 1000), []),
         lambda: readers.wav_bytes([]),
+        *(partial(readers.audio, name, []) for name in AUDIO),
+        *(partial(readers.picture, name, []) for name in picture_samples()),
         lambda: readers.pcm([voice(0.1).tobytes()]),
         lambda: readers.opus([], [100, 1, 1000]),
     ):
