@@ -1,6 +1,5 @@
 """An audio file as a source of speech."""
 
-import struct
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
 from musetalk_runtime.audio.samples import SampleReader
 from musetalk_runtime.audio.timeline import MAX_GAP_S, TOLERANCE_S, Timeline
+from musetalk_runtime.audio.wav import is_wav, missing_bytes
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
 from musetalk_runtime.core.media import best_stream, open_media, several
@@ -23,7 +23,6 @@ FORMATS = (  # those that name other files, such as playlists, are left out
 # One larger packet does for that, and 5 s of speech are decoded in a third of the time.
 WAV_OPTIONS = {"max_size": "32768", "max_probe_packets": "1"}
 TIMED = {"mp4", "matroska", "ogg", "mpegts", "mpeg", "asf", "flv"}  # FFmpeg counts the samples of the others itself
-UNKNOWN_LENGTH = 0x7FFF0000  # bytes: what programs that write into a pipe put there is about the largest number
 SAMPLE_RATE_RANGE = (
     1000,
     768_000,
@@ -47,8 +46,8 @@ class AudioFile:
         self.warnings: list[str] = []
         if not path.exists():
             raise InputNotFound(f"{path}: no such audio file")
-        wav = _is_wav(path)
-        if wav and (missing := _missing_bytes(path)):
+        wav = is_wav(path)
+        if wav and (missing := missing_bytes(path)):
             self._warn(missing)
         chunks = self._decode(WAV_OPTIONS if wav else {})
         try:
@@ -81,7 +80,7 @@ class AudioFile:
                 raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
             if warning := several(container, "audio", stream):
                 self._warn(warning)
-            self.channels = min(2, stream.codec_context.channels)
+            self.channels = max(1, min(2, stream.codec_context.channels))
             resample = Resampler(self.channels)
             for samples, rate in self._samples(container, stream):
                 if chunk := resample(samples, rate):
@@ -159,30 +158,6 @@ def _blocks(count: int, size: int) -> Iterator[int]:
     while count > 0:
         yield min(count, size)
         count -= size
-
-
-def _is_wav(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        head = file.read(12)
-    return head[:4] == b"RIFF" and head[8:] == b"WAVE"
-
-
-def _missing_bytes(path: Path) -> str:
-    """What a RIFF WAV lacks of what its header promises, in words: FFmpeg hides that."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        file.seek(12)
-        while len(header := file.read(8)) == 8:
-            name, length = struct.unpack("<4sI", header)
-            start = file.tell()
-            if name == b"data":
-                if length < UNKNOWN_LENGTH and start + length > size:
-                    return f"truncated: its header promises {length} bytes of audio, {size - start} are there"
-                break
-            file.seek(start + length + length % 2)
-    return ""
 
 
 def _kinds(container: Any) -> str:
