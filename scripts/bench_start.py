@@ -33,7 +33,7 @@ at = [time.perf_counter()]
 def lap(): at.append(time.perf_counter()); return 1000 * (at[-1] - at[-2])
 told = {}
 from musetalk_runtime import Avatar, Bundle, Session
-import musetalk_runtime.output.muxer, musetalk_runtime.audio.file
+import musetalk_runtime.output.muxer, musetalk_runtime.audio.decode.file
 told["import"] = lap()
 bundle, avatar = Bundle.open(sys.argv[1]), Avatar.open(sys.argv[2])
 told["open bundle and avatar, check their hashes"] = lap()

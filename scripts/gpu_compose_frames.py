@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from musetalk_runtime import Avatar, Bundle
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrames
 from musetalk_runtime.backends.interface import FrameRequest
 from musetalk_runtime.core.timings import Timings

@@ -10,7 +10,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.mute import Mute
 from musetalk_runtime.audio.source import AudioSource

@@ -36,7 +36,7 @@ from musetalk_distill.shards.shards import Clip, ClipTensors, Shards, window_sta
 from musetalk_engines.build import build_bundle
 from musetalk_export.checkpoint.preset import init_checkpoint
 from musetalk_export.export import export_model_set
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle

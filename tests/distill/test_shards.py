@@ -14,7 +14,7 @@ import pytest
 from helpers.clips import SPEC, make_clip
 from helpers.media import voice, write_wav
 from musetalk_distill.shards.shards import SHARDS_KIND, Shards, window_start, write_shards
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrames
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, OutputError
 from musetalk_runtime.storage.folder import sha256

@@ -24,7 +24,7 @@ from helpers.kernels import SIZE, Case, cases, check, make_items
 from helpers.media import voice, write_wav
 from helpers.paths import ROOT
 from musetalk_runtime import Avatar, Bundle, Session
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.backends.cuda.device import free_memory, open_device
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from helpers.media_samples import AUDIO, audio_samples, picture_samples
 from musetalk_runtime import Avatar, Bundle, Session
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
+from musetalk_runtime.audio.decode.opus import OpusDecoder
 from musetalk_runtime.audio.live import LivePcm
-from musetalk_runtime.audio.opus import OpusDecoder
 from musetalk_runtime.audio.speech import SpeechFrames
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.core.model import SAMPLE_RATE

@@ -9,7 +9,7 @@ import pytest
 
 from helpers.media import moving_picture, voice, write_wav
 from musetalk_runtime.audio.chunk import AudioChunk
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.media import voice
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.core.arrays import Floats
 
 VOICE = (voice(1.0) / np.float32(32768)).astype(np.float32)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.media import moving_picture, voice
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.core.arrays import Floats
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from helpers.media import voice, write_wav
 from musetalk_runtime.audio.activity import Activity
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames, frame_count, window_start
 from musetalk_runtime.bundle import Bundle

@@ -23,8 +23,8 @@ from helpers.media import voice, write_wav
 from helpers.processes import EDGE
 from helpers.service_client import until
 from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.audio.decode.signature import media_format
 from musetalk_runtime.audio.live import PipeReader
-from musetalk_runtime.audio.signature import media_format
 from musetalk_runtime.core.errors import InvalidMedia, OutputError
 from musetalk_runtime.output import relay_process
 from musetalk_runtime.storage.folder import MANIFEST

@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 
 from helpers.media import voice
 from helpers.service_client import Client, until
-from musetalk_runtime.audio.opus import MAX_PIECE_SECONDS, OpusDecoder
+from musetalk_runtime.audio.decode.opus import MAX_PIECE_SECONDS, OpusDecoder
 from musetalk_runtime.audio.speech_piece import SpeechPiece, joined
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.service.service import Service

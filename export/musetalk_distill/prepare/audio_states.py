@@ -9,7 +9,7 @@ import av.error
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.states import STATES_PER_SECOND, Encode, SegmentStates
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia, MuseTalkEdgeError

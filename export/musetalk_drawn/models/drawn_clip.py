@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_distill.prepare.annotations import read_annotations
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import InputNotFound
 from musetalk_runtime.prepare.colour import to_rgb

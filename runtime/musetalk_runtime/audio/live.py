@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable, Iterator
 import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
-from musetalk_runtime.audio.signature import HEAD_BYTES, media_format
+from musetalk_runtime.audio.decode.signature import HEAD_BYTES, media_format
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
 

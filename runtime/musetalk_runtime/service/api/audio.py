@@ -7,8 +7,8 @@ from typing import Literal
 from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse
 
-from musetalk_runtime.audio.opus import OpusDecoder
-from musetalk_runtime.audio.pcm import PcmDecoder
+from musetalk_runtime.audio.decode.opus import OpusDecoder
+from musetalk_runtime.audio.decode.pcm import PcmDecoder
 from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.service.api.dependencies import ERRORS, TheRunningSession, TheService, session_of

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from musetalk_runtime.audio.file import AudioFile
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.speech_piece import Aligner, SpeechPiece, joined
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import av
 
 from musetalk_runtime.audio.chunk import SOUND_RATE, Resampler
-from musetalk_runtime.audio.ogg import OggPackets
-from musetalk_runtime.audio.samples import SampleReader
+from musetalk_runtime.audio.decode.ogg import OggPackets
+from musetalk_runtime.audio.decode.samples import SampleReader
 from musetalk_runtime.audio.speech_piece import Aligner, SpeechPiece, joined
 from musetalk_runtime.core.errors import InvalidMedia
 

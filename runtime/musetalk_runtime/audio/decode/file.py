@@ -8,9 +8,9 @@ import av
 import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
-from musetalk_runtime.audio.samples import SampleReader
-from musetalk_runtime.audio.timeline import MAX_GAP_S, TOLERANCE_S, Timeline
-from musetalk_runtime.audio.wav import is_wav, missing_bytes
+from musetalk_runtime.audio.decode.samples import SampleReader
+from musetalk_runtime.audio.decode.timeline import MAX_GAP_S, TOLERANCE_S, Timeline
+from musetalk_runtime.audio.decode.wav import is_wav, missing_bytes
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
 from musetalk_runtime.core.media import best_stream, open_media, several

@@ -1,0 +1,1 @@
+"""Decoding: media files, Opus and PCM to samples in their place in time."""
