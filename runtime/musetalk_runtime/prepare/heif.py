@@ -41,7 +41,9 @@ def read_heif(path: Path, data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]
                 raise InvalidMedia(f"{path}: no picture of at most 4096x4096 pixels: scale it down first")
             by_exif = opened.info.get("original_orientation", 1)  # pillow-heif's: it has set it to 1
             shown = np.asarray(ImageOps.exif_transpose(opened).convert("RGBA"), np.float32)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except InvalidMedia:
+        raise
+    except Exception as error:  # the libraries' own: OSError, RuntimeError, SyntaxError and more
         raise InvalidMedia(f"{path}: truncated or damaged: {error}") from None
     if not any(box in data[:MAX_HEAD_BYTES] for box in (b"irot", b"imir")):  # libheif has applied these
         shown = BY_EXIF.get(by_exif, UPRIGHT).applied(shown)
