@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import http.client
+import io
 import json
 import os
 import resource
@@ -157,6 +158,18 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     assert client.ask("DELETE", "/v1/avatars/new")[0] == 204
     assert client.ask("GET", "/v1/avatars/new")[0] == 404
     assert left(folder) == {"hurt"}
+
+
+def test_a_phones_photo_is_turned_as_it_was_taken(client: Client) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra heif")
+    pytest.importorskip("pillow_heif", reason="needs the extra heif").register_heif_opener()
+    exif, file = image.Exif(), io.BytesIO()
+    exif[0x112] = 6
+    image.fromarray(moving_picture(0)).save(file, format="HEIF", exif=exif)
+    assert send(client, "phone", file.getvalue(), "60,100,180,240")[0] == 202
+    assert outcome(client, "phone")["state"] == "ready"
+    ready = client.ask("GET", "/v1/avatars/phone")[1]
+    assert (ready["width"], ready["height"]) == (240, 320)
 
 
 def test_what_cannot_be_an_avatar_is_said_in_words(client: Client, folder: Path, photo: bytes, video: bytes) -> None:

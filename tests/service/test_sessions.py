@@ -345,6 +345,34 @@ def test_a_session_is_begun_by_json_alone(client: Client, service: Service) -> N
     assert not service.running
 
 
+def test_clips_as_they_are_found_are_taken(client: Client) -> None:
+    """Joined Ogg with other channels, a length that a pipe's writer made up, and integers written as floats."""
+    one, other = (encoded("libopus", "ogg", layout) for layout in ("mono", "stereo"))
+    wav = encoded("pcm_s16le", "wav", "mono")
+    length = wav.index(b"data") + 4
+    floats = encoded("pcm_f32le", "wav", "mono", 32768.0)
+    path = client.begin()
+    for clip in (one + other, wav[:length] + b"\xff\xff\xff\x7f" + wav[length + 4 :], floats):
+        status, answer = client.ask("POST", f"{path}/audio", clip)
+        assert (status, answer["seconds"] > 0.4) == (202, True), answer
+    client.ask("DELETE", path)
+
+
+def encoded(codec: str, container: str, layout: str, scale: float = 1.0) -> bytes:
+    """Half a second of voice."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as opened:
+        stream = opened.add_stream(codec, rate=48_000, layout=layout)
+        samples = np.repeat(voice(0.5, 48_000) / np.float32(32768) * scale, 2 if layout == "stereo" else 1)
+        frame = av.AudioFrame.from_ndarray(samples[None].astype(np.float32), format="flt", layout=layout)
+        frame.sample_rate, frame.pts = 48_000, 0
+        resampler = av.AudioResampler(format=stream.format.name, layout=layout, rate=48_000)
+        for part in resampler.resample(frame):
+            opened.mux(stream.encode(part))
+        opened.mux(stream.encode(None))
+    return file.getvalue()
+
+
 @pytest.mark.parametrize("name", ["text.wav", "empty.wav", "silent.wav", "mute.mp4", "list.m3u8"])
 def test_a_clip_that_is_no_audio_is_refused(client: Client, bad_audio: Path, name: str) -> None:
     path = client.begin()
