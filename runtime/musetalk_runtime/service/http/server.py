@@ -111,7 +111,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that listens on `host` and `port`, 0 for a free one; raises OutputError."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY by that
     except OSError as error:
         raise OutputError(f"{host}: cannot be listened on: {error.strerror or error}") from None
     try:
