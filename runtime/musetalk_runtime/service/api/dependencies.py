@@ -14,7 +14,9 @@ from musetalk_runtime.service.session.live_session import LiveSession
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": text}
     for status, text in {
+        400: "The Host is not one of this service's, or the upload ended before its end",
         401: "It wants a token",
+        403: "A page of another origin, or something that this service does not do",
         404: "There is no such session or avatar",
         409: "The session has ended",
         422: "The request is not what it should be",

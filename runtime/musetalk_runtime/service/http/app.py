@@ -9,13 +9,14 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.core.version import __version__
 from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams
 from musetalk_runtime.service.api.page_files import site_router
 from musetalk_runtime.service.errors import ServiceError
+from musetalk_runtime.service.http.head import HeadMiddleware
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.app_security import add_security
 from musetalk_runtime.service.security.request_limits import RequestLimitsMiddleware
@@ -39,11 +40,12 @@ def create_app(service: Service, access: Access) -> FastAPI:
     )
     app.state.service, app.state.access = service, access
     site = site_router()
-    for module in (sessions, avatars, audio, streams, hls, limits, health):
-        app.include_router(module.router)
-    app.include_router(site)
+    app.state.routers = [*(module.router for module in (sessions, avatars, audio, streams, hls, limits, health)), site]
+    for router in app.state.routers:
+        app.include_router(router)
     add_security(app, access, public=[route.path for route in site.routes if isinstance(route, Route)])
     app.add_middleware(RequestLimitsMiddleware, body_timeout=lambda: service.settings.body_timeout)
+    app.add_middleware(HeadMiddleware)
     app.add_exception_handler(Exception, _answer)
     for kind in (MuseTalkEdgeError, HTTPException, RequestValidationError, OSError):
         app.add_exception_handler(kind, _answer)
@@ -63,9 +65,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.shut_down()
 
 
-async def _answer(_: Request, error: Exception) -> Response:
+async def _answer(request: Request, error: Exception) -> Response:
     found = _service_error(error)
-    return JSONResponse(found.to_json(), found.status, found.headers)
+    headers = dict(found.headers)
+    if found.status == 405:
+        headers["Allow"] = ", ".join(_methods(request))
+    return JSONResponse(found.to_json(), found.status, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that the path of `request` takes."""
+    routes = [route for router in request.app.state.routers for route in router.routes if isinstance(route, Route)]
+    methods = {m for route in routes if route.matches(request.scope)[0] != Match.NONE for m in route.methods or ()}
+    return sorted(methods | ({"HEAD"} if "GET" in methods else set()))
 
 
 def _service_error(error: Exception) -> ServiceError:
