@@ -13,7 +13,8 @@ from fastapi import FastAPI
 
 from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.service.http.app import create_app
-from musetalk_runtime.service.http.protocol import with_head_timeout
+from musetalk_runtime.service.http.descriptors import raise_limit
+from musetalk_runtime.service.http.protocol import limited_protocol
 from musetalk_runtime.service.http.systemd import notify, watchdog_seconds
 from musetalk_runtime.service.http.watchdog import Watchdog
 from musetalk_runtime.service.security.access import Access
@@ -21,6 +22,7 @@ from musetalk_runtime.service.service import Service
 
 STALL_TIMEOUT_MS = 60_000  # a client that takes nothing for so long is cut off
 MAX_CONNECTIONS = 1024
+BACKLOG = 64  # asyncio accepts so many at once, and logs a line for each that it cannot
 PING_S = 5.0  # seconds between pings of a WebSocket, and for their answer: then a client that is gone is cut off
 MAX_MESSAGE_BYTES = 256 << 10  # of a WebSocket message
 
@@ -91,13 +93,13 @@ class SupervisedServer(Server):
 def _config(app: FastAPI, service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http=with_head_timeout(lambda: service.settings.head_timeout),
+        http=limited_protocol(lambda: service.settings.head_timeout, min(MAX_CONNECTIONS, raise_limit())),
+        backlog=BACKLOG,
         ws="websockets-sansio",
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=PING_S,
         ws_ping_timeout=PING_S,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=max(1, round(service.settings.grace)),
         access_log=False,
         server_header=False,
@@ -120,7 +122,7 @@ def listen(host: str, port: int) -> socket.socket:
         with contextlib.suppress(AttributeError):  # Linux alone; accepted sockets inherit it
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALL_TIMEOUT_MS)
         listener.bind(address)
-        listener.listen(128)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise OutputError(f"{host}:{port}: cannot be listened on: {error.strerror}") from None
