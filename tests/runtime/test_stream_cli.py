@@ -139,7 +139,8 @@ def test_a_stalled_reader_loses_nothing_and_costs_no_memory(
 def test_a_signal_ends_it_with_a_playable_file(
     command: Command, start: Start, endless: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = start(command(endless, tmp_path / "talk.mp4"), stderr=subprocess.PIPE)
+    heard = ["env", f"--default-signal={number.name[3:]}"]  # nohup may have started the tests
+    process = start([*heard, *command(endless, tmp_path / "talk.mp4")], stderr=subprocess.PIPE)
     _wait_for_partial(tmp_path, 20_000)
     process.send_signal(number)
     assert process.wait(timeout=60) == -number
@@ -338,7 +339,8 @@ def test_a_server_that_refuses_an_upload_is_told(command: Command, endless: Path
         done = subprocess.run(command(endless, url), capture_output=True, text=True, timeout=100)
         server.shutdown()
     assert done.returncode == 2
-    assert f"{url}: cannot be written: the server ended the connection" in done.stderr
+    assert f"{url}: cannot be " in done.stderr  # opened, or written: it depends on who is faster
+    assert ": the server ended the connection" in done.stderr
 
 
 def test_no_child_process_is_started(command: Command, start: Start, endless: Path, tmp_path: Path) -> None:

@@ -51,7 +51,9 @@ def of_matrix(matrix: bytes) -> Orientation:
 
 
 def of_exif(data: bytes) -> Orientation:
-    """What the EXIF in an image file says; upright without any."""
+    """What the EXIF in an image file says; upright without any, and for a TIFF, which OpenCV turns by itself."""
+    if data[:4] in {b"II*\0", b"MM\0*"}:
+        return UPRIGHT
     for mark, skipped in EXIF_MARKS.items():
         if (at := data.find(mark)) >= 0:
             return BY_EXIF.get(_orientation_tag(data[at + skipped :]), UPRIGHT)

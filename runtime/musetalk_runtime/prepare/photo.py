@@ -22,13 +22,12 @@ def read_photo(path: Path) -> npt.NDArray[np.uint8]:
             raise InvalidMedia(f"{path}: truncated: the JPEG ends before its picture")
         data += jpeg.EOI  # which some lack, and OpenCV wants
     encoded = np.frombuffer(data, np.uint8)
-    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if picture is None:
         raise InvalidMedia(f"{path}: not a readable photo: save it as PNG or JPEG")
     rgb: npt.NDArray[np.uint8] = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
     stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
-        opacity = of_exif(data).applied(stored[..., 3:]).astype(np.float32) / np.iinfo(stored.dtype).max
-        if opacity.shape[:2] == rgb.shape[:2]:
-            rgb = (rgb * opacity).round().astype(np.uint8)
-    return rgb
+        opacity = stored[..., 3:].astype(np.float32) / np.iinfo(stored.dtype).max
+        rgb = (rgb * opacity).round().astype(np.uint8)
+    return of_exif(data).applied(rgb)  # OpenCV before 5 knows no EXIF of WebP
