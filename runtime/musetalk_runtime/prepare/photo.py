@@ -10,6 +10,14 @@ from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.prepare import jpeg
 from musetalk_runtime.prepare.orientation import of_exif
 
+ANIMATED = 0x02  # of the flags in a WebP's first chunk (RFC 9649, section 2.7.1)
+
+
+def is_animated_webp(head: bytes) -> bool:
+    """Whether a file that begins with `head` is one: FFmpeg reads none, or reads it as something else."""
+    extended = head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
+    return extended and len(head) > 20 and bool(head[20] & ANIMATED)
+
 
 def read_photo(path: Path) -> npt.NDArray[np.uint8]:
     """The photo as RGB uint8 ``[H, W, 3]``: EXIF orientation applied, transparent parts black.

@@ -19,7 +19,7 @@ from musetalk_runtime.core.media import best_stream, open_media, several
 from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.heif import heif_format, read_heif
 from musetalk_runtime.prepare.orientation import of_matrix
-from musetalk_runtime.prepare.photo import read_photo
+from musetalk_runtime.prepare.photo import is_animated_webp, read_photo
 from musetalk_runtime.prepare.resample import STILL_RATE, nearest_frames, resample
 
 MAX_PIXELS = 4096 * 4096
@@ -178,8 +178,6 @@ def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.Vi
         stream = best_stream(container, "video")
         context = stream.codec_context
         if context is None or not 0 < context.width * context.height <= MAX_PIXELS:
-            if path.suffix.lower() == ".webp":
-                raise InvalidMedia(f"{path}: no WebP that is still, whole and of at most 4096x4096 pixels")
             raise InvalidMedia(f"{path}: truncated, or more than 4096x4096 pixels: then scale it down first")
         context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.thread_type = "AUTO"
@@ -187,9 +185,11 @@ def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.Vi
 
 
 def _heif(path: Path) -> RGB | None:
-    """The picture of a HEIC or AVIF photo, None for anything else."""
+    """The picture of a HEIC or AVIF photo, None for what FFmpeg reads; raises InvalidMedia for an animated WebP."""
     with path.open("rb") as file:
         head = file.read(512)
+    if is_animated_webp(head):
+        raise InvalidMedia(f"{path}: an animated WebP: make a video of it, or save one of its pictures")
     return read_heif(path, path.read_bytes(), MAX_PIXELS) if heif_format(head) else None
 
 
