@@ -270,6 +270,7 @@ def test_what_is_no_file_is_told(
     assert reason in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["rtmp://127.0.0.1:{}/live/key", "rtsp://127.0.0.1:{}/live", "tcp://127.0.0.1:{}"])
 def test_a_server_that_says_nothing_is_given_up_by_a_signal(
     command: Command, start: Start, endless: Path, url: str
@@ -296,6 +297,7 @@ def test_a_server_that_says_nothing_is_given_up_by_itself(
                 pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("closed", "audio", "output", "status", "reason"),
     [
@@ -315,6 +317,7 @@ def test_a_standard_stream_that_is_closed_or_full_is_told(
         assert frames_in(tmp_path / "talk.mp4") == 25
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_one_line(command: Command, speech: Speech, tmp_path: Path) -> None:
     words = command(speech(1.0), tmp_path / "talk.mp4")
     done = subprocess.run(["sh", "-c", 'ulimit -v 300000; exec "$@"', "sh", *words], capture_output=True, text=True)
