@@ -63,10 +63,10 @@ class RelayProcess:
                 try:
                     view = view[os.write(self._pipe.fileno(), view) :]
                     began = time.monotonic()
-                except BrokenPipeError:
-                    self._process.wait(STALL_TIMEOUT_S)
-            else:
-                self._check_time(began)
+                    continue
+                except BrokenPipeError:  # it is about to end, and says why
+                    time.sleep(POLL_INTERVAL_S)
+            self._check_time(began)
 
     def _wait_for_end(self) -> None:
         began = time.monotonic()
