@@ -170,6 +170,7 @@ def test_a_signal_ends_live_speech_that_waits(command: Command, start: Start, tm
     assert frames_in(tmp_path / "talk.mp4") > 0
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_is_nothing_to_what_nohup_started(command: Command, start: Start, tmp_path: Path) -> None:
     process = start(
         ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command("-", tmp_path / "talk.mp4")], stdin=subprocess.PIPE
@@ -184,6 +185,7 @@ def test_a_closed_terminal_is_nothing_to_what_nohup_started(command: Command, st
     assert frames_in(tmp_path / "talk.mp4") == 25
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_left_is_swept_by_the_next(command: Command, speech: Speech, tmp_path: Path) -> None:
     abandoned, held = (tmp_path / f".talk.mp4.{name}.partial" for name in ("0badc0de", "11fe11fe"))
     for file in (abandoned, held):
@@ -195,6 +197,7 @@ def test_what_a_killed_process_left_is_swept_by_the_next(command: Command, speec
     assert {file.name for file in tmp_path.iterdir()} == {"talk.mp4", held.name}
 
 
+@pytest.mark.slow
 def test_a_name_of_255_bytes_is_written(command: Command, speech: Speech, tmp_path: Path) -> None:
     name = "ü" * 125 + "x.mp4"
     assert len(os.fsencode(name)) == 255
@@ -228,6 +231,7 @@ def test_a_file_that_comes_in_place_of_pcm_is_named(
         next(iter(PipeReader(file.fileno())))
 
 
+@pytest.mark.slow
 def test_a_file_on_a_pipe_for_pcm_is_one_line_and_leaves_nothing(
     command: Command, speech: Speech, tmp_path: Path
 ) -> None:
@@ -238,6 +242,7 @@ def test_a_file_on_a_pipe_for_pcm_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_dev_stdin_takes_any_file(command: Command, speech: Speech, tmp_path: Path) -> None:
     data = speech(1.0).read_bytes()
     done = subprocess.run(command("/dev/stdin", tmp_path / "talk.mp4"), input=data, capture_output=True)
@@ -245,6 +250,7 @@ def test_dev_stdin_takes_any_file(command: Command, speech: Speech, tmp_path: Pa
     assert frames_in(tmp_path / "talk.mp4") == 25
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_is_told_before_the_stream(
     command: Command, endless: Path, tmp_path: Path
 ) -> None:
@@ -255,6 +261,7 @@ def test_a_report_that_cannot_be_written_is_told_before_the_stream(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("audio", "output", "reason"),
     [
@@ -283,6 +290,7 @@ def test_a_server_that_says_nothing_is_given_up_by_a_signal(
         connection.close()
 
 
+@pytest.mark.slow
 def test_a_server_that_says_nothing_is_given_up_by_itself(
     speech: Speech, bundle: Path, avatar: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -326,6 +334,7 @@ def test_too_little_memory_is_one_line(command: Command, speech: Speech, tmp_pat
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [403, 500])
 def test_a_server_that_refuses_an_upload_is_told(command: Command, endless: Path, status: int) -> None:
     class Refusing(BaseHTTPRequestHandler):

@@ -34,6 +34,7 @@ def test_answers_are_not_held_back_for_more() -> None:
     assert asyncio.run(accepted()) == 1
 
 
+@pytest.mark.slow
 def test_connections_that_ask_for_nothing_make_room(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

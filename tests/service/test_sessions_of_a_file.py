@@ -50,6 +50,7 @@ def test_it_says_the_file_and_ends_with_a_whole_stream(
     assert client.ask("POST", f"{path}/audio", file.read_bytes())[0] == 409
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("live", [False, True])
 def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:
     times = np.arange(2 * 48_000) / 48_000
