@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
@@ -10,6 +9,7 @@ from contextlib import suppress
 from typing import Literal
 
 from musetalk_runtime.output.relay import CONNECTED
+from musetalk_runtime.output.relay_process import COMMAND
 from musetalk_runtime.service.delivery.event_stream import EventStream
 from musetalk_runtime.service.delivery.reader import Reader
 from musetalk_runtime.service.delivery.window import Window
@@ -19,7 +19,6 @@ from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.session import PUSH_LEAD_S
 
 STEADY_S = 30.0  # seconds after which a connection counts as a success
-COMMAND = (sys.executable, "-m", "musetalk_runtime.output.relay")
 log = logging.getLogger(__name__)
 
 PushState = Literal["connecting", "connected", "retrying", "ended", "failed"]
