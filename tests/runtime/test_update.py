@@ -75,7 +75,7 @@ def test_a_version_that_is_open_in_a_service_stays(bundle: Path, avatar: Path, t
     options = ["-b", str(bundle), "-a", f"anna={folder / 'current'}", "--port", "0", "--sessions", "1"]
     with subprocess.Popen([*EDGE, "serve", *options], stderr=subprocess.PIPE, text=True) as service:
         assert service.stderr
-        assert "holds 1 sessions" in service.stderr.readline()
+        assert "holds 1 session" in service.stderr.readline()
         versions.roll_back()
         versions.add(avatar, print)
         assert names(folder) == ["1", "1.json", "2", "2.json", "3", "3.json", "current", "lock"]

@@ -19,6 +19,7 @@ import pytest
 from helpers.paths import ROOT
 from helpers.service_client import Client, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.service import service as service_module
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.tokens import Tokens, add_token
@@ -128,6 +129,51 @@ def test_slow_uploads_of_avatars_leave_room_for_clips(service: Service) -> None:
         with pytest.raises(ServiceError, match="4 uploads are under way"):
             uploads.enter_context(service.upload("avatar"))
         uploads.enter_context(service.upload("clip"))
+
+
+def test_an_upload_that_is_slower_than_the_rate_makes_room(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "settings", Settings(body_timeout=0.5, upload_rate=1 << 20))
+    head = (
+        f"POST /v1/sessions/audio?avatar=one HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+        f"Authorization: {client.authorization}\r\nContent-Length: 9000000\r\n\r\n"
+    )
+    with ExitStack() as stack:
+        slow = [stack.enter_context(socket.create_connection(("127.0.0.1", client.port))) for _ in range(8)]
+        for one in slow:
+            one.sendall(head.encode() + bytes(1 << 20))  # a whole second's worth, of which half is held to its credit
+        until(lambda: service._uploads["clip"] == len(slow), "all places are taken")
+        until(lambda: client.ask("POST", "/v1/sessions/audio?avatar=one", b"x")[0] == 422, "there is room")
+        for one in slow:
+            one.settimeout(60)
+            answer = one.makefile("rb").read()
+            assert answer.startswith(b"HTTP/1.1 408 ")
+            assert b"an upload has to bring 1024 KiB a second" in answer
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_a_session_that_nobody_watches_makes_room_for_one_that_was_refused(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, owned: bool
+) -> None:
+    monkeypatch.setattr(service_module, "WANTED_IDLE_S", 2.0)
+    watched, dead = client.begin(), client.begin()
+    viewer, gone = Viewer(client, watched), Viewer(client, dead, limit=1)
+    gone.join()
+    speech = service.get(dead.rpartition("/")[2]).speech
+    monkeypatch.setattr(type(speech), "speaking", property(lambda _: True))  # to nobody
+    time.sleep(2.5)
+    assert client.ask("GET", dead)[0] == 200  # nobody else wants its place
+    if owned:
+        token = next(iter(service.running)).owner
+        assert token
+        monkeypatch.setattr(token, "sessions", 2)
+    assert client.ask("POST", "/v1/sessions", {"avatar": "one"})[0] == (429 if owned else 503)
+    until(lambda: client.ask("GET", dead)[0] == 404, "the session of the dead has ended")
+    assert client.ask("GET", watched)[0] == 200
+    until(lambda: client.ask("POST", "/v1/sessions", {"avatar": "one"})[0] == 201, "there is room")
+    client.ask("DELETE", watched)
+    viewer.join(60)
 
 
 def test_a_bug_in_one_thing_does_not_let_sessions_live_for_ever(

@@ -13,10 +13,10 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "bench",
         help="measure the chain on this machine",
-        description="Stream synthetic speech to nowhere and print figures as JSON: frames a second, time to the first "
-        "fragment and its parts, milliseconds a frame by stage (median and 99th percentile), memory over the run. Then "
-        "five short warm sessions, to their first fragment, and up to 10 seconds at the pace of real time, for the "
-        "share of a CPU core that a stream takes, with libx264 and without.",
+        description="Stream synthetic speech to nowhere and print figures as JSON: the processor, frames a second, "
+        "time to the first fragment and its parts, milliseconds a frame by stage (median and 99th percentile), memory "
+        "over the run. Then five short warm sessions, to their first fragment, and up to 10 seconds at the pace of "
+        "real time, for the share of a CPU core that a stream takes, with libx264 and without.",
     )
     add_bundle_argument(parser)
     parser.add_argument("-a", "--avatar", type=Path, help="an avatar; default: a drawn one, 512x512")

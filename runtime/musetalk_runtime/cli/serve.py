@@ -80,7 +80,15 @@ def add_parser(subparsers: Any) -> None:
         "--sessions",
         type=int,
         metavar="N",
-        help="sessions at once; default: what this machine holds, measured at start",
+        help="sessions at once; default: what this machine holds, measured at start and again when idle",
+    )
+    parser.add_argument(
+        "--idle",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="end a session after so long without viewers and speech (default: 300); where another is refused "
+        "meanwhile, after 30 s without viewers at most",
     )
     parser.add_argument(
         "--push",
@@ -143,7 +151,8 @@ def _serve(args: argparse.Namespace) -> int:
     settings = Settings(
         args.sessions,
         args.lead,
-        grace=args.grace,
+        args.idle,
+        args.grace,
         targets=dict(args.push),
         avatar_folder=args.avatars,
         face_model=args.face_model,
@@ -162,12 +171,15 @@ def _serve(args: argparse.Namespace) -> int:
             for folder in [opened.path for opened in bundles.values()] + [opened.path for opened in avatars.values()]:
                 stack.callback(os.close, hold(folder, shared=True))
             service = Service(bundles, avatars, settings)
-            service.measure()
+            warnings = service.measure()
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
         if args.log_format == "text":
-            print(f"musetalk-edge: {url} holds {service.free} sessions", file=sys.stderr, flush=True)
+            sessions = f"{service.free} session{'' if service.free == 1 else 's'}"
+            print(f"musetalk-edge: {url} holds {sessions}", file=sys.stderr, flush=True)
         log.info("%s holds %d sessions", url, service.free, extra={"url": url, "sessions": service.free})
+        for warning in warnings:
+            log.warning("%s", warning)
         SupervisedServer(service, access).run(sockets=[listener])
         for name, reason in service.failed.items():
             failure = MachineError(f"the engines of bundle {name} have failed ({reason}): start the service again")

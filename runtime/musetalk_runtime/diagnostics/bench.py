@@ -10,6 +10,7 @@ from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.timings import memory_mb
 from musetalk_runtime.diagnostics.cpu_share import measure_cpu_share
 from musetalk_runtime.diagnostics.drawn_avatar import drawn_avatar
+from musetalk_runtime.diagnostics.processor import processor
 from musetalk_runtime.diagnostics.synthetic import SIDE, write_voice
 from musetalk_runtime.session import Session
 
@@ -50,7 +51,8 @@ def bench(
         report["gpu_memory_mb"] = gpu_memory_mb(bundle)
         report["warm_sessions"] = _first_fragments(bundle, avatar, work / "short.wav", fps)
         report["paced"] = measure_cpu_share(bundle, avatar, work / "paced.wav", fps)
-    return {**report, "width": avatar.width, "height": avatar.height, "not_measured": NOT_MEASURED}
+    size_of = {"width": avatar.width, "height": avatar.height}
+    return {**processor(), **report, **size_of, "not_measured": NOT_MEASURED}
 
 
 def _run(bundle: Bundle, avatar: Avatar, audio: Path, fps: str, seconds: float) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.timings import Timings
@@ -22,9 +23,12 @@ from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceErr
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.scheduling.admission import Admission, Admitted
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
+from musetalk_runtime.service.scheduling.remeasurement import Remeasurement
+from musetalk_runtime.service.scheduling.repeating_renderer import RepeatingRenderer
 from musetalk_runtime.service.scheduling.warm_up import warm_up
 from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.session.live_session import LiveSession
+from musetalk_runtime.service.session.pace import MIN_FPS
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.settings import Settings, check_lead
@@ -32,11 +36,12 @@ from musetalk_runtime.session import Session
 from musetalk_runtime.session_hooks import SessionHooks
 
 DEFAULT_BUNDLE = "default"  # the name of a bundle that is given without one
-MIN_FPS = 10  # of a live session: below, fragments come too late
 ENDED_KEPT_S = 60.0  # seconds that a session which ended by itself can still be asked for
+WANTED_IDLE_S = 30.0  # seconds that nobody has watched a session, after which it makes room for one that was refused
 STOPPED_KEPT_S = 10.0  # seconds that a session which was stopped is kept, for viewers that have not seen its end
 CLOSE_TIMEOUT_S = 8.0  # seconds in which all threads have to end
 TIMED_FRAMES = 100  # frames of each stage that a session keeps the times of: they are counted in metrics
+ADVICE = "end other work on it, or take smaller engines, a smaller picture or a GPU; it is measured again when idle"
 WORKER_THREADS = 4  # threads that read and decode uploads
 MAX_UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
 
@@ -65,6 +70,7 @@ class Service:
     ) -> None:
         self.catalog = Catalog({DEFAULT_BUNDLE: bundles} if isinstance(bundles, Bundle) else bundles, avatars)
         self.admission = Admission(self.catalog, settings.sessions)
+        self.remeasurement = Remeasurement(self.catalog, self.admission)
         self.settings = settings
         self.playback_clock = playback_clock
         self.metrics = Metrics()
@@ -77,14 +83,23 @@ class Service:
             for name, bundle in self.catalog.bundles.items()
         }
         self._uploads: Counter[str] = Counter()
+        self._wanted_at: dict[Token | None, float] = {}  # when a place was refused to whoever holds the token
         self._alive_at = time.monotonic()
         self._sessions: dict[str, LiveSession] = {}
 
-    def measure(self) -> None:
-        """Load what sessions need, and find what they cost; raises what a session would."""
+    def measure(self) -> list[str]:
+        """Load what sessions need, and find what they cost; gives what the operator should know, in lines.
+
+        Raises what a session would.
+        """
+        warnings = []
         for pairing in self.catalog.pairings():
             cost = warm_up(self.catalog.bundles[pairing.bundle], self.catalog.avatars[pairing.avatar])
             self.admission.costs[pairing] = cost
+            rate = self.admission.rate([], pairing, None)
+            if rate and (shortfall := self.admission.shortfall([(rate, pairing)])):
+                warnings.append(f"avatar {pairing.avatar} at {float(rate):g} fps: {shortfall}; {ADVICE}")
+        return warnings
 
     def open(
         self,
@@ -109,13 +124,18 @@ class Service:
             raise InvalidArgument(f"fps {fps} is out of range: expected {MIN_FPS} or more")
         worker = self.engines[pairing.bundle]
         rate = self._admit(pairing, wanted)
+        self.remeasurement.cancel()
 
         def start(session: LiveSession) -> Session:
-            timings = Timings(self.metrics.stage, TIMED_FRAMES)
-            direction = SessionHooks(session.speech.mouth, lambda face, _: worker.renderer(face, session), timings)
-            return Session(engines, pack, session.speech, rate, direction)
+            def renderer(face: Avatar, _: Timings) -> Renderer:
+                return RepeatingRenderer(worker.renderer(face, session), lambda: session.pace.share)
+
+            hooks = SessionHooks(session.speech.mouth, renderer, Timings(self.metrics.stage, TIMED_FRAMES))
+            return Session(engines, pack, session.speech, rate, hooks)
 
         session = LiveSession(start, pairing, rate, lead, self.metrics, self.playback_clock(), owner, target)
+        if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):
+            session.warnings.append(shortfall)
         if speech is not None:
             session.speech.push(speech)
             session.speech.complete()
@@ -144,6 +164,8 @@ class Service:
     async def delete_avatar(self, name: str) -> None:
         """Delete an uploaded avatar that no session uses, or end its making; raises ServiceError."""
         try:
+            self.remeasurement.cancel()
+            await asyncio.to_thread(self.remeasurement.join)
             await self.require_store().delete(name, self._avatars_in_use)
         finally:
             if name not in self.catalog.avatars:
@@ -194,6 +216,10 @@ class Service:
         """How many watch, of all sessions."""
         return sum(session.viewers for session in self._sessions.values())
 
+    def want_place(self, owner: Token | None) -> None:
+        """Note that a session was refused for others that run: those of `owner`, or of anybody."""
+        self._wanted_at[owner] = time.monotonic()
+
     def owned_by(self, token: Token) -> int:
         """How many sessions run that `token` began."""
         return sum(session.owner is token for session in self.running)
@@ -216,9 +242,12 @@ class Service:
     async def shut_down(self) -> None:
         """Drain, and wait until every session's thread has ended; ``hung`` if one has not in time."""
         self.drain()
+        self.remeasurement.cancel()
         if self.store:
             await self.store.close()
         until = time.monotonic() + CLOSE_TIMEOUT_S
+        if not await asyncio.to_thread(self.remeasurement.join, CLOSE_TIMEOUT_S):
+            self.hung = True
         for session in list(self._sessions.values()):
             if not await asyncio.to_thread(session.join, max(0.0, until - time.monotonic())):
                 self.hung = True
@@ -239,7 +268,8 @@ class Service:
 
     @property
     def _avatars_in_use(self) -> set[str]:
-        return {session.pairing.avatar for session in self.running}
+        measured = {self.remeasurement.avatar} if self.remeasurement.avatar else set()
+        return measured | {session.pairing.avatar for session in self.running}
 
     @property
     def _admitted(self) -> list[Admitted]:
@@ -254,10 +284,10 @@ class Service:
         rate = self.admission.rate(self._admitted, pairing, wanted)
         if rate is None:
             self.metrics.add("refused_total")
-            many = f"{len(self.running)} sessions run, this machine holds no more"
-            raise ServiceError(
-                503, "no_capacity", many if self.running else self.admission.reason(pairing, wanted), RETRY_SOON
-            )
+            self.want_place(None)
+            many = len(self.running)
+            message = f"{many} session{'s run' if many > 1 else ' runs'}, this machine holds no more"
+            raise ServiceError(503, "no_capacity", message, RETRY_SOON)
         return rate
 
     def _maintain_all(self) -> None:
@@ -268,17 +298,21 @@ class Service:
                         session.abandon(EngineFailed(worker.error or ""))
         for session in list(self._sessions.values()):
             if session.running:
-                self._maintain(session)
+                session.maintain()
+                self._end_unused(session)
             elif session.unused > (STOPPED_KEPT_S if session.stopping else ENDED_KEPT_S):
                 del self._sessions[session.id]
+        if not self.running and not self.draining:
+            self.remeasurement.idle()
         if self.store:
             self.store.release_idle(self._avatars_in_use)
 
-    def _maintain(self, session: LiveSession) -> None:
-        session.pace.measure(session.frames)
-        session.events.publish("buffer", **session.figures())
-        if session.viewers or session.speech.speaking:
-            session.touch()
-        elif session.unused > self.settings.idle:
+    def _end_unused(self, session: LiveSession) -> None:
+        refused_at = max(self._wanted_at.get(owner, -WANTED_IDLE_S) for owner in (None, session.owner))
+        wanted = time.monotonic() - refused_at < WANTED_IDLE_S
+        if session.unused > self.settings.idle:
             session.events.publish("warning", message="nobody watched or spoke: the session ends")
+            session.stop()
+        elif wanted and session.unwatched > min(self.settings.idle, WANTED_IDLE_S):
+            session.events.publish("warning", message="nobody watched, and another waits: the session ends")
             session.stop()

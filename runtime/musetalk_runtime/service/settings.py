@@ -11,6 +11,7 @@ from musetalk_runtime.service.session.push_targets import PushTarget, check_targ
 
 LEADS_S = (0.5, 10.0)  # seconds: the least and the greatest lead
 MAX_SESSIONS = 1000
+MIN_IDLE_S, MAX_IDLE_S = 0.1, 86_400.0
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Settings:
 
     - `sessions`: how many may run at once, None for as many as this machine is measured to hold
     - `lead`: seconds of stream generated ahead of playback
-    - `idle`: seconds after which a session without viewers and speech ends
+    - `idle`: seconds after which a session without viewers and speech ends; where another is refused meanwhile, it is
+      ended 30 s after its last viewer left, whether it speaks or not
     - `grace`: seconds that running streams have to end in
     - `viewers`: how many may watch at once
     - `targets`: URLs, by name, that streams may be sent to, where ``{id}`` stands for the session's id
@@ -28,6 +30,7 @@ class Settings:
     - `clip_bytes`, `clip_seconds`: the limits of an uploaded clip of speech
     - `hls_wait`: seconds that an HLS player may wait for what is not there yet
     - `head_timeout`, `body_timeout`: seconds in which the head of a request, and each piece of its JSON, has to come
+    - `upload_rate`: bytes a second that an upload has to bring; it may be `body_timeout` seconds behind that
     - `push_retry_waits`: seconds before a reconnection to a media server, by how many have failed one after another;
       then it is given up. `push_stall_timeout`: seconds in which a server has to take something
     """
@@ -45,13 +48,16 @@ class Settings:
     clip_seconds: float = MAX_CLIP_SECONDS
     hls_wait: float = 3.0
     head_timeout: float = 20.0
-    body_timeout: float = 20.0
+    body_timeout: float = 10.0
+    upload_rate: int = 16 << 10
     push_retry_waits: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0, 16.0)
     push_stall_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         check_lead(self.lead)
         check_targets(self.targets)
+        if not MIN_IDLE_S <= self.idle <= MAX_IDLE_S:
+            raise InvalidArgument(f"idle {self.idle:g} is out of range [{MIN_IDLE_S:g}, {MAX_IDLE_S:g}] s")
         if self.sessions is not None and not 1 <= self.sessions <= MAX_SESSIONS:
             raise InvalidArgument(f"sessions {self.sessions} is out of range [1, {MAX_SESSIONS}]")
 

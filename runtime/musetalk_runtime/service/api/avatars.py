@@ -88,7 +88,7 @@ async def make_avatar(
     """
     with service.upload("avatar"):
         new = store.begin(name, _box(face_box))
-        await store.receive(new, read_chunks(request, spend_of(token_of(request))))
+        await store.receive(new, read_chunks(request, service.settings, spend_of(token_of(request))))
     answer = _answer(name, service, access)
     response.headers["Location"] = f"{access.root_path}/v1/avatars/{name}"
     return answer

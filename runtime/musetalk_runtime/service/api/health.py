@@ -42,7 +42,7 @@ def gauges(service: Service) -> dict[str, float]:
     return {
         "sessions": len(running),
         "viewers": service.viewers,
-        "fps": sum(session.pace.factor * float(session.fps) for session in running),
+        "fps": sum(session.pace.factor * float(session.fps * session.pace.share) for session in running),
         "queued_frames": sum(worker.queued for worker in service.engines.values()),
         "waiting_frames": sum(session.waiting for session in running),
         "engines_failed": len(service.failed),

@@ -53,9 +53,10 @@ class SessionAnswer(BaseModel):
     id: str
     avatar: str
     bundle: str
-    fps: float
+    fps: Annotated[float, Field(description="frames made a second: fewer than at first while the machine is too slow")]
     state: SessionState
     error: str | None = None
+    warnings: Annotated[list[str], Field(description="what whoever began it should know")] = []
     generated: Annotated[float, Field(description="seconds of the stream there are")]
     queued: Annotated[float, Field(description="seconds of speech that wait")]
     viewers: int

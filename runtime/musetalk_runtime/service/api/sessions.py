@@ -73,6 +73,7 @@ async def interrupt(session: TheRunningSession) -> schema.CutAnswer:
 def _check(wanted: schema.SessionSettings, service: Service, owner: Token | None) -> PushTarget | None:
     """Raise ServiceError for a session that cannot be begun; gives the target to push to."""
     if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
+        service.want_place(owner)
         raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY_SOON)
     service.catalog.find(wanted.avatar, wanted.bundle)
     return service.settings.target(wanted.push) if wanted.push else None
@@ -92,9 +93,10 @@ def _answer(session: LiveSession, access: Access) -> schema.SessionAnswer:
         id=session.id,
         avatar=session.pairing.avatar,
         bundle=session.pairing.bundle,
-        fps=float(session.fps),
+        fps=float(session.fps * session.pace.share),
         state=session.state,
         error=session.error,
+        warnings=session.warnings,
         generated=figures["generated"],
         queued=figures["queued"],
         viewers=session.viewers,

@@ -65,7 +65,8 @@ async def events(session: TheSession) -> Response:
     """What happens, as server-sent events.
 
     `state` {state, at, error}, first at once; `buffer` {generated, ahead, queued, viewers} each second; `interrupted`
-    {at}; `push` {to, state, message}; `warning` {message}. Times are seconds of the stream.
+    {at}; `rate` {fps}, when fewer frames are made since the machine is too slow, or more again; `push` {to, state,
+    message}; `warning` {message}. Times are seconds of the stream.
     """
     return StreamingBody(session.events.subscribe(session.snapshot()), "text/event-stream", lambda: None)
 

@@ -26,7 +26,8 @@ def demo_served(listener: socket.socket, names: Iterable[str], settings: Setting
     """
     with Bundle.open(BUNDLE) as bundle, Avatar.open(AVATAR) as avatar:
         service = Service(bundle, dict.fromkeys(names, avatar), settings)
-        service.measure()
+        for warning in service.measure():
+            log.warning("%s", warning)
         server = Server(service, access)
         thread = threading.Thread(target=server.run, args=([listener.dup()],), name="demo server")
         thread.start()

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
-from musetalk_runtime.frame_rate import HEADROOM, RATES, auto_rate, generation_rate
+from musetalk_runtime.frame_rate import HEADROOM, RATES, generation_rate
 from musetalk_runtime.service.catalog import Catalog, Pairing
-from musetalk_runtime.service.scheduling.capacity import Cost, fits, load
+from musetalk_runtime.service.scheduling.capacity import Cost, load
 
 Admitted = tuple[Fraction, Pairing]  # a session's frames a second, and its bundle and avatar
 
@@ -13,52 +13,54 @@ Admitted = tuple[Fraction, Pairing]  # a session's frames a second, and its bund
 class Admission:
     """Lets sessions in while the machine holds all of them speaking at once; or `sessions` of them, if that is given.
 
-    ``costs`` is what was measured. An avatar that came later costs what others of its bundle do, by size. Where nothing
-    was measured, the generator's rate that `build-engines` found counts.
+    The first one is always let in: see `shortfall`. ``costs`` is what was measured. An avatar that came later costs
+    what others of its bundle do, by size. Where nothing was measured, the generator's rate that `build-engines` found
+    counts.
     """
 
     def __init__(self, catalog: Catalog, sessions: int | None) -> None:
         self.costs: dict[Pairing, Cost] = {}
         self._catalog = catalog
         self._sessions = sessions
-        self._fps = max(auto_rate(bundle) for bundle in catalog.bundles.values())
 
     def rate(self, running: Sequence[Admitted], pairing: Pairing, wanted: Fraction | None) -> Fraction | None:
-        """The rate of a new session beside those `running`: as `wanted`, else the highest that fits; None if none."""
-        rates = [wanted] if wanted is not None else self._rates()
-        return next((rate for rate in rates if self._fits([*running, (rate, pairing)])), None)
+        """The rate of a new session beside those `running`: as `wanted`, else the highest that fits; None if none.
+
+        Where the operator says how many there may be, the highest at which all of them fit, else the lowest.
+        """
+        rates = [Fraction(rate) for rate in RATES] if wanted is None else [wanted]
+        if self._sessions is None:
+            fitting = next((rate for rate in rates if self._fits([*running, (rate, pairing)])), None)
+            return fitting if fitting or running else rates[-1]
+        still = self._sessions - len(running)
+        if still <= 0:
+            return None
+        return next((rate for rate in rates if self._fits([*running, *[(rate, pairing)] * still])), rates[-1])
 
     def room(self, running: Sequence[Admitted]) -> int:
         """How many more sessions fit beside those `running`, of the kind that costs most."""
-        if self._sessions:
-            taken = sum((fps for fps, _ in running), Fraction(0))
-            return int((self._sessions * self._fps - taken) / self._fps)
+        if self._sessions is not None:
+            return max(0, self._sessions - len(running))
         costliest = max(self._catalog.pairings(), key=self._share, default=None)
         rate = self.rate([], costliest, None) if costliest else None
         if costliest is None or rate is None:
             return 0
         share = float(rate) * self._share(costliest)
-        return max(0, int((1 / HEADROOM - self._load(running)) / share + 1e-9))
+        return max(0 if running else 1, int((1 / HEADROOM - self._load(running)) / share + 1e-9))
+
+    def shortfall(self, sessions: Sequence[Admitted]) -> str | None:
+        """What to expect, in a line, where the machine does not hold `sessions` all speaking at once."""
+        needed = self._load(sessions)
+        if needed * HEADROOM <= 1:
+            return None
+        return f"this machine makes {1 / needed:.0%} of the frames that are needed in time: playback will have to wait"
 
     def forget(self, avatar: str) -> None:
         """Drop what was measured with `avatar`."""
         self.costs = {pairing: cost for pairing, cost in self.costs.items() if pairing.avatar != avatar}
 
-    def reason(self, pairing: Pairing, wanted: Fraction | None) -> str:
-        """Why not even one session fits."""
-        if self._sessions:
-            return f"this service is set to hold {float(self._sessions * self._fps):g} frames a second"
-        rate = wanted or Fraction(RATES[-1])
-        share = float(rate) * self._share(pairing) * HEADROOM
-        return f"a session at {float(rate):g} fps takes {share:.1f} times what this machine can do"
-
-    def _rates(self) -> list[Fraction]:
-        return [self._fps] if self._sessions else [Fraction(rate) for rate in RATES]
-
     def _fits(self, sessions: Sequence[Admitted]) -> bool:
-        if self._sessions:
-            return sum(fps for fps, _ in sessions) <= self._sessions * self._fps
-        return fits((fps, self._cost(pairing)) for fps, pairing in sessions)
+        return self._load(sessions) * HEADROOM <= 1
 
     def _load(self, sessions: Sequence[Admitted]) -> float:
         return load((fps, self._cost(pairing)) for fps, pairing in sessions)

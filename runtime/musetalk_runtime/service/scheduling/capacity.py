@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from musetalk_runtime.frame_rate import HEADROOM
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -20,6 +18,10 @@ class Cost:
     generator: float
     encoder: float
 
+    def best(self, other: "Cost") -> "Cost":
+        """The least of two measurements, each of which other work may have made dearer."""
+        return Cost(min(self.cpu, other.cpu), min(self.generator, other.generator), min(self.encoder, other.encoder))
+
 
 def load(sessions: Iterable[tuple[Fraction, Cost]]) -> float:
     """The share of this machine that `sessions` (frames a second, cost) take, of that which they take most of."""
@@ -29,8 +31,3 @@ def load(sessions: Iterable[tuple[Fraction, Cost]]) -> float:
         generator += float(fps) * cost.generator
         encoder += float(fps) * cost.encoder
     return max(cpu / len(os.sched_getaffinity(0)), generator, encoder)
-
-
-def fits(sessions: Iterable[tuple[Fraction, Cost]]) -> bool:
-    """Whether this machine holds `sessions`, all of which may speak at once, with a little to spare."""
-    return load(sessions) * HEADROOM <= 1

@@ -37,8 +37,8 @@ class LiveSession:
 
     Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
     ``clock`` (of playback), ``speech`` (what is to be said), ``window`` (the newest part of the stream), ``events``,
-    ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line), ``pace``, ``push``, ``viewers`` (how
-    many watch now), ``has_audio_socket``.
+    ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line), ``warnings`` (lines to tell whoever
+    began it), ``pace``, ``push``, ``viewers`` (how many watch now), ``has_audio_socket``.
     """
 
     def __init__(
@@ -62,14 +62,16 @@ class LiveSession:
         self.pace = Pace(clock, fps, metrics, self.events)
         self.state: SessionState = "starting"
         self.error: str | None = None
+        self.warnings: list[str] = []
         self.viewers = 0
         self.has_audio_socket = False
         self._open = open_session
         self._metrics = metrics
-        self._session: Session | None = None
+        self._session: Session | None = None  # while it runs
+        self._frames = 0  # that it made, once it has ended
         self._counted = 0
         self._began = time.monotonic()
-        self._used_at = time.monotonic()
+        self._used_at = self._watched_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
         self.push = Push(target, self.id, self.window, self.events, clock, self.touch) if target else None
@@ -83,8 +85,8 @@ class LiveSession:
         """End soon, with a whole file; returns at once. Safe from any thread."""
         self._stopping.set()
         self.speech.interrupt()
-        if self._session:
-            self._session.stop()
+        if session := self._session:
+            session.stop()
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end; whether it has come."""
@@ -101,8 +103,8 @@ class LiveSession:
         self.pace.forgive()
         made = float(self.frames / self.fps)
         at, end = self.speech.cut(made)
-        if self._session:
-            self._session.hush(end)
+        if session := self._session:
+            session.hush(end)
         self._metrics.add("dropped_frames_total", max(0, int((end - made) * self.fps)))
         self.events.publish("interrupted", at=round(at, 3))
         return at
@@ -127,13 +129,27 @@ class LiveSession:
         self.has_audio_socket = False
 
     def touch(self) -> None:
-        """Note that somebody uses it."""
-        self._used_at = time.monotonic()
+        """Note that somebody watches it."""
+        self._used_at = self._watched_at = time.monotonic()
 
     @property
     def unused(self) -> float:
-        """Seconds since somebody used it, or since it ended."""
+        """Seconds since somebody watched it or spoke, or since it ended."""
         return time.monotonic() - self._used_at
+
+    @property
+    def unwatched(self) -> float:
+        """Seconds since somebody watched it."""
+        return time.monotonic() - self._watched_at
+
+    def maintain(self) -> None:
+        """Measure its pace, publish its buffer, and note who uses it; to be called each second."""
+        self.pace.measure(self.frames, self.state == "speaking")
+        self.events.publish("buffer", **self.figures())
+        if self.viewers:
+            self.touch()
+        elif self.speech.speaking:
+            self._used_at = time.monotonic()
 
     @property
     def stopping(self) -> bool:
@@ -148,12 +164,14 @@ class LiveSession:
     @property
     def frames(self) -> int:
         """Frames generated."""
-        return self._session.frames_made if self._session else 0
+        session = self._session
+        return session.frames_made if session else self._frames
 
     @property
     def waiting(self) -> int:
         """Frames handed to the engines, finished or not, that are not in the stream yet."""
-        return self._session.waiting if self._session else 0
+        session = self._session
+        return session.waiting if session else 0
 
     def due(self, index: int) -> float:
         """When frame `index` is to be shown, by ``time.monotonic``. See ``Timetable``."""
@@ -188,6 +206,9 @@ class LiveSession:
             self._fail(error)
         else:
             self._finish("ended")
+        finally:
+            if self._session:
+                self._frames, self._session = self._session.frames_made, None  # they refer to each other
 
     def _stream(self, session: Session) -> None:
         splitter = Splitter()

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,9 +15,10 @@ import pytest
 from helpers.processes import port_of
 from helpers.service_client import Client, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.backends.ort.renderer import CpuRenderer
 from musetalk_runtime.core.errors import AvatarMismatch, InvalidArgument, MachineError
 from musetalk_runtime.service.catalog import Catalog, Pairing
-from musetalk_runtime.service.scheduling import capacity, warm_up
+from musetalk_runtime.service.scheduling import capacity, remeasurement, warm_up
 from musetalk_runtime.service.scheduling.admission import Admission
 from musetalk_runtime.service.scheduling.capacity import Cost
 from musetalk_runtime.service.service import Service
@@ -119,11 +122,89 @@ def test_sessions_are_let_in_while_what_they_take_most_of_lasts(
     admission.costs[pairing] = Cost(cpu=0.001, generator=0.01, encoder=0.02)
     assert admission.room([]) == 1
     admission.costs[pairing] = Cost(cpu=1.0, generator=0.01, encoder=0.0)
-    assert admission.room([]) == 0
-    assert "at 15 fps takes 8.6 times" in admission.reason(pairing, None)
     later = Pairing("one", "ben")
     catalog.avatars["ben"] = opened[1]
-    assert admission.rate([], later, None) is None  # as dear as the others
+    for dear in (pairing, later):  # one that came later is as dear as the others
+        assert admission.rate([], dear, None) == 15  # the first is let in all the same, and is told what to expect
+        assert admission.rate([(Fraction(15), pairing)], dear, None) is None
+        assert "makes 13% of the frames" in (admission.shortfall([(Fraction(15), dear)]) or "")
+    assert (admission.room([]), admission.room([(Fraction(15), pairing)])) == (1, 0)
+    admission.costs[pairing] = Cost(cpu=0.01, generator=0.01, encoder=0.0)
+    assert admission.shortfall([(Fraction(25), pairing)]) is None
+
+
+def test_as_many_as_the_operator_says_at_the_highest_rate_that_all_of_them_have(
+    opened: tuple[dict[str, Bundle], Avatar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(capacity.os, "sched_getaffinity", lambda _: {0, 1})
+    catalog, pairing = Catalog({"one": opened[0]["one"]}, {"anna": opened[1]}), Pairing("one", "anna")
+    admission = Admission(catalog, 2)
+    for cpu, rate in [(0.01, 25), (0.05, 15), (1.0, 15)]:  # 200, 40 and 2 frames a second
+        admission.costs[pairing] = Cost(cpu, generator=0.001, encoder=0.0)
+        running: list[tuple[Fraction, Pairing]] = []
+        for room in (2, 1):
+            assert (admission.room(running), admission.rate(running, pairing, None)) == (room, rate)
+            running.append((Fraction(rate), pairing))
+        assert (admission.room(running), admission.rate(running, pairing, None)) == (0, None)
+        assert admission.rate(running[:1], pairing, Fraction(60)) == 60
+
+
+def test_a_measurement_beside_other_work_is_no_dearer_than_the_cpu_time_it_takes(
+    opened: tuple[dict[str, Bundle], Avatar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundles, avatar = opened
+    generate = CpuRenderer._generate
+
+    def descheduled(self: CpuRenderer, batch: Any) -> Any:
+        with self._timings.measure("generate", len(batch)):  # as if another program had the CPU in between
+            time.sleep(0.3)
+            return generate(self, batch)
+
+    monkeypatch.setattr(CpuRenderer, "_generate", descheduled)
+    monkeypatch.setattr(warm_up, "MAX_SECONDS", 1.0)
+    cost = warm_up.warm_up(bundles["one"], avatar)
+    assert cost.generator <= cost.cpu
+
+
+def test_what_was_measured_is_measured_again_while_nothing_runs_and_the_best_counts(
+    service: Service, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairing = Pairing("one", "anna")
+    service.admission.costs = {pairing: Cost(cpu=10.0, generator=1e-9, encoder=0.0)}
+    assert client.ask("GET", "/readyz")[1]["free"] == 1
+    path = client.begin(avatar="anna", bundle="one", fps="auto")
+    session = client.ask("GET", path)[1]
+    assert session["fps"] == 15
+    assert [text[:14] for text in session["warnings"]] == ["this machine m"]
+    monkeypatch.setattr(service.remeasurement, "_due", 0.0)
+    until(lambda: service.running[0].frames > 5, "it runs")
+    assert service.remeasurement.avatar is None  # not beside a session
+    client.ask("DELETE", path)
+    until(lambda: not service.running, "it has ended")
+    monkeypatch.setattr(service.remeasurement, "_due", 0.0)
+    until(lambda: service.admission.costs[pairing].cpu < 10, "it is measured again")
+    assert service.admission.costs[pairing].generator == 1e-9
+    path = client.begin(avatar="anna", bundle="one")
+    assert client.ask("GET", path)[1]["warnings"] == []
+
+
+def test_a_measurement_ends_for_a_session(service: Service, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {Pairing("one", "anna"): Cost(cpu=1e-6, generator=1e-6, encoder=0.0)}
+    service.admission.costs = dict(before)
+    begun = threading.Event()
+
+    def measure(_bundle: Bundle, _avatar: Avatar, cancelled: Callable[[], bool]) -> Cost:
+        begun.set()
+        until(cancelled, "it is cancelled")
+        raise warm_up.Cancelled
+
+    monkeypatch.setattr(remeasurement, "warm_up", measure)
+    monkeypatch.setattr(service.remeasurement, "_due", 0.0)
+    assert begun.wait(60)
+    assert service.remeasurement.avatar == "anna"
+    client.begin(avatar="anna", bundle="one")
+    assert service.remeasurement.join(60)
+    assert service.admission.costs == before
 
 
 def test_beyond_what_was_measured_is_503(client: Client, service: Service) -> None:
@@ -134,7 +215,7 @@ def test_beyond_what_was_measured_is_503(client: Client, service: Service) -> No
     assert client.ask("GET", "/readyz")[1]["free"] == 0
     with client.request("POST", "/v1/sessions", {"avatar": "anna", "bundle": "two", "fps": 25}) as answer:
         assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
-        assert b"1 sessions run" in answer.read()
+        assert b"1 session runs" in answer.read()
     assert client.begin(avatar="anna", bundle="two", fps="auto")  # slower, it fits
 
 
