@@ -1,6 +1,7 @@
 """What goes wrong around a session does not harm it."""
 
 import errno
+import gc
 import json
 import os
 import resource
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -174,6 +176,24 @@ def test_a_session_that_nobody_watches_makes_room_for_one_that_was_refused(
     until(lambda: client.ask("POST", "/v1/sessions", {"avatar": "one"})[0] == 201, "there is room")
     client.ask("DELETE", watched)
     viewer.join(60)
+
+
+def test_what_a_session_made_is_freed_at_its_end_and_not_when_cycles_are_collected(
+    client: Client, service: Service
+) -> None:
+    gc.disable()
+    try:
+        path = client.begin()
+        session = service.running[0]
+        until(lambda: session.frames > 5, "it makes frames")
+        chain = weakref.ref(session._session)
+        client.ask("DELETE", path)
+        session.join()
+        made = session.frames
+        until(lambda: chain() is None, "its chain is freed")
+        assert session.frames == made > 5
+    finally:
+        gc.enable()
 
 
 def test_a_bug_in_one_thing_does_not_let_sessions_live_for_ever(

@@ -1,0 +1,73 @@
+"""A service in a process of its own, for the scripts beside this one."""
+
+import http.client
+import json
+import resource
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
+
+
+class Service:
+    """Requests to it, a connection each. Attributes: ``port``, ``pid``, ``log`` (bytes that it has written)."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stderr  # noqa: S101 - it is a pipe
+        self._stderr = process.stderr
+        self.port = int(self._stderr.readline().split(b"/")[2].split(b":")[1])
+        self.pid = process.pid
+        self.log = 0
+        threading.Thread(target=self._count, daemon=True).start()
+
+    def open(self, method: str, path: str, body: Any = None, timeout: float = 60) -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        headers = {"Content-Type": "application/json", "Connection": "close"}
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        return connection.getresponse()
+
+    def ask(self, method: str, path: str, body: Any = None, timeout: float = 60) -> tuple[int, Any]:
+        """Status and JSON, or text."""
+        with self.open(method, path, body, timeout) as answer:
+            text = answer.read().decode()
+            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time that it has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    @property
+    def memory_mb(self) -> float:
+        """Its resident size."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+    @property
+    def descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
+
+    def _count(self) -> None:
+        while data := self._stderr.read1(1 << 16):  # type: ignore[attr-defined]
+            self.log += len(data)
+
+
+@contextmanager
+def serving(*options: str, soft_limit: int | None = None) -> Iterator[Service]:
+    """`musetalk-edge serve` with `options`, and with a soft limit of descriptors, until the context is left."""
+
+    def limit() -> None:
+        if soft_limit:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft_limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+    command = [sys.executable, "-c", SERVE, "serve", "--port", "0", *options]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=limit) as process:  # noqa: PLW1509
+        try:
+            yield Service(process)
+        finally:
+            process.terminate()
