@@ -17,6 +17,7 @@ from musetalk_engines.trt.families.strongly_typed import StronglyTyped
 from musetalk_engines.trt.families.weakly_typed import WeaklyTyped
 from musetalk_engines.trt.graph.optimize import optimize_graph, split_residuals
 from musetalk_engines.trt.graph.pooled_norm import pool_norms
+from musetalk_engines.trt.graph.precision import to_float
 from musetalk_engines.trt.graph.upsampling import fold_upsampling
 from musetalk_engines.trt.source import write_source
 
@@ -69,6 +70,14 @@ def test_a_rewritten_model_computes_its_golden_outputs(modelset: Path, graph: st
     inputs = {value.name: golden[f"{graph}.{value.name}"] for value in model.graph.input}
     expected = golden[f"{graph}.{model.graph.output[0].name}"]
     assert np.linalg.norm(run(model, inputs) - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("graph", DONE)
+def test_a_model_exported_in_fp16_is_rewritten_as_one_in_fp32(half_modelset: Path, graph: str) -> None:
+    """Its norms lie between Cast nodes, which change nothing once all is FP32."""
+    model = to_float(onnx.load(ModelSet.open(half_modelset).graph(graph)), half_io=False)
+    assert not {"Cast"} & {node.op_type for node in model.graph.node}
+    assert optimize_graph(gs.import_onnx(model)) == DONE[graph]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 5), (8, 8)])

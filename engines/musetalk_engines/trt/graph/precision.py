@@ -1,7 +1,16 @@
 """The types of an ONNX graph changed: FP32 throughout, or attention's products in FP32."""
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    helper,
+    numpy_helper,
+    shape_inference,
+)
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
 
@@ -15,6 +24,8 @@ def attention_products(model: ModelProto) -> list[NodeProto]:
 
 def to_float(model: ModelProto, *, half_io: bool) -> ModelProto:
     """Make an FP16 graph FP32, weights included; with `half_io` its inputs and outputs stay FP16, behind Cast nodes.
+
+    Its FP32 islands are none any more: their Cast nodes are dropped, so that it is the graph of an FP32 export.
 
     Changed in place and returned, tensor by tensor: large weights are never in memory several times.
     """
@@ -30,6 +41,7 @@ def to_float(model: ModelProto, *, half_io: bool) -> ModelProto:
             else:
                 value.type.tensor_type.elem_type = FLOAT
     del graph.value_info[:]
+    _drop_casts(model)
     return model
 
 
@@ -74,6 +86,34 @@ def _join_islands(graph: GraphProto) -> None:
             used.update(node.input)
     del graph.node[:]
     graph.node.extend(reversed(nodes))
+
+
+def _drop_casts(model: ModelProto) -> None:
+    """Drop the casts of a type to itself, but for those that make outputs."""
+    graph, kinds = model.graph, _kinds(model)
+    outputs = {value.name for value in graph.output}
+    sources: dict[str, str] = {}
+    nodes: list[NodeProto] = []
+    for node in graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = sources.get(name, name)
+        if node.op_type == "Cast" and kinds.get(node.input[0]) == _target(node) and node.output[0] not in outputs:
+            sources[node.output[0]] = node.input[0]
+        else:
+            nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _kinds(model: ModelProto) -> dict[str, int]:
+    """The element types of all tensors that can be told, found without the weights' values."""
+    weights = [
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims) for tensor in model.graph.initializer
+    ]
+    graph = helper.make_graph(model.graph.node, "types", [*model.graph.input, *weights], model.graph.output)
+    light = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
+    inferred = shape_inference.infer_shapes(light).graph
+    return {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.input)}
 
 
 def _widen_tensor(tensor: TensorProto) -> None:
