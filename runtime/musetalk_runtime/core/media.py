@@ -1,5 +1,6 @@
 """Media files as inputs, opened by PyAV."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from musetalk_runtime.core.file_part import FilePart
 TAGS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
-def open_media(source: Path | FilePart, formats: str, **options: str) -> Any:
+def open_media(source: Path | FilePart | BytesIO, formats: str, **options: str) -> Any:
     """A file, or a part of one, as PyAV's ``InputContainer``, read as one of `formats`, FFmpeg's names and commas.
 
     `options` are FFmpeg's. Tags may be in any encoding. Raises av.FFmpegError or OSError.
