@@ -139,6 +139,17 @@ def test_a_joined_file_that_is_not_heard_is_told(tmp_path: Path) -> None:
     assert [left_out in warning for warning in warnings] == [True]
 
 
+def test_a_file_joined_of_very_many_is_bounded_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musetalk_runtime.core.joined.MAX_FILES", 3)
+    monkeypatch.setattr("musetalk_runtime.audio.decode.file.MAX_FILES", 3)
+    whole = write(tmp_path / "a.wav", "pcm_s16le", 16_000, 0).read_bytes()
+    for count, left_out in ((3, False), (4, True)):
+        (tmp_path / "b.wav").write_bytes(whole * count)
+        speech, _, warnings = read(tmp_path / "b.wav")
+        assert len(speech) == 48_000
+        assert ["more than 3 files are joined" in warning for warning in warnings] == [True] * left_out
+
+
 @pytest.mark.parametrize(("options", "told"), [({"write_xing": "0"}, False), ({}, True)])
 def test_only_a_length_that_the_file_says_is_compared(tmp_path: Path, options: dict[str, str], told: bool) -> None:
     """That of an MP3 whose first frame does not count the others is FFmpeg's guess."""

@@ -6,8 +6,10 @@ Of the formats in which FFmpeg stops, or goes astray, at the second.
 import mmap
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
+MAX_FILES = 200  # that are told apart: a few bytes can make one
 EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"  # the elements at the top of Matroska
 MARKS = {b"fLaC": re.compile(rb"fLaC\x00\x00\x00\x22"), b"FLV\1": re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09")}
 OGG_PAGE = re.compile(rb"OggS\x00[\x00\x01\x04\x05]")  # by its flags one that begins no stream
@@ -15,11 +17,11 @@ OGG_BEGIN = re.compile(rb"OggS\x00[\x02\x06]")
 
 
 def beginnings(path: Path) -> list[int]:
-    """The offset of each file in the file at `path`; the first is 0."""
+    """The offset of each file in the file at `path`, at most MAX_FILES + 1 of them; the first is 0."""
     if not path.is_file() or not path.stat().st_size:
         return [0]
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return list(_beginnings(data))
+        return list(islice(_beginnings(data), MAX_FILES + 1))
 
 
 def _beginnings(data: mmap.mmap) -> Iterator[int]:

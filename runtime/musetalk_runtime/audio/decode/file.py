@@ -15,7 +15,7 @@ from musetalk_runtime.audio.decode.samples import SampleReader
 from musetalk_runtime.audio.decode.timeline import MAX_GAP_S, TOLERANCE_S, Timeline
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.core.joined import beginnings
+from musetalk_runtime.core.joined import MAX_FILES, beginnings
 from musetalk_runtime.core.media import best_stream, several
 
 TIMED = {"mp4", "matroska", "ogg", "mpegts", "mpeg", "asf", "flv"}  # FFmpeg counts the samples of the others itself
@@ -63,8 +63,8 @@ class AudioFile:
     def _decode(self) -> Generator[AudioChunk, None, None]:
         """All files that this one was joined of."""
         resample: Resampler | None = None
-        begin = 0
-        for end in (*beginnings(self.path)[1:], None):
+        begin, ends = 0, beginnings(self.path)[1:]
+        for end in ends[:MAX_FILES] if len(ends) == MAX_FILES else (*ends, None):
             try:
                 with self._open(begin, end) as container:
                     stream = self._choose(container)
@@ -79,6 +79,8 @@ class AudioFile:
                     raise
                 self._warn(f"what follows its byte {begin} is left out: {str(error).removeprefix(f'{self.path}: ')}")
             begin = end or 0
+        if begin:
+            self._warn(f"what follows its byte {begin} is left out: more than {MAX_FILES} files are joined")
         if resample and (chunk := resample.end()):
             yield chunk
 
