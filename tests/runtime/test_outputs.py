@@ -72,6 +72,29 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("streams", "status", "said"),
+    [
+        (">&-", 2, "stdout: cannot be written: Bad file descriptor"),
+        (">/dev/full", 2, "stdout: cannot be written: No space left on device"),
+        ("2>&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        (">/dev/full 2>/dev/full", 2, ""),
+    ],
+)
+@pytest.mark.parametrize("end", ["return 0", "raise SystemExit(0)"])
+def test_what_cannot_be_printed_is_told_and_what_cannot_be_told_is_nothing(
+    streams: str, status: int, said: str, end: str
+) -> None:
+    code = "from musetalk_runtime.cli.command import *\ndef command(_):\n print('hello')\n"
+    code += f" print('told', file=sys.stderr, flush=True)\n {end}\nsys.exit(run_command('me', command, []))"
+    shell = ["sh", "-c", f'"$@" {streams}', "sh", sys.executable, "-c", code]
+    done = subprocess.run(shell, capture_output=True, text=True)
+    lines = [] if "2>" in streams else ["told", f"me: error: {said}"]
+    assert (done.returncode, done.stderr.splitlines()) == (status, lines)
+    assert done.stdout == ("" if status else "hello\n")
+
+
 @pytest.mark.parametrize("mode", ["wb", "ab"])
 def test_stdout_by_its_name_gets_the_stream_after_what_it_holds(
     stream: Stream, stdout: Path, tmp_path: Path, mode: str

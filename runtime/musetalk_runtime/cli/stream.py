@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)
     if "://" in args.audio:
         raise InvalidArgument(f"{args.audio}: is a URL, and no file")
-    for option, value, stream in (("--audio -", args.audio, sys.stdin), ("-o -", args.output, sys.stdout)):
+    for option, value, stream in (("--audio -", args.audio, sys.__stdin__), ("-o -", args.output, sys.__stdout__)):
         if value == "-" and stream is None:
             raise InvalidArgument(f"{option}: that stream is closed")
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio

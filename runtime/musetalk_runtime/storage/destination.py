@@ -46,7 +46,7 @@ class Destination:
         try:
             if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
                 raise OutputError(f"{self._named}: is open for reading only")
-            if number == 1 and sys.stdout:
+            if number == 1:
                 sys.stdout.flush()
             return os.dup(number)
         except OutputError:
