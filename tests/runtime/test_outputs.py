@@ -177,6 +177,24 @@ def test_an_error_leaves_a_link_and_what_it_leads_to(stream: Stream, tmp_path: P
     assert (tmp_path / "talk.mp4").read_text() == "older"
 
 
+def test_an_output_is_no_input_and_no_other_output(stream: Stream, speech: Speech, tmp_path: Path) -> None:
+    audio = tmp_path / "speech.wav"
+    audio.write_bytes(speech(0.48).read_bytes())
+    (tmp_path / "link.mp4").symlink_to("speech.wav")
+    cv2.imwrite(str(tmp_path / "face.png"), moving_picture(0))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    face = [*EDGE, "prepare", str(tmp_path / "face.png"), "--face-box", "200,60,300,200", "-o", str(tmp_path / "face")]
+    for command, said in (
+        (stream(tmp_path / "link.mp4", "--audio", str(audio)), "link.mp4: is the same file as --audio"),
+        (stream(tmp_path / "new.mp4", "--report", str(tmp_path / "new.mp4")), "new.mp4: is the same file as -o"),
+        ([*face, "--preview", str(tmp_path / "face.png")], "face.png: is the same file as the source"),
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert said in done.stderr
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_links_in_a_loop_are_one_line(stream: Stream, tmp_path: Path) -> None:
     (tmp_path / "one").symlink_to("two")
     (tmp_path / "two").symlink_to("one")
