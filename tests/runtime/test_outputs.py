@@ -22,6 +22,8 @@ import pytest
 from helpers.media import moving_picture
 from helpers.processes import EDGE
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.ort.provider import import_onnxruntime
+from musetalk_runtime.cli.command import run_command
 from musetalk_runtime.core.errors import InvalidArgument, OutputError
 from musetalk_runtime.storage.destination import Destination
 from musetalk_runtime.storage.durable import point
@@ -93,6 +95,16 @@ def test_what_cannot_be_printed_is_told_and_what_cannot_be_told_is_nothing(
     lines = [] if "2>" in streams else ["told", f"me: error: {said}"]
     assert (done.returncode, done.stderr.splitlines()) == (status, lines)
     assert done.stdout == ("" if status else "hello\n")
+
+
+def test_a_package_that_does_not_fit_into_memory_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('x.so: failed to map segment from shared object')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    assert run_command("me", lambda _: import_onnxruntime(), []) == 3
+    assert "me: error: memory ran out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["wb", "ab"])

@@ -1,5 +1,7 @@
 """Videos and photos as upright RGB frames: timing, rotation, sizes, colours, limits."""
 
+import errno
+import os
 import struct
 import sys
 import zlib
@@ -516,6 +518,19 @@ def test_a_grey_heic_of_more_than_8_bits_is_no_white(tmp_path: Path) -> None:
     pytest.importorskip("pillow_heif", reason="needs the extra heif").register_heif_opener()
     image.fromarray(np.full((64, 96), 100 * 257, np.uint16)).save(tmp_path / "p.heic")
     assert abs(float(next(iter(source_of(tmp_path / "p.heic").frames())).mean()) - 100) < 2
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """FFmpeg says the first where a thread cannot be started."""
+    write_video(tmp_path / "v.mp4", [solid((9, 9, 9))])
+
+    def fail(*_: object, **__: object) -> None:
+        raise av.error.FFmpegError(number, os.strerror(number))
+
+    monkeypatch.setattr("musetalk_runtime.prepare.video.open_media", fail)
+    with pytest.raises(MemoryError):
+        source_of(tmp_path / "v.mp4")
 
 
 def test_joined_streams_follow_one_another(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _describe(error: Exception, extra: str) -> tuple[str, int]:
     """The error in one line, and the exit status it stands for."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: pip install 'musetalk-edge[{extra}]'", MachineError.exit_status
-    if isinstance(error, ImportError | MemoryError):
+    if isinstance(error, ImportError | MemoryError) or _lacks_memory(error.__cause__):
         return "memory ran out: more of it is needed, or a limit such as ulimit -v is too low", MachineError.exit_status
     status = error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status
     return one_line(error), status
@@ -81,9 +81,10 @@ def _is_missing(error: ImportError) -> bool:
     return isinstance(error, ModuleNotFoundError)
 
 
-def _lacks_memory(error: ImportError) -> bool:
+def _lacks_memory(error: BaseException | None) -> bool:
     """Whether a library could not be loaded for want of memory, as the dynamic loader says it."""
-    return any(words in str(error) for words in ("failed to map segment", "annot allocate memory"))
+    said = str(error) if isinstance(error, ImportError) else ""
+    return any(words in said for words in ("failed to map segment", "annot allocate memory"))
 
 
 def _terminate(number: int, _frame: FrameType | None) -> NoReturn:

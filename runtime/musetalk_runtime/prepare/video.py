@@ -1,5 +1,6 @@
 """A video or photo as upright RGB frames of even size at a constant rate."""
 
+import errno
 import io
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -188,6 +189,7 @@ def _open(
         try:
             container = opened.enter_context(open_media(source, FORMATS, max_pixels=str(MAX_PIXELS)))
         except (av.error.FFmpegError, OSError) as error:
+            _check_memory(error)
             reason = "unknown format" if isinstance(error, av.error.ArgumentError) else error.strerror
             raise InvalidMedia(f"{path}: not a readable video or photo: {reason}") from None
         if not container.streams.video:
@@ -239,7 +241,14 @@ def _decode(
     try:
         yield from container.decode(stream)
     except av.error.FFmpegError as error:
+        _check_memory(error)
         raise InvalidMedia(f"{path}: truncated or damaged: {error.strerror}") from error
+
+
+def _check_memory(error: OSError | av.error.FFmpegError) -> None:
+    """Raise MemoryError where FFmpeg could not start its threads, or had no room: that is no fault of the file."""
+    if error.errno in {errno.EAGAIN, errno.ENOMEM}:
+        raise MemoryError from error
 
 
 def _upright(frame: av.VideoFrame, stream: av.video.VideoStream, scale: float = 1.0) -> RGB:
