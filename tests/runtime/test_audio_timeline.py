@@ -139,6 +139,20 @@ def test_a_joined_file_that_is_not_heard_is_told(tmp_path: Path) -> None:
     assert [left_out in warning for warning in warnings] == [True]
 
 
+def test_a_stream_that_begins_in_the_middle_is_told(tmp_path: Path) -> None:
+    numbers = {"mpegts_start_pid": "0x300", "mpegts_pmt_start_pid": "0x1100"}
+    with av.open(str(tmp_path / "b.ts"), "w", options=numbers) as opened:
+        stream = opened.add_stream("aac", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(voice(1.0, 48_000)[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        opened.mux([*stream.encode(frame), *stream.encode(None)])
+    whole = write(tmp_path / "a.ts", "aac", 48_000, 0).read_bytes()
+    (tmp_path / "c.ts").write_bytes(whole + (tmp_path / "b.ts").read_bytes())
+    speech, _, warnings = read(tmp_path / "c.ts")
+    assert len(speech) / 16_000 > 0.9
+    assert ["then another stream begins" in warning for warning in warnings] == [True]
+
+
 def test_a_file_joined_of_very_many_is_bounded_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("musetalk_runtime.core.joined.MAX_FILES", 3)
     monkeypatch.setattr("musetalk_runtime.audio.decode.file.MAX_FILES", 3)

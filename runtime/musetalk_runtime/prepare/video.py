@@ -243,6 +243,8 @@ def _decode(
     except av.error.FFmpegError as error:
         _check_memory(error)
         raise InvalidMedia(f"{path}: truncated or damaged: {error.strerror}") from error
+    except IndexError:  # PyAV's, for a stream that was not there in the beginning
+        raise InvalidMedia(f"{path}: another stream begins in the middle of it: convert it") from None
 
 
 def _check_memory(error: OSError | av.error.FFmpegError) -> None:

@@ -153,6 +153,8 @@ class AudioFile:
             raise InvalidMedia(f"{self.path}: it cannot be read: {_reason(error)}") from None
         except av.FFmpegError as error:
             self._warn(f"only a first part of it can be read: {_reason(error)}")
+        except IndexError:  # PyAV's, for a stream that was not there in the beginning
+            self._warn("only a first part of it can be read: then another stream begins")
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"{self.path}: {text}")
