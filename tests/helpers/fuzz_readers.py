@@ -204,7 +204,7 @@ class Readers:
                 assert chunk.speech.dtype == np.float32
                 if total > MAX_CLIP_SECONDS * SAMPLE_RATE:
                     break
-            assert decode_clip(data).seconds <= MAX_CLIP_SECONDS
+            assert decode_clip(data).speech.seconds <= MAX_CLIP_SECONDS
 
 
 def targets(readers: Readers) -> dict[str, tuple[Callable[..., None], dict[str, st.SearchStrategy[Any]]]]:

@@ -1,6 +1,5 @@
 """Samples and channels as files have them: floats of any size, layouts that nobody named, a voice in one channel."""
 
-import struct
 from pathlib import Path
 
 import av
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.media import voice
+from helpers.wav_files import FLOAT, wav
 from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.core.arrays import Floats
 
@@ -16,10 +16,7 @@ VOICE = (voice(1.0) / np.float32(32768)).astype(np.float32)
 
 def write_float_wav(file: Path, samples: Floats) -> AudioFile:
     """Write `samples` ``[channels, n]`` at 16 kHz as scipy and soundfile do: without a channel mask."""
-    channels, data = len(samples), samples.T.astype("<f4").tobytes()
-    layout = struct.pack("<HHIIHH", 3, channels, 16_000, 64_000 * channels, 4 * channels, 32)
-    head = struct.pack("<4sI4s4sI", b"RIFF", 4 + 8 + len(layout) + 8 + len(data), b"WAVE", b"fmt ", len(layout))
-    file.write_bytes(head + layout + b"data" + struct.pack("<I", len(data)) + data)
+    file.write_bytes(wav(samples.T.astype("<f4").tobytes(), FLOAT, len(samples), 32))
     return AudioFile(file)
 
 
@@ -40,6 +37,43 @@ def test_any_number_of_channels_is_heard(tmp_path: Path, channels: int) -> None:
     assert sound.shape == (2, 48_000)
     assert np.corrcoef(speech, VOICE)[0, 1] > 0.999
     assert np.abs(speech).max() > 0.5 * np.abs(VOICE).max()
+
+
+@pytest.mark.parametrize(("channels", "mask"), [(9, 0), (24, 0), (32, 0xFFFFFFFF)])
+def test_any_number_of_channels_of_integers_is_heard(tmp_path: Path, channels: int, mask: int) -> None:
+    samples = np.repeat(voice(1.0).astype("<i2"), channels).tobytes()
+    (tmp_path / "a.wav").write_bytes(wav(samples, channels=channels, mask=mask))
+    audio = AudioFile(tmp_path / "a.wav")
+    speech, _ = read(audio)
+    assert np.allclose(speech, VOICE, atol=1e-3)
+    assert audio.warnings == []
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_voice_in_some_of_many_channels_is_heard(tmp_path: Path, sign: int) -> None:
+    samples = np.zeros((24, 16_000), np.float32)
+    samples[7], samples[23] = VOICE, sign * VOICE
+    speech, _ = read(write_float_wav(tmp_path / "a.wav", samples))
+    assert np.abs(np.corrcoef(speech, VOICE)[0, 1]) > 0.999
+    assert np.abs(speech).max() > 0.9 * np.abs(VOICE).max()
+
+
+def test_24_bits_in_32_are_no_floats(tmp_path: Path) -> None:
+    samples = (voice(1.0).astype("<i4") << 16).tobytes()
+    (tmp_path / "a.wav").write_bytes(wav(samples, bits=32, valid_bits=24))
+    speech, _ = read(AudioFile(tmp_path / "a.wav"))
+    assert np.array_equal(speech, VOICE)
+
+
+@pytest.mark.parametrize(
+    ("length", "warnings"), [(32_000, 0), (0, 0), (-1, 0), (1 << 40, 0), (2**63 - 1, 0), (64_000, 1)]
+)
+def test_an_rf64_whose_length_was_made_up_is_read_to_its_end(tmp_path: Path, length: int, warnings: int) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(voice(1.0).astype("<i2").tobytes(), long_length=length))
+    audio = AudioFile(tmp_path / "a.wav")
+    speech, _ = read(audio)
+    assert np.array_equal(speech, VOICE)
+    assert [": truncated: its header promises" in warning for warning in audio.warnings] == [True] * warnings
 
 
 @pytest.mark.parametrize(("codec", "layout"), [("libopus", "7.1"), ("flac", "7.1"), ("ac3", "5.1"), ("aac", "7.1")])
@@ -85,6 +119,11 @@ def test_a_voice_in_any_channel_is_heard_by_the_model(tmp_path: Path, left: floa
     assert np.abs(speech).max() >= 0.49 * loudest * np.abs(VOICE).max()
     assert np.abs(np.corrcoef(speech, VOICE)[0, 1]) > 0.999
     assert np.allclose(sound[0] * right, sound[1] * left, atol=1e-4)  # the listener has both as they were
+
+
+def test_opposite_channels_with_an_offset_are_heard(tmp_path: Path) -> None:
+    speech, _ = read(write_float_wav(tmp_path / "a.wav", np.stack([VOICE + 0.3, 0.3 - VOICE]).astype(np.float32)))
+    assert np.corrcoef(speech, VOICE)[0, 1] > 0.99
 
 
 def test_channels_that_become_opposite_are_heard_without_a_click(tmp_path: Path) -> None:

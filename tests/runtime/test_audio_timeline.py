@@ -107,7 +107,13 @@ def test_gaps_of_hours_in_all_are_no_silence(tmp_path: Path) -> None:
         ("libmp3lame", "mp3", (44_100, "mono"), (24_000, "stereo")),
         ("flac", "flac", (44_100, "stereo"), (24_000, "mono")),
         ("aac", "mpegts", (48_000, "stereo"), (48_000, "stereo")),
+        ("flac", "flac", (44_100, "mono"), (96_000, "stereo")),
         ("libopus", "ogg", (48_000, "mono"), (48_000, "mono")),
+        ("libopus", "ogg", (48_000, "mono"), (48_000, "stereo")),
+        ("pcm_s16le", "wav", (16_000, "mono"), (48_000, "stereo")),
+        ("aac", "mp4", (44_100, "mono"), (24_000, "stereo")),
+        ("aac", "flv", (44_100, "mono"), (22_050, "stereo")),
+        ("aac", "matroska", (44_100, "mono"), (24_000, "stereo")),
     ],
 )
 def test_files_that_were_joined_are_heard_one_after_the_other(
@@ -118,20 +124,59 @@ def test_files_that_were_joined_are_heard_one_after_the_other(
         for k, (rate, layout) in enumerate((first, second))
     ]
     (tmp_path / "joined").write_bytes(b"".join(parts))
-    speech, _, _ = read(tmp_path / "joined")
+    speech, _, warnings = read(tmp_path / "joined")
+    assert [warning for warning in warnings if "header" in warning] == []
     assert abs(len(speech) / 16_000 - 2) < 0.2
     assert np.std(speech[20_000:30_000]) > 0.3 * np.std(speech[4_000:14_000])
 
 
-def test_joined_ogg_that_ffmpeg_does_not_read_on_is_heard_to_there(tmp_path: Path) -> None:
-    parts = [
-        write(tmp_path / layout, "libopus", 48_000, 0, layout=layout, container="ogg").read_bytes()
-        for layout in ("mono", "stereo")
-    ]
-    (tmp_path / "joined.ogg").write_bytes(b"".join(parts))
-    speech, _, warnings = read(tmp_path / "joined.ogg")
-    assert abs(len(speech) / 16_000 - 1) < 0.1 or abs(len(speech) / 16_000 - 2) < 0.2
-    assert len(speech) > 24_000 or ["only a first part of it can be read" in warning for warning in warnings] == [True]
+def test_a_joined_file_that_is_not_heard_is_told(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.mp4", "aac", 44_100, 0).read_bytes()
+    (tmp_path / "b.mp4").write_bytes(whole + whole[:-300])
+    speech, _, warnings = read(tmp_path / "b.mp4")
+    assert abs(len(speech) / 16_000 - 1) < 0.1
+    left_out = f"what follows its byte {len(whole)} is left out: not an audio file"
+    assert [left_out in warning for warning in warnings] == [True]
+
+
+def test_a_stream_that_begins_in_the_middle_is_told(tmp_path: Path) -> None:
+    numbers = {"mpegts_start_pid": "0x300", "mpegts_pmt_start_pid": "0x1100"}
+    with av.open(str(tmp_path / "b.ts"), "w", options=numbers) as opened:
+        stream = opened.add_stream("aac", rate=48_000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(voice(1.0, 48_000)[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 48_000, 0
+        opened.mux([*stream.encode(frame), *stream.encode(None)])
+    whole = write(tmp_path / "a.ts", "aac", 48_000, 0).read_bytes()
+    (tmp_path / "c.ts").write_bytes(whole + (tmp_path / "b.ts").read_bytes())
+    speech, _, warnings = read(tmp_path / "c.ts")
+    assert len(speech) / 16_000 > 0.9
+    assert ["then another stream begins" in warning for warning in warnings] == [True]
+
+
+def test_a_file_joined_of_very_many_is_bounded_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("musetalk_runtime.core.joined.MAX_FILES", 3)
+    monkeypatch.setattr("musetalk_runtime.audio.decode.file.MAX_FILES", 3)
+    whole = write(tmp_path / "a.wav", "pcm_s16le", 16_000, 0).read_bytes()
+    for count, left_out in ((3, False), (4, True)):
+        (tmp_path / "b.wav").write_bytes(whole * count)
+        speech, _, warnings = read(tmp_path / "b.wav")
+        assert len(speech) == 48_000
+        assert ["more than 3 files are joined" in warning for warning in warnings] == [True] * left_out
+
+
+@pytest.mark.parametrize(("options", "told"), [({"write_xing": "0"}, False), ({}, True)])
+def test_only_a_length_that_the_file_says_is_compared(tmp_path: Path, options: dict[str, str], told: bool) -> None:
+    """That of an MP3 whose first frame does not count the others is FFmpeg's guess."""
+    with av.open(str(tmp_path / "a.mp3"), "w", options=options) as opened:
+        stream = opened.add_stream("libmp3lame", rate=44_100, layout="mono", options={"flags": "+qscale"})
+        quiet = np.concatenate([np.zeros(44_100 * 5, np.int16), voice(3.0, 44_100)])
+        frame = av.AudioFrame.from_ndarray(quiet[None], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = 44_100, 0
+        opened.mux([*stream.encode(frame), *stream.encode(None)])
+    whole = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(whole[: len(whole) // 2] if told else whole)
+    *_, warnings = read(tmp_path / "a.mp3")
+    assert ["its header says" in warning for warning in warnings] == [True] * told
 
 
 @pytest.mark.skipif(int(av.__version__.split(".")[0]) < 18, reason="PyAV 17 writes no dispositions")

@@ -61,6 +61,12 @@ def test_a_cut_is_not_smoothed_over() -> None:
     assert path[:, 0].tolist() == pytest.approx([50] * 5 + [400] * 5)
 
 
+def test_a_face_in_the_place_of_another_after_a_cut_is_not_smoothed_with_it() -> None:
+    scenes = [scene_of(moving_picture(0))] * 5 + [scene_of(255 - moving_picture(0))] * 5
+    path = follow([seen(face_at(50))] * 5 + [seen(face_at(90))] * 5, 12, scenes)
+    assert path[:, 0].tolist() == pytest.approx([50] * 5 + [90] * 5)
+
+
 def test_jitter_is_smoothed() -> None:
     noise = np.random.default_rng(0).normal(0, 2, 60)
     path = follow([seen(face_at(100 + shift)) for shift in noise], max_gap=12)

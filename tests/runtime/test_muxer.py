@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 
+from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.video import Picture, VideoOptions
 
@@ -104,3 +105,8 @@ def test_what_the_writable_raises_comes_through() -> None:
 
     with pytest.raises(BrokenPipeError):
         Muxer(Closed(), "mp4", PICTURE, 1, X264)
+
+
+def test_an_encoder_that_cannot_be_opened_is_told() -> None:
+    with pytest.raises(MachineError, match="x264 cannot encode 20000x64 here"):
+        Muxer(io.BytesIO(), "mp4", Picture(20_000, 64, Fraction(25)), 1, VideoOptions("x264"))

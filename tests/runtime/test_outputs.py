@@ -22,6 +22,8 @@ import pytest
 from helpers.media import moving_picture
 from helpers.processes import EDGE
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.ort.provider import import_onnxruntime
+from musetalk_runtime.cli.command import run_command
 from musetalk_runtime.core.errors import InvalidArgument, OutputError
 from musetalk_runtime.storage.destination import Destination
 from musetalk_runtime.storage.durable import point
@@ -70,6 +72,39 @@ def frames_in(data: bytes, folder: Path) -> int:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "said"),
+    [
+        (">&-", 2, "stdout: cannot be written: Bad file descriptor"),
+        (">/dev/full", 2, "stdout: cannot be written: No space left on device"),
+        ("2>&-", 0, ""),
+        ("2>/dev/full", 0, ""),
+        (">/dev/full 2>/dev/full", 2, ""),
+    ],
+)
+@pytest.mark.parametrize("end", ["return 0", "raise SystemExit(0)"])
+def test_what_cannot_be_printed_is_told_and_what_cannot_be_told_is_nothing(
+    streams: str, status: int, said: str, end: str
+) -> None:
+    code = "from musetalk_runtime.cli.command import *\ndef command(_):\n print('hello')\n"
+    code += f" print('told', file=sys.stderr, flush=True)\n {end}\nsys.exit(run_command('me', command, []))"
+    shell = ["sh", "-c", f'"$@" {streams}', "sh", sys.executable, "-c", code]
+    done = subprocess.run(shell, capture_output=True, text=True)
+    lines = [] if "2>" in streams else ["told", f"me: error: {said}"]
+    assert (done.returncode, done.stderr.splitlines()) == (status, lines)
+    assert done.stdout == ("" if status else "hello\n")
+
+
+def test_a_package_that_does_not_fit_into_memory_is_not_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('x.so: failed to map segment from shared object')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    assert run_command("me", lambda _: import_onnxruntime(), []) == 3
+    assert "me: error: memory ran out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["wb", "ab"])
@@ -152,6 +187,24 @@ def test_an_error_leaves_a_link_and_what_it_leads_to(stream: Stream, tmp_path: P
     assert done.returncode == 2
     assert names(tmp_path) == ["talk.mp4", "target.mp4"]
     assert (tmp_path / "talk.mp4").read_text() == "older"
+
+
+def test_an_output_is_no_input_and_no_other_output(stream: Stream, speech: Speech, tmp_path: Path) -> None:
+    audio = tmp_path / "speech.wav"
+    audio.write_bytes(speech(0.48).read_bytes())
+    (tmp_path / "link.mp4").symlink_to("speech.wav")
+    cv2.imwrite(str(tmp_path / "face.png"), moving_picture(0))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    face = [*EDGE, "prepare", str(tmp_path / "face.png"), "--face-box", "200,60,300,200", "-o", str(tmp_path / "face")]
+    for command, said in (
+        (stream(tmp_path / "link.mp4", "--audio", str(audio)), "link.mp4: is the same file as --audio"),
+        (stream(tmp_path / "new.mp4", "--report", str(tmp_path / "new.mp4")), "new.mp4: is the same file as -o"),
+        ([*face, "--preview", str(tmp_path / "face.png")], "face.png: is the same file as the source"),
+    ):
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert said in done.stderr
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_links_in_a_loop_are_one_line(stream: Stream, tmp_path: Path) -> None:

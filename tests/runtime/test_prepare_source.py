@@ -1,5 +1,7 @@
 """Videos and photos as upright RGB frames: timing, rotation, sizes, colours, limits."""
 
+import errno
+import os
 import struct
 import sys
 import zlib
@@ -175,6 +177,55 @@ def test_photos_of_every_depth(bits: type[np.uint8] | type[np.uint16], channels:
     assert np.abs(frame[:, 40:].astype(int) - (0 if channels == 4 else 153)).max() <= 1
 
 
+def test_frames_of_uneven_length_are_shown_from_when_they_appear() -> None:
+    rate, shown = resample([0.0, 0.04, 2.04], None)
+    assert (rate, shown[:2], shown.index(2)) == (24, [0, 1], 49)
+
+
+def jpeg_of(rgb: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", rgb[..., ::-1])[1].tobytes()
+
+
+def segment(content: bytes, marker: int = 0xE1) -> bytes:
+    """Of a JPEG."""
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(content) + 2) + content
+
+
+def exif_of(orientation: int, kind: int = 3) -> bytes:
+    """Big endian, the value of TIFF's type `kind`: 3 or 4."""
+    value = struct.pack(">HH", orientation, 0) if kind == 3 else struct.pack(">I", orientation)
+    return b"MM\0*\0\0\0\x08\0\x01\x01\x12" + struct.pack(">HI", kind, 1) + value + bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("before", "exif", "after", "orientation"),
+    [
+        (b"", b"Exif\0\0" + exif_of(6, kind=4), b"", 6),
+        (segment(b"see Exif\0\0, eXIf and EXIF", 0xFE), b"Exif\0\0" + exif_of(6), b"", 6),
+        (segment(b"http://ns.adobe.com/xap/1.0/\0<EXIF eXIf/>"), b"Exif\0\0" + exif_of(5), b"", 5),
+        (segment(bytes(60_000), 0xE2) * 2, b"Exif\0\0" + exif_of(8), b"", 8),
+        (b"", b"other", b"\0\0\0\x18ftypmp42Exif\0\0" + exif_of(6), 1),
+    ],
+    ids=["of 32 bits", "after a comment", "after XMP", "after profiles", "behind the photo"],
+)
+def test_exif_counts_where_a_jpeg_has_it(
+    tmp_path: Path, before: bytes, exif: bytes, after: bytes, orientation: int
+) -> None:
+    jpeg = jpeg_of(coloured())
+    (tmp_path / "p.jpg").write_bytes(jpeg[:2] + before + segment(exif) + jpeg[2:] + after)
+    assert corners(tmp_path / "p.jpg") == ORIENTED[orientation]
+
+
+@pytest.mark.parametrize(("name", "orientation"), [(b"eXIf", 6), (b"tEXt", 1)])
+def test_exif_counts_where_a_png_has_it(tmp_path: Path, name: bytes, orientation: int) -> None:
+    png = cv2.imencode(".png", coloured()[..., ::-1])[1].tobytes()
+    content = exif_of(6) if name == b"eXIf" else b"note\0Exif\0\0" + exif_of(6)
+    check = struct.pack(">I", zlib.crc32(name + content))
+    chunk = struct.pack(">I", len(content)) + name + content + check
+    (tmp_path / "p.png").write_bytes(png[:33] + chunk + png[33:-12])  # without its end, too
+    assert corners(tmp_path / "p.png") == ORIENTED[orientation]
+
+
 def test_exif_orientation_is_honoured(tmp_path: Path) -> None:
     picture = solid((10, 10, 10), 96, 64)
     picture[:, :48] = (0, 0, 255)  # BGR: red
@@ -197,7 +248,10 @@ def png_of(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize(("width", "height", "message"), [(5000, 4000, "scale it down"), (8, 8, "at least 32x32")])
+@pytest.mark.parametrize(
+    ("width", "height", "message"),
+    [(5000, 4000, "scale it down"), (8, 8, "at least 32x32"), (40, 17_000, "at most 16384")],
+)
 def test_photos_too_large_or_too_small(width: int, height: int, message: str, tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(png_of(width, height))
     with pytest.raises(InvalidMedia, match=message):
@@ -358,11 +412,20 @@ def test_a_heic_without_its_library_is_refused_in_words(tmp_path: Path, monkeypa
         source_of(tmp_path / "p.heic")
 
 
-def test_a_motion_photo_is_a_photo(tmp_path: Path) -> None:
-    """The video behind it may hold what looks like the beginning of a picture."""
-    jpeg = cv2.imencode(".jpg", coloured()[..., ::-1])[1].tobytes()
-    (tmp_path / "p.jpg").write_bytes(jpeg + b"\0\0\0\x18ftypmp42" + bytes(100) + b"\x12\xff\xda\x34" + bytes(100))
-    assert corners(tmp_path / "p.jpg") == ORIENTED[1]
+@pytest.mark.parametrize("kind", ["made up", "Google", "Samsung", "gain map", "two pictures"])
+def test_what_follows_a_photo_is_not_looked_at(tmp_path: Path, kind: str) -> None:
+    """Here without a suffix, as of an upload. A video behind it may hold what looks like the beginning of a picture."""
+    jpeg = jpeg_of(coloured())
+    video = write_video(tmp_path / "v.mp4", [solid((9, 9, 9))] * 5).read_bytes()
+    behind = {
+        "made up": b"\0\0\0\x18ftypmp42" + bytes(100) + b"\x12\xff\xda\x34" + bytes(100),
+        "Google": video,
+        "Samsung": b"\0\0\x30\x0a\x10\0\0\0MotionPhoto_Data" + video + b"SEFHk\0\0\0\1\0\0\0SEFT",
+        "gain map": jpeg_of(solid((90, 90, 90), 48, 32)),
+        "two pictures": jpeg,
+    }
+    (tmp_path / "upload").write_bytes(jpeg[:2] + segment(b"MPF\0II*\0" + bytes(60), 0xE2) + jpeg[2:] + behind[kind])
+    assert corners(tmp_path / "upload") == ORIENTED[1]
 
 
 def test_a_jpeg_without_an_end_marker_is_read_if_it_is_whole(tmp_path: Path) -> None:
@@ -414,6 +477,60 @@ def test_an_animated_webp_is_refused_as_what_it_is(tmp_path: Path) -> None:
     frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
     with pytest.raises(InvalidMedia, match="an animated WebP"):
         source_of(tmp_path / "a.webp")
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "flv"])
+def test_of_joined_files_the_first_is_shown_and_it_is_said(tmp_path: Path, suffix: str) -> None:
+    parts = [write_video(tmp_path / f"{width}.{suffix}", [solid((9, 9, 9), width, 64)] * 5) for width in (64, 96)]
+    (tmp_path / "v").write_bytes(b"".join(part.read_bytes() for part in parts))
+    source = source_of(tmp_path / "v")
+    assert (len(source), len(list(source.frames()))) == (5, 5)
+    told = f"what follows its byte {parts[0].stat().st_size} is another file, which is not shown"
+    assert source.warnings == [f"{tmp_path / 'v'}: {told}"]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_video_of_photos_with_exif_is_read(tmp_path: Path, orientation: int) -> None:
+    """Cameras write them; what PyAV calls their EXIF differs, and it may have no name for it."""
+    jpeg = jpeg_of(coloured())
+    with av.open(str(tmp_path / "v.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuvj420p"
+        for k in range(3):
+            packet = av.Packet(jpeg[:2] + segment(b"Exif\0\0" + exif_of(orientation)) + jpeg[2:])
+            packet.pts = packet.dts = k
+            packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 25), stream, True
+            container.mux(packet)
+    assert corners(tmp_path / "v.avi") in (ORIENTED[orientation], ORIENTED[1])  # older FFmpeg does not turn it
+
+
+def test_an_animated_avif_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra heif")
+    pytest.importorskip("pillow_heif", reason="needs the extra heif")
+    frames = [image.fromarray(np.full((64, 96, 3), level, np.uint8)) for level in (9, 99)]
+    frames[0].save(tmp_path / "a.avif", save_all=True, append_images=frames[1:], duration=100)
+    with pytest.raises(InvalidMedia, match="an animated AVIF"):
+        source_of(tmp_path / "a.avif")
+
+
+def test_a_grey_heic_of_more_than_8_bits_is_no_white(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="needs the extra heif")
+    pytest.importorskip("pillow_heif", reason="needs the extra heif").register_heif_opener()
+    image.fromarray(np.full((64, 96), 100 * 257, np.uint16)).save(tmp_path / "p.heic")
+    assert abs(float(next(iter(source_of(tmp_path / "p.heic").frames())).mean()) - 100) < 2
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """FFmpeg says the first where a thread cannot be started."""
+    write_video(tmp_path / "v.mp4", [solid((9, 9, 9))])
+
+    def fail(*_: object, **__: object) -> None:
+        raise av.error.FFmpegError(number, os.strerror(number))
+
+    monkeypatch.setattr("musetalk_runtime.prepare.video.open_media", fail)
+    with pytest.raises(MemoryError):
+        source_of(tmp_path / "v.mp4")
 
 
 def test_joined_streams_follow_one_another(tmp_path: Path) -> None:

@@ -111,10 +111,10 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     assert service.store
     store, prepare = service.store, service.store.prepare
 
-    async def prepare_when_watched(*given: Any) -> None:
+    async def prepare_when_watched(*given: Any) -> list[str]:
         while not store.new["new"].events.subscribers:
             await asyncio.sleep(0.01)
-        await prepare(*given)
+        return await prepare(*given)
 
     monkeypatch.setattr(store, "prepare", prepare_when_watched)
     status, answer = send(client, "new", photo, "1000,300,1600,1100")
@@ -170,6 +170,14 @@ def test_a_phones_photo_is_turned_as_it_was_taken(client: Client) -> None:
     assert outcome(client, "phone")["state"] == "ready"
     ready = client.ask("GET", "/v1/avatars/phone")[1]
     assert (ready["width"], ready["height"]) == (240, 320)
+
+
+@pytest.mark.slow
+def test_what_is_left_out_of_an_upload_is_told(client: Client, video: bytes) -> None:
+    assert send(client, "joined", video + video)[0] == 202
+    assert outcome(client, "joined")["state"] == "ready"
+    told = [f"what follows its byte {len(video)} is another file, which is not shown"]
+    assert client.ask("GET", "/v1/avatars/joined")[1]["warnings"] == told
 
 
 def test_what_cannot_be_an_avatar_is_said_in_words(client: Client, folder: Path, photo: bytes, video: bytes) -> None:

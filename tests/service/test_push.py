@@ -197,6 +197,33 @@ def test_a_server_that_takes_nothing_is_cut_off(
         until(lambda: not session.running, "the session ends")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["rtmp://127.0.0.1:{}/live/x", "rtsp://127.0.0.1:{}/x"])
+def test_a_server_that_says_nothing_is_given_up_in_time(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """An idle session makes too few bytes to fill the pipe to the relay meanwhile."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings = replace(
+            service.settings,
+            targets={"mute": url.format(server.getsockname()[1])},
+            push_stall_timeout=3.0,
+            push_retry_waits=(100.0,),
+        )
+        monkeypatch.setattr(service, "settings", settings)
+        path = client.begin(push="mute")
+        session = next(session for session in service.running if path.endswith(session.id))
+        heard, thread = states(client, path)
+        began = session.frames
+        until(lambda: session.push.state == "retrying", "it is told", 20)
+        assert session.frames - began < 25 * 10
+        before = session.frames
+        until(lambda: session.frames > before + 10, "the session goes on")
+        client.ask("DELETE", path)
+        thread.join(60)
+    assert heard[0] == {"to": "mute", "state": "retrying", "message": "the server said nothing for 3 s"}
+
+
 def test_where_to_send_is_the_operator_s_choice(client: Client, service: Service) -> None:
     for name in ("other", "rtmp://evil.example/live", "file:///etc/passwd"):
         status, answer = client.ask("POST", "/v1/sessions", {"avatar": "one", "push": name})

@@ -66,7 +66,10 @@ def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:
     path = f"/v1/sessions/{session['id']}"
     viewer = Viewer(client, path, whole=True)
     if live:
-        assert client.ask("POST", f"{path}/audio", clip.getvalue()) == (202, {"seconds": 2.0, "queued": 2.0})
+        assert client.ask("POST", f"{path}/audio", clip.getvalue()) == (
+            202,
+            {"seconds": 2.0, "queued": 2.0, "warnings": []},
+        )
         until(lambda: client.ask("GET", path)[1]["generated"] > 3, "it has been said")
         client.ask("DELETE", path)
     viewer.join(60)
@@ -76,6 +79,22 @@ def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:
     for channel, tone in zip(sound, tones, strict=True):
         loudest = np.argmax(np.abs(np.fft.rfft(channel)))
         assert loudest * 48_000 / len(channel) == pytest.approx(tone, abs=5)
+
+
+def test_what_is_wrong_with_a_clip_is_told_to_who_sent_it(client: Client, speech: Callable[[float], Path]) -> None:
+    cut = speech(1.0).read_bytes()[:20_044]
+    told = ["truncated: its header promises 32000 bytes of audio, 20000 are there"]
+    status, session = client.ask("POST", BEGIN, cut)
+    assert (status, session["warnings"]) == (201, told)
+    assert client.ask("GET", f"/v1/sessions/{session['id']}")[1]["warnings"] == told
+    path = client.begin()
+    events = client.events(path)
+    next(events)
+    status, answer = client.ask("POST", f"{path}/audio", cut)
+    assert (status, answer["warnings"]) == (202, told)
+    heard = next(content for name, content in events if name == "warning")
+    assert heard == {"message": f"clip: {told[0]}"}
+    client.ask("DELETE", path)
 
 
 def test_an_interruption_ends_it(client: Client, service: Service, speech: Callable[[float], Path]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from musetalk_runtime.cli.standard_streams import checked_streams
 from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError, one_line
 
 
@@ -29,10 +30,10 @@ def run_command(
     the arguments adds the traceback.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    _occupy_closed_streams()
     previous = {number: signal.signal(number, _terminate) for number in ending_signals()}
     try:
-        return command(arguments)
+        with checked_streams():
+            return command(arguments)
     except BrokenPipeError:
         die_by(signal.SIGPIPE)
     except KeyboardInterrupt:
@@ -70,33 +71,20 @@ def _describe(error: Exception, extra: str) -> tuple[str, int]:
     """The error in one line, and the exit status it stands for."""
     if isinstance(error, ModuleNotFoundError):
         return f"{error}: pip install 'musetalk-edge[{extra}]'", MachineError.exit_status
-    if isinstance(error, ImportError | MemoryError):
+    if isinstance(error, ImportError | MemoryError) or _lacks_memory(error.__cause__):
         return "memory ran out: more of it is needed, or a limit such as ulimit -v is too low", MachineError.exit_status
     status = error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status
     return one_line(error), status
-
-
-def _occupy_closed_streams() -> None:
-    """Let no file get the number of a standard stream that is closed: errors would be written into it.
-
-    What is read from a closed stdin, or written to a closed stdout, fails; what is told on a closed stderr is lost.
-    """
-    for number, flags in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, flags)
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _is_missing(error: ImportError) -> bool:
     return isinstance(error, ModuleNotFoundError)
 
 
-def _lacks_memory(error: ImportError) -> bool:
+def _lacks_memory(error: BaseException | None) -> bool:
     """Whether a library could not be loaded for want of memory, as the dynamic loader says it."""
-    return any(words in str(error) for words in ("failed to map segment", "annot allocate memory"))
+    said = str(error) if isinstance(error, ImportError) else ""
+    return any(words in said for words in ("failed to map segment", "annot allocate memory"))
 
 
 def _terminate(number: int, _frame: FrameType | None) -> NoReturn:

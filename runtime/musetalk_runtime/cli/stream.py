@@ -84,15 +84,20 @@ def run(args: argparse.Namespace) -> int:
     from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.session import Session
+    from musetalk_runtime.storage.destination import check_distinct
     from musetalk_runtime.storage.output_file import OutputFile
 
     container = _container(args.output)
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)
     if "://" in args.audio:
         raise InvalidArgument(f"{args.audio}: is a URL, and no file")
-    for option, value, stream in (("--audio -", args.audio, sys.stdin), ("-o -", args.output, sys.stdout)):
+    for option, value, stream in (("--audio -", args.audio, sys.__stdin__), ("-o -", args.output, sys.__stdout__)):
         if value == "-" and stream is None:
             raise InvalidArgument(f"{option}: that stream is closed")
+    files = (("--audio", args.audio), ("-o", args.output), ("--report", args.report))
+    check_distinct(
+        *((option, Path(name)) for option, name in files if name not in {None, "-"} and "://" not in str(name))
+    )
     audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
     with (
         OutputFile(args.report) if args.report else nullcontext() as report_file,  # now: later all would be for nothing

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.encoder import open_encoder
 from musetalk_runtime.output.mp4 import MP4_FLAGS
 from musetalk_runtime.output.video import Picture, VideoOptions
@@ -50,6 +51,10 @@ class Muxer:
         self._audio.bit_rate = AAC_BITS * channels
         try:
             self._container.start_encoding()
+        except av.FFmpegError as error:
+            self._release()
+            size = f"{picture.width}x{picture.height}"
+            raise MachineError(f"{self.encoder} cannot encode {size} here: {error.strerror}") from error
         except BaseException:
             self._release()
             raise

@@ -8,13 +8,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from typing import Any, BinaryIO
 
 import av
 
-from musetalk_runtime.core.errors import MuseTalkEdgeError
+from musetalk_runtime.core.errors import InvalidArgument, OutputError
 from musetalk_runtime.output.mp4 import MP4_FLAGS
 from musetalk_runtime.output.url import url_container
 
@@ -25,11 +26,9 @@ READ_BYTES = 4096  # bytes read at once
 
 def relay(source: BinaryIO, url: str, connected: Callable[[], None]) -> None:
     """Send the packets in `source` to `url`, timed from 0 on; raises av.FFmpegError, OSError or InvalidArgument."""
-    container = url_container(url)
-    options = {"flush_packets": "1", **({"movflags": MP4_FLAGS} if container == "mp4" else {})}
     with (
         av.open(source, "r", format="mp4", options=PROBE_OPTIONS, buffer_size=READ_BYTES) as stream,
-        av.open(url, "w", format=container, options=options) as target,
+        _opened(url) as target,
     ):
         tracks = {track.index: target.add_stream_from_template(track) for track in stream.streams}
         target.start_encoding()
@@ -45,6 +44,26 @@ def relay(source: BinaryIO, url: str, connected: Callable[[], None]) -> None:
             if packet.dts >= 0:  # sound may begin a little before the keyframe
                 packet.stream = tracks[packet.stream.index]
                 target.mux(packet)
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Any]:
+    """PyAV's container that writes to `url`."""
+    container = url_container(url)
+    options = {"flush_packets": "1", **({"movflags": MP4_FLAGS} if container == "mp4" else {})}
+    if not url.lower().startswith(("http:", "https:")):
+        with av.open(url, "w", format=container, options=options) as target:
+            yield target
+        return
+    from musetalk_runtime.output.http_upload import HttpUpload  # 6 MB that others do not need
+
+    with closing(HttpUpload(url)) as upload:
+        try:
+            with av.open(upload, "w", format=container, options=options) as target:
+                yield target
+        except av.FFmpegError:
+            raise upload.error or OutputError("its container cannot be written") from None
+        upload.finish()
 
 
 class _Source:
@@ -80,8 +99,11 @@ def main() -> int:
     except (BrokenPipeError, ConnectionResetError) as error:
         print(f"the server ended the connection: {error.strerror}", flush=True)
         return 1
-    except (av.FFmpegError, OSError, MuseTalkEdgeError) as error:
-        print(getattr(error, "strerror", None) or "not a URL that a stream can be sent to", flush=True)
+    except InvalidArgument:
+        print("not a URL that a stream can be sent to", flush=True)
+        return 1
+    except (av.FFmpegError, OSError) as error:
+        print(error.strerror or error, flush=True)
         return 1
     return 0
 

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from types import TracebackType
+from typing import NoReturn
 
 from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.output.relay import CONNECTED
@@ -31,6 +32,7 @@ class RelayProcess:
         self._url = url
         self._stopping = stopping
         self._given_up = False
+        self._began, self._said = time.monotonic(), b""
         self._process = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -67,6 +69,7 @@ class RelayProcess:
                 except BrokenPipeError:  # it is about to end, and says why
                     time.sleep(POLL_INTERVAL_S)
             self._check_time(began)
+        self._check_connection()
 
     def _wait_for_end(self) -> None:
         began = time.monotonic()
@@ -76,18 +79,30 @@ class RelayProcess:
         if self._process.returncode:
             raise self._failure()
 
+    def _check_connection(self) -> None:
+        """A stream of few bytes fills no pipe, however long the server says nothing."""
+        assert self._process.stdout  # noqa: S101 - it is a pipe
+        if not self._said and select.select([self._process.stdout], [], [], 0)[0]:
+            self._said = os.read(self._process.stdout.fileno(), 4096)
+        waits = not (self._said or self._given_up or self._stopping.is_set())
+        if waits and time.monotonic() - self._began > STALL_TIMEOUT_S:
+            self._give_up()
+
     def _check_time(self, began: float) -> None:
         waited = time.monotonic() - began
         if self._stopping.is_set():
             self._given_up = waited > STOPPING_TIMEOUT_S
         elif waited > STALL_TIMEOUT_S:
-            self._process.kill()
-            raise OutputError(f"{self._url}: the server took nothing for {STALL_TIMEOUT_S:g} s")
+            self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        self._process.kill()
+        raise OutputError(f"{self._url}: the server took nothing for {STALL_TIMEOUT_S:g} s")
 
     def _failure(self) -> OutputError:
         """What the process said before it ended."""
         assert self._process.stdout  # noqa: S101 - it is a pipe
-        said = self._process.stdout.read().decode("utf-8", "replace").split("\n")
+        said = (self._said + self._process.stdout.read()).decode("utf-8", "replace").split("\n")
         connected, reason = said[0] == CONNECTED, next((line for line in said if line not in {"", CONNECTED}), "")
         reason = reason or f"the relay ended with status {self._process.returncode}"
         return OutputError(f"{self._url}: cannot be {'written' if connected else 'opened'}: {reason}")

@@ -1,4 +1,4 @@
-"""Whether a JPEG is whole: decoders fill what is missing with grey, and say so to nobody."""
+"""Whether a JPEG is whole, and where its picture ends: decoders fill what is missing with grey, and tell nobody."""
 
 from typing import Any
 
@@ -11,28 +11,30 @@ ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length (ITU-T T.81, tabl
 FILLER = b"\x55" * 4096  # would be decoded as some picture, where one is missing
 
 
-def is_whole(data: bytes) -> bool:
-    """Whether the JPEG `data` has its end marker, or all of its picture without one.
+def picture_in(data: bytes) -> bytes | None:
+    """The first picture of the JPEG `data`, with its end marker; None where the end of the picture is missing.
 
-    What follows the end marker, as the video of a motion photo, is not looked at.
+    What follows is left out: the video of a motion photo, the gain map of a bright one, or the photo's other pictures.
     """
-    return _has_end(data) or _has_picture(data)
+    if end := _end(data):
+        return data[:end]
+    return data + EOI if _has_picture(data) else None
 
 
-def _has_end(data: bytes) -> bool:
-    """Whether the markers lead to the end marker."""
+def _end(data: bytes) -> int:
+    """Where the markers lead to the end marker, after it; 0 if they do not."""
     at = len(SOI)
-    while (at := data.find(b"\xff", at)) >= 0 and at + 4 <= len(data) + 2:
-        marker = data[at + 1] if at + 1 < len(data) else 0
+    while (at := data.find(b"\xff", at)) >= 0 and at + 2 <= len(data):
+        marker = data[at + 1]
         if marker == EOI[1]:
-            return True
+            return at + 2
         if marker == 0xFF:
             at += 1
         elif marker == 0 or marker in ALONE:
             at += 2
         else:
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")  # a scan's data follow, in which FF 00 stands for FF
-    return False
+    return 0
 
 
 def _has_picture(data: bytes) -> bool:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy.typing as npt
 
 DEGENERATE = 1e-3  # of a matrix that shows nothing: determinant by the product of its rows' lengths
-EXIF_MARKS = {b"eXIf": 4, b"EXIF": 8, b"Exif\0\0": 6}  # in PNG, WebP and JPEG: bytes from there to the TIFF header
-EXIF_TAG, SHORT = 0x112, 3
+EXIF_TAG = 0x112
+NUMBERS = {3: "H", 4: "I"}  # TIFF's types of 16 and 32 bits
 
 
 @dataclass(frozen=True)
@@ -50,18 +50,18 @@ def of_matrix(matrix: bytes) -> Orientation:
     return Orientation(True, c < 0, b < 0)
 
 
-def of_exif(data: bytes) -> Orientation:
-    """What the EXIF in an image file says; upright without any, and for a TIFF, which OpenCV turns by itself."""
-    if data[:4] in {b"II*\0", b"MM\0*"}:
-        return UPRIGHT
-    for mark, skipped in EXIF_MARKS.items():
-        if (at := data.find(mark)) >= 0:
-            return BY_EXIF.get(_orientation_tag(data[at + skipped :]), UPRIGHT)
-    return UPRIGHT
+def of_exif(tiff: bytes) -> Orientation:
+    """What EXIF says, by the bytes from its TIFF header on; upright where there are none."""
+    return BY_EXIF.get(_orientation_tag(tiff), UPRIGHT)
+
+
+def of_angle(degrees: int) -> Orientation:
+    """The right angle nearest to one that is counted anticlockwise."""
+    return BY_EXIF.get({90: 8, 180: 3, 270: 6}.get(round(degrees / 90) * 90 % 360, 1), UPRIGHT)
 
 
 def _orientation_tag(tiff: bytes) -> int:
-    """The value in the first directory of a TIFF header, 0 for none."""
+    """The value in the first directory after a TIFF header, 0 for none."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None or len(tiff) < 8:
         return 0
@@ -70,7 +70,7 @@ def _orientation_tag(tiff: bytes) -> int:
         return 0
     (count,) = struct.unpack_from(f"{order}H", tiff, start)
     for entry in range(start + 2, min(start + 2 + 12 * count, len(tiff) - 11), 12):
-        tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
-        if (tag, kind) == (EXIF_TAG, SHORT):
-            return int(value)
+        tag, kind = struct.unpack_from(f"{order}HH", tiff, entry)
+        if tag == EXIF_TAG and kind in NUMBERS:
+            return int(struct.unpack_from(f"{order}{NUMBERS[kind]}", tiff, entry + 8)[0])
     return 0

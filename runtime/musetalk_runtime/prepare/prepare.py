@@ -20,7 +20,7 @@ from musetalk_runtime.prepare.mask import MAX_EXTENT, MIN_EXTENT
 from musetalk_runtime.prepare.placement import Placement, Progress, Sightings, fixed_placements, followed_placements
 from musetalk_runtime.prepare.preview import Preview
 from musetalk_runtime.prepare.video import VideoSource
-from musetalk_runtime.storage.destination import Destination
+from musetalk_runtime.storage.destination import Destination, check_distinct
 from musetalk_runtime.storage.folder import check_destination, new_folder
 
 
@@ -82,6 +82,8 @@ def prepare_avatar(
     """
     progress = progress or _no_progress
     check_destination(output, AVATAR_KIND)
+    if options.preview is not None:
+        check_distinct(("the source", path), ("--preview", options.preview))
     source, placements = _place(path, bundle, options, progress)
     preview = Preview(len(source))
 

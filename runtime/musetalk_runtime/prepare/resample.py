@@ -48,7 +48,7 @@ def _is_steady(times: Sequence[float], rate: Fraction) -> bool:
 
 
 def _shown_at_ticks(times: Sequence[float], rate: int) -> list[int]:
-    interval = (times[-1] - times[0]) / (len(times) - 1)
+    interval = min(1 / rate, (times[-1] - times[0]) / (len(times) - 1))
     ticks = max(1, round(_lasts(times) * rate))
     instants = times[0] + np.arange(ticks) / rate + interval / 8  # timestamps are rounded, in Matroska to 1 ms
     indexes: list[int] = (np.searchsorted(times, instants, side="right") - 1).tolist()

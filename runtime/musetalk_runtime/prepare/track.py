@@ -22,7 +22,7 @@ def follow_face(sightings: Sequence[Faces], scenes: Sequence[Floats], max_gap: i
     them shows. Its path is smoothed, never across a cut.
     """
     path = np.full((len(sightings), FACE_VALUES), np.nan)
-    tracks = _link(sightings, max_gap)
+    tracks = _link(sightings, scenes, max_gap)
     start = 0
     while alive := [track for track in tracks if track.frames[-1] >= start]:
         track = min(alive, key=lambda track: _priority(track, start))
@@ -52,10 +52,12 @@ class _Track:
         return path
 
 
-def _link(sightings: Sequence[Faces], max_gap: int) -> list[_Track]:
+def _link(sightings: Sequence[Faces], scenes: Sequence[Floats], max_gap: int) -> list[_Track]:
+    """The sightings of each face; one that is in its place after a cut is another."""
     tracks: list[_Track] = []
     for frame, faces in enumerate(sightings):
-        open_tracks = [track for track in tracks if frame - track.frames[-1] <= max_gap + 1]
+        recent = [track for track in tracks if frame - track.frames[-1] <= max_gap + 1]
+        open_tracks = [track for track in recent if same_scene(scenes[track.frames[-1]], scenes[frame])]
         pairs = [
             (_overlap(track.faces[-1], face), track, row) for track in open_tracks for row, face in enumerate(faces)
         ]

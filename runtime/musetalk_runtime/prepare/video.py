@@ -1,7 +1,9 @@
 """A video or photo as upright RGB frames of even size at a constant rate."""
 
+import errno
+import io
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -15,15 +17,17 @@ import numpy as np
 
 from musetalk_runtime.core.arrays import RGB
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
+from musetalk_runtime.core.file_part import FilePart
+from musetalk_runtime.core.joined import beginnings
 from musetalk_runtime.core.media import best_stream, open_media, several
 from musetalk_runtime.prepare.colour import to_rgb
 from musetalk_runtime.prepare.heif import heif_format, read_heif
-from musetalk_runtime.prepare.orientation import of_matrix
-from musetalk_runtime.prepare.photo import is_animated_webp, read_photo
+from musetalk_runtime.prepare.orientation import UPRIGHT, Orientation, of_angle, of_matrix
+from musetalk_runtime.prepare.photo import decode_photo, is_animated_webp, photo_bytes
 from musetalk_runtime.prepare.resample import STILL_RATE, nearest_frames, resample
 
 MAX_PIXELS = 4096 * 4096
-MIN_SIDE = 32
+MIN_SIDE, MAX_SIDE = 32, 16384  # the latter is libx264's
 BEGINS_AGAIN_S = 0.5  # seconds that a timestamp goes back by where another file was joined
 # Only formats that hold pictures in one file: a playlist would open other files, and text is a video to FFmpeg.
 FORMATS = (
@@ -64,13 +68,18 @@ class VideoSource:
             raise InputNotFound(f"{path}: no such file")
         self._path = path
         self._still: RGB | None = None
+        self._end: int | None = None
         self.scale = 1.0
         self.warnings: list[str] = []
         times, rate, self.cut, full = [0.0], STILL_RATE, False, _heif(path)
         if full is None:
-            with _open(path) as (container, stream):
-                if _is_photo(container):
-                    full = _still(path, container, stream)
+            photo = photo_bytes(path)
+            if photo is None and len(begins := beginnings(path)) > 1:
+                self._end = begins[1]
+                self.warnings.append(f"{path}: what follows its byte {self._end} is another file, which is not shown")
+            with _open(path, photo, self._end) as (container, stream):
+                if photo or _is_photo(container):
+                    full = _still(path, photo or path.read_bytes(), container, stream)
                 else:
                     times, self.cut = self._scan(container, stream, max_seconds, max_side, look)
                     rate = stream.average_rate or STILL_RATE
@@ -97,7 +106,7 @@ class VideoSource:
             yield self._still
             return
         position = 0
-        with _open(self._path) as (container, stream):
+        with _open(self._path, end=self._end) as (container, stream):
             for index, frame in enumerate(_decode(self._path, container, stream)):
                 if index != self.indexes[position]:
                     continue
@@ -145,13 +154,16 @@ class VideoSource:
         return times, False
 
     def _set_size(self, full: RGB, max_side: int | None) -> None:
-        """Of the frames, by the size of one in the file; raises InvalidMedia if it is too small."""
+        """Of the frames, by the size of one in the file; raises InvalidMedia if it is too small or too long."""
         if max_side and max(full.shape[:2]) > max_side:
             self.scale = max_side / max(full.shape[:2])
         self.height, self.width = (_scaled(side, self.scale) & ~1 for side in full.shape[:2])
         if min(self.width, self.height) < MIN_SIDE:
             size = f"{self.width}x{self.height} pixels"
             raise InvalidMedia(f"{self._path}: {size}, expected at least {MIN_SIDE}x{MIN_SIDE}")
+        if max(self.width, self.height) > MAX_SIDE:
+            size = f"{self.width}x{self.height} pixels"
+            raise InvalidMedia(f"{self._path}: {size}, expected at most {MAX_SIDE} a side: scale it down first")
 
     def _picture(self, index: int, frame: av.VideoFrame, stream: av.video.VideoStream) -> RGB:
         rgb = even(_upright(frame, stream, self.scale))
@@ -166,13 +178,20 @@ def even(rgb: RGB) -> RGB:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
-    try:
-        container = open_media(path, FORMATS, max_pixels=str(MAX_PIXELS))
-    except (av.error.FFmpegError, OSError) as error:
-        reason = "unknown format" if isinstance(error, av.error.ArgumentError) else error.strerror
-        raise InvalidMedia(f"{path}: not a readable video or photo: {reason}") from None
-    with container:
+def _open(
+    path: Path, photo: bytes | None = None, end: int | None = None
+) -> Iterator[tuple[av.container.InputContainer, av.video.VideoStream]]:
+    """The file at `path` up to its byte `end`, or the `photo` that was found in it."""
+    with ExitStack() as opened:
+        source: Path | io.BytesIO | FilePart = io.BytesIO(photo) if photo else path
+        if end is not None:
+            source = opened.enter_context(closing(FilePart(path, 0, end, {})))
+        try:
+            container = opened.enter_context(open_media(source, FORMATS, max_pixels=str(MAX_PIXELS)))
+        except (av.error.FFmpegError, OSError) as error:
+            _check_memory(error)
+            reason = "unknown format" if isinstance(error, av.error.ArgumentError) else error.strerror
+            raise InvalidMedia(f"{path}: not a readable video or photo: {reason}") from None
         if not container.streams.video:
             raise InvalidMedia(f"{path}: it holds no video")
         stream = best_stream(container, "video")
@@ -197,11 +216,11 @@ def _is_photo(container: av.container.InputContainer) -> bool:
     return container.format.name == "image2" or container.format.name.endswith("_pipe")
 
 
-def _still(path: Path, container: av.container.InputContainer, stream: av.video.VideoStream) -> RGB:
-    """The picture of a photo, once FFmpeg has found it sound."""
+def _still(path: Path, data: bytes, container: av.container.InputContainer, stream: av.video.VideoStream) -> RGB:
+    """The picture of the photo `data`, once FFmpeg has found it sound."""
     if next(_decode(path, container, stream), None) is None:
         raise InvalidMedia(f"{path}: it holds no frame")
-    return read_photo(path)
+    return decode_photo(path, data)
 
 
 def _check_length(path: Path, container: av.container.InputContainer, stream: av.video.VideoStream, end: float) -> None:
@@ -222,14 +241,30 @@ def _decode(
     try:
         yield from container.decode(stream)
     except av.error.FFmpegError as error:
+        _check_memory(error)
         raise InvalidMedia(f"{path}: truncated or damaged: {error.strerror}") from error
+    except IndexError:  # PyAV's, for a stream that was not there in the beginning
+        raise InvalidMedia(f"{path}: another stream begins in the middle of it: convert it") from None
+
+
+def _check_memory(error: OSError | av.error.FFmpegError) -> None:
+    """Raise MemoryError where FFmpeg could not start its threads, or had no room: that is no fault of the file."""
+    if error.errno in {errno.EAGAIN, errno.ENOMEM}:
+        raise MemoryError from error
 
 
 def _upright(frame: av.VideoFrame, stream: av.video.VideoStream, scale: float = 1.0) -> RGB:
     width = round(frame.width * (stream.sample_aspect_ratio or Fraction(1)))
     rgb = to_rgb(frame, _scaled(width, scale), _scaled(frame.height, scale))
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    return rgb if matrix is None else of_matrix(bytes(cast("Any", matrix))).applied(rgb)
+    return _orientation(frame).applied(rgb)
+
+
+def _orientation(frame: av.VideoFrame) -> Orientation:
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # beside it is something that PyAV does not know, such as EXIF or the second view of a film
+        return of_angle(frame.rotation)
+    return UPRIGHT if matrix is None else of_matrix(bytes(cast("Any", matrix)))
 
 
 def _scaled(side: int, scale: float) -> int:

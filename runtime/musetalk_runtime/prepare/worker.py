@@ -98,7 +98,10 @@ def _prepare(request: Request, say: Any) -> dict[str, Any]:
             say(progress=[stage, done, total])
 
     with Bundle.open(request.bundle) as bundle:
-        return prepare_avatar(Path(request.source), bundle, Path(request.output), options, progress).to_json()
+        report = prepare_avatar(Path(request.source), bundle, Path(request.output), options, progress)
+    cut = (f"it is longer than {request.max_seconds:g} s: cut there",) * report.cut
+    warnings = (*cut, *(warning.removeprefix(f"{request.source}: ") for warning in report.warnings))
+    return {**report.to_json(), "warnings": warnings}
 
 
 def _describe(error: Exception, request: Request) -> tuple[str, str]:

@@ -135,7 +135,7 @@ class Service:
 
         session = LiveSession(start, pairing, rate, lead, self.metrics, self.playback_clock(), owner, target)
         if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):
-            session.warnings.append(shortfall)
+            session.speech.warnings.append(shortfall)
         if speech is not None:
             session.speech.push(speech)
             session.speech.complete()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.core.errors import InvalidArgument, OutputError
 
 MAX_LINKS = 40  # that Linux follows in one path
 DEVICES, PROCESSES, MEMORY = "/dev", "/proc", "/dev/shm"  # noqa: S108
@@ -46,13 +46,25 @@ class Destination:
         try:
             if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
                 raise OutputError(f"{self._named}: is open for reading only")
-            if number == 1 and sys.stdout:
+            if number == 1:
                 sys.stdout.flush()
             return os.dup(number)
         except OutputError:
             raise
         except OSError as error:
             raise OutputError(f"{self._named}: cannot be written: {error.strerror}") from None
+
+
+def check_distinct(*named: tuple[str, Path]) -> None:
+    """Raise InvalidArgument where two of the files, each after what names it, are one: the second would replace it."""
+    seen: dict[object, str] = {}
+    for name, path in named:
+        place = Destination(path)
+        found = place.found
+        key: object = (found.st_dev, found.st_ino) if found else os.path.realpath(place.path)
+        if place.plain and key in seen:
+            raise InvalidArgument(f"{name} {path}: is the same file as {seen[key]}: name another")
+        seen[key] = name
 
 
 def followed(path: Path) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """An audio file as a source of speech."""
 
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,20 +9,15 @@ import av
 import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
+from musetalk_runtime.audio.decode.declared import declared_seconds
+from musetalk_runtime.audio.decode.part import open_part
 from musetalk_runtime.audio.decode.samples import SampleReader
 from musetalk_runtime.audio.decode.timeline import MAX_GAP_S, TOLERANCE_S, Timeline
-from musetalk_runtime.audio.decode.wav import is_wav, missing_bytes
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia
-from musetalk_runtime.core.media import best_stream, open_media, several
+from musetalk_runtime.core.joined import MAX_FILES, beginnings
+from musetalk_runtime.core.media import best_stream, several
 
-FORMATS = (  # those that name other files, such as playlists, are left out
-    "wav,w64,aiff,caf,au,mp3,aac,ac3,eac3,flac,ogg,amr,asf,wv,tta,ape,"
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpeg,mpegts"
-)
-# By itself FFmpeg reads many small packets of a WAV ahead, to see whether its PCM is another codec's bits.
-# One larger packet does for that, and 5 s of speech are decoded in a third of the time.
-WAV_OPTIONS = {"max_size": "32768", "max_probe_packets": "1"}
 TIMED = {"mp4", "matroska", "ogg", "mpegts", "mpeg", "asf", "flv"}  # FFmpeg counts the samples of the others itself
 SAMPLE_RATE_RANGE = (
     1000,
@@ -46,10 +42,7 @@ class AudioFile:
         self.warnings: list[str] = []
         if not path.exists():
             raise InputNotFound(f"{path}: no such audio file")
-        wav = is_wav(path)
-        if wav and (missing := missing_bytes(path)):
-            self._warn(missing)
-        chunks = self._decode(WAV_OPTIONS if wav else {})
+        chunks = self._decode()
         try:
             self._first = next(chunks)
         except StopIteration:
@@ -67,29 +60,54 @@ class AudioFile:
         """Close the file; not while another thread iterates."""
         self._rest.close()
 
-    def _decode(self, options: dict[str, str]) -> Generator[AudioChunk, None, None]:
-        try:
-            container = open_media(self.path, FORMATS, **options)
-        except (av.FFmpegError, OSError) as error:
-            raise InvalidMedia(f"{self.path}: not an audio file that can be read: {_reason(error)}") from error
-        with container:
-            if not container.streams.audio:
-                raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
-            stream = best_stream(container, "audio")
-            if stream is None or stream.codec_context is None:
-                raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
-            if warning := several(container, "audio", stream):
-                self._warn(warning)
-            self.channels = max(1, min(2, stream.codec_context.channels))
-            resample = Resampler(self.channels)
-            for samples, rate in self._samples(container, stream):
-                if chunk := resample(samples, rate):
-                    yield chunk
-            if chunk := resample.end():
-                yield chunk
+    def _decode(self) -> Generator[AudioChunk, None, None]:
+        """All files that this one was joined of."""
+        resample: Resampler | None = None
+        begin, ends = 0, beginnings(self.path)[1:]
+        for end in ends[:MAX_FILES] if len(ends) == MAX_FILES else (*ends, None):
+            try:
+                with self._open(begin, end) as container:
+                    stream = self._choose(container)
+                    if resample is None:
+                        self.channels = max(1, min(2, stream.codec_context.channels))
+                        resample = Resampler(self.channels)
+                    for samples, rate in self._samples(container, stream, first=begin == 0):
+                        if chunk := resample(samples, rate):
+                            yield chunk
+            except InvalidMedia as error:
+                if begin == 0:
+                    raise
+                self._warn(f"what follows its byte {begin} is left out: {str(error).removeprefix(f'{self.path}: ')}")
+            begin = end or 0
+        if begin:
+            self._warn(f"what follows its byte {begin} is left out: more than {MAX_FILES} files are joined")
+        if resample and (chunk := resample.end()):
+            yield chunk
 
-    def _samples(self, container: Any, stream: Any) -> Iterator[tuple[Floats, int]]:
-        """Pieces ``[channels, n]`` without a gap between, and their rates."""
+    @contextmanager
+    def _open(self, begin: int, end: int | None) -> Iterator[Any]:
+        with ExitStack() as opened:
+            try:
+                container, warning = opened.enter_context(open_part(self.path, begin, end))
+            except (av.FFmpegError, OSError) as error:
+                raise InvalidMedia(f"{self.path}: not an audio file that can be read: {_reason(error)}") from error
+            if warning:
+                self._warn(warning)
+            yield container
+
+    def _choose(self, container: Any) -> Any:
+        """The stream that is heard."""
+        if not container.streams.audio:
+            raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
+        stream = best_stream(container, "audio")
+        if stream is None or stream.codec_context is None:
+            raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
+        if warning := several(container, "audio", stream):
+            self._warn(warning)
+        return stream
+
+    def _samples(self, container: Any, stream: Any, first: bool) -> Iterator[tuple[Floats, int]]:
+        """Pieces ``[channels, n]`` without a gap between, and their rates; of the `first` file it notes the start."""
         read, timeline = SampleReader(str(self.path)), None
         timed = not TIMED.isdisjoint(container.format.name.split(","))
         for frame in self._frames(container, stream):
@@ -98,8 +116,9 @@ class AudioFile:
                 rates = f"expected {SAMPLE_RATE_RANGE[0]} to {SAMPLE_RATE_RANGE[1]}"
                 raise InvalidMedia(f"{self.path}: its audio has {rate} samples a second, {rates}")
             if timeline is None:
-                self.start = _start(container, frame)
-                timeline = Timeline(self.start)
+                start = _start(container, frame)
+                self.start = start if first else self.start
+                timeline = Timeline(start)
             samples = _with_channels(read(frame), self.channels)
             gap = round(timeline.gap(frame.time) * rate) if timed else 0
             for count in _blocks(gap, rate):
@@ -112,7 +131,7 @@ class AudioFile:
             return
         for warning in filter(None, (*read.warnings, timeline.warning)):
             self._warn(warning)
-        declared = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+        declared = declared_seconds(self.path, container, stream)
         if timeline.seconds < declared - 0.5:
             self._warn(f"the audio ends at {timeline.seconds:.1f} s, its header says {declared:.1f} s")
 
@@ -134,6 +153,8 @@ class AudioFile:
             raise InvalidMedia(f"{self.path}: it cannot be read: {_reason(error)}") from None
         except av.FFmpegError as error:
             self._warn(f"only a first part of it can be read: {_reason(error)}")
+        except IndexError:  # PyAV's, for a stream that was not there in the beginning
+            self._warn("only a first part of it can be read: then another stream begins")
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"{self.path}: {text}")

@@ -5,6 +5,7 @@ from typing import Any
 import av
 import numpy as np
 
+from musetalk_runtime.audio.mix import MonoMix
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia
 
@@ -21,6 +22,7 @@ class SampleReader:
         self._name = name
         self._peak = 0.0
         self._invalid = 0
+        self._mono = MonoMix()
 
     def __call__(self, frame: av.AudioFrame) -> Floats:
         """The samples ``[1 or 2, n]`` in [-1, 1]; more channels are mixed to two, and what is no number is silence.
@@ -28,15 +30,15 @@ class SampleReader:
         Raises InvalidMedia.
         """
         try:
-            array = _array(frame) if frame.layout.nb_channels <= 2 else _mixed(frame)
+            if frame.layout.nb_channels <= 2:
+                return self._floats(_array(frame))
+            if (mixed := _mixed(frame)) is not None:
+                return self._floats(mixed)
+            mono = self._mono(self._floats(_array(frame)), frame.sample_rate)
+            return np.stack([mono, mono])
         except (av.FFmpegError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InvalidMedia(f"{self._name}: its audio cannot be read: {reason}") from None
-        if array.dtype.kind == "u":
-            return np.asarray((array.astype(np.float32) - 128) / 128, np.float32)
-        if array.dtype.kind == "i":
-            return np.asarray(array / np.float32(-float(np.iinfo(array.dtype).min)), np.float32)
-        return self._bounded(array)
 
     @property
     def warnings(self) -> list[str]:
@@ -47,7 +49,12 @@ class SampleReader:
             found.append(f"its samples reach {self._peak:.3g} times full scale: they are clipped")
         return found
 
-    def _bounded(self, array: Any) -> Floats:
+    def _floats(self, array: Any) -> Floats:
+        """In [-1, 1], of any type."""
+        if array.dtype.kind == "u":
+            return np.asarray((array.astype(np.float32) - 128) / 128, np.float32)
+        if array.dtype.kind == "i":
+            return np.asarray(array / np.float32(-float(np.iinfo(array.dtype).min)), np.float32)
         finite = np.isfinite(array)
         if not finite.all():
             self._invalid += int(array.size - np.count_nonzero(finite))
@@ -63,7 +70,7 @@ def _array(frame: av.AudioFrame) -> Any:
 
 
 def _mixed(frame: av.AudioFrame) -> Any:
-    """Two channels ``[2, n]`` of more, by FFmpeg's matrix; of a layout that it does not know, their mean.
+    """Two channels ``[2, n]`` of more, by FFmpeg's matrix; None where the layout has none.
 
     The planes of the frame are not looked at: PyAV 18 reads past the end of 8 of them.
     """
@@ -72,10 +79,15 @@ def _mixed(frame: av.AudioFrame) -> Any:
         if frame.format.is_planar:
             raise ValueError(f"{count} channels without a layout")
         if count not in LAYOUTS:
-            return np.repeat(_array(frame).astype(np.float32).mean(axis=0, keepdims=True), 2, axis=0)
+            return None
         named = av.AudioFrame.from_ndarray(frame.to_ndarray(), format=frame.format.name, layout=LAYOUTS[count])
         named.sample_rate = frame.sample_rate
         frame = named
     frame.pts = None
-    (mixed,) = av.AudioResampler(format="fltp", layout="stereo", rate=frame.sample_rate).resample(frame)
+    try:
+        (mixed,) = av.AudioResampler(format="fltp", layout="stereo", rate=frame.sample_rate).resample(frame)
+    except av.FFmpegError:
+        if frame.format.is_planar:
+            raise
+        return None
     return mixed.to_ndarray()

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.core.errors import InvalidFolder, MachineError
+from musetalk_runtime.core.errors import InvalidFolder, MachineError, one_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
@@ -37,8 +37,10 @@ def import_onnxruntime() -> Any:
     """The module; raises MachineError where it is not installed."""
     try:
         import onnxruntime
-    except ImportError:
+    except ModuleNotFoundError:
         raise MachineError("onnxruntime is not installed: pip install 'musetalk-edge[cpu]'") from None
+    except ImportError as error:
+        raise MachineError(f"onnxruntime cannot be loaded: {one_line(error)}") from error
     return onnxruntime
 
 

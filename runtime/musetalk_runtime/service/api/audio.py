@@ -35,10 +35,12 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     What is none of that closes it (1003), and so does a second socket for one session (1008).
     """
     with service.upload("clip"):
-        piece = await read_clip(request, service, spend_of(session.owner))
-    if not session.speech.push(piece):
+        clip = await read_clip(request, service, spend_of(session.owner))
+    if not session.speech.push(clip.speech):
         raise ServiceError(429, "queue_full", f"{session.speech.queued:.0f} s of speech wait already", RETRY_SOON)
-    return ClipAnswer(seconds=piece.seconds, queued=session.speech.queued)
+    for warning in clip.warnings:
+        session.events.publish("warning", message=f"clip: {warning}")
+    return ClipAnswer(seconds=clip.speech.seconds, queued=session.speech.queued, warnings=clip.warnings)
 
 
 @router.websocket("/audio")

@@ -104,7 +104,7 @@ async def show_avatar(name: Name, service: TheService, access: TheAccess) -> Ava
 async def watch_avatar(name: Name, service: TheService, access: TheAccess) -> Response:
     """How its making goes, as server-sent events, until it is ready or has failed.
 
-    `state` {state, error}, first at once; `progress` {stage, done, total}.
+    `state` {state, warnings, error}, first at once; `progress` {stage, done, total}.
     """
     new = service.store.new.get(name) if service.store else None
     if new:
@@ -150,6 +150,7 @@ def _answer(name: str, service: Service, access: Access) -> AvatarAnswer:
         answer.faces = int(avatar.has_face.sum())
         answer.bundles = service.catalog.bundles_of(name)
         answer.face_box = tuple(avatar.boxes[_shown(avatar)].tolist())
+        answer.warnings = tuple(store.new[name].warnings) if store and name in store.new else ()
     elif store and name in store.new:
         new = store.new[name]
         answer.state, answer.error = new.state, new.error

@@ -9,6 +9,13 @@ from musetalk_runtime.service.session.live_session import SessionState
 from musetalk_runtime.service.session.push import PushState
 
 Seconds = Annotated[float, Field(description="seconds")]
+Warnings = Annotated[
+    tuple[str, ...],
+    Field(
+        description="what was wrong with the file that was sent, and is left out or changed",
+        examples=[["the audio ends at 1.4 s, its header says 2.0 s"]],
+    ),
+]
 
 
 class SessionSettings(BaseModel):
@@ -56,11 +63,11 @@ class SessionAnswer(BaseModel):
     fps: Annotated[float, Field(description="frames made a second: fewer than at first while the machine is too slow")]
     state: SessionState
     error: str | None = None
-    warnings: Annotated[list[str], Field(description="what whoever began it should know")] = []
     generated: Annotated[float, Field(description="seconds of the stream there are")]
     queued: Annotated[float, Field(description="seconds of speech that wait")]
     viewers: int
     push: Annotated[PushState | None, Field(description="how the sending to a media server is")] = None
+    warnings: Warnings = ()
     stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
     hls: Annotated[str, Field(description="the same as HLS", examples=["/v1/sessions/ID/hls/stream.m3u8"])]
     events: Annotated[str, Field(description="server-sent events", examples=["/v1/sessions/ID/events"])]
@@ -90,6 +97,7 @@ class AvatarAnswer(BaseModel):
     face_box: tuple[int, int, int, int] | None = None
     bundles: list[str] = []
     progress: AvatarProgress | None = None
+    warnings: Warnings = ()
     error: str | None = None
     events: Annotated[str, Field(description="server-sent events", examples=["/v1/avatars/NAME/events"])]
     picture: Annotated[str, Field(description="JPEG", examples=["/v1/avatars/NAME/picture.jpg"])]
@@ -111,6 +119,7 @@ class ClipAnswer(BaseModel):
 
     seconds: Seconds
     queued: Seconds
+    warnings: Warnings
 
 
 class CutAnswer(BaseModel):

@@ -39,8 +39,10 @@ async def begin_session_of_a_file(
     owner = token_of(request)
     _check(wanted, service, owner)
     with service.upload("clip"):
-        speech = await read_clip(request, service, spend_of(owner))
-    return _answer(_begin(wanted, service, owner, speech), access)
+        clip = await read_clip(request, service, spend_of(owner))
+    session = _begin(wanted, service, owner, clip.speech)
+    session.speech.warnings += clip.warnings
+    return _answer(session, access)
 
 
 @router.get("/sessions")
@@ -96,11 +98,11 @@ def _answer(session: LiveSession, access: Access) -> schema.SessionAnswer:
         fps=float(session.fps * session.pace.share),
         state=session.state,
         error=session.error,
-        warnings=session.warnings,
         generated=figures["generated"],
         queued=figures["queued"],
         viewers=session.viewers,
         push=session.push.state if session.push else None,
+        warnings=tuple(session.speech.warnings),
         stream=access.link(f"{path}/stream.mp4"),
         hls=access.link(f"{path}/hls/stream.m3u8"),
         events=access.link(f"{path}/events"),

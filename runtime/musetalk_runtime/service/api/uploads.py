@@ -7,11 +7,10 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
-from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.session.clip import decode_clip
+from musetalk_runtime.service.session.clip import Clip, decode_clip
 from musetalk_runtime.service.settings import Settings
 
 CLIP_TIMEOUT_S = 60.0  # seconds that the upload of a clip may take
@@ -51,8 +50,8 @@ async def read_chunks(request: Request, settings: Settings, spend: Spend) -> Asy
         raise ServiceError(400, "incomplete", "the upload ended before its end") from None
 
 
-async def read_clip(request: Request, service: Service, spend: Spend) -> SpeechPiece:
-    """The speech in the audio file that is the body of `request`; raises ServiceError or InvalidMedia."""
+async def read_clip(request: Request, service: Service, spend: Spend) -> Clip:
+    """The clip in the audio file that is the body of `request`; raises ServiceError or InvalidMedia."""
     settings = service.settings
     try:
         body = await asyncio.wait_for(_read(request, settings, spend), CLIP_TIMEOUT_S)

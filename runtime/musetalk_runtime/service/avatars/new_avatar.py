@@ -15,13 +15,15 @@ class NewAvatar:
 
     Attributes: ``name``, ``box`` (the face's, None to find it), ``folder`` (its own, while it is made), ``state``
     (uploading, waiting for its turn, preparing, ready or failed), ``progress`` (what is done, frames done, of how
-    many), ``error`` (one line), ``size`` (bytes on the disk), ``events``, ``task``.
+    many), ``warnings`` (about the file that was sent), ``error`` (one line), ``size`` (bytes on the disk), ``events``,
+    ``task``.
     """
 
     def __init__(self, name: str, box: Box | None, folder: Path) -> None:
         self.name, self.box, self.folder = name, box, folder
         self.state: AvatarState = "uploading"
         self.progress: tuple[str, int, int] | None = None
+        self.warnings: list[str] = []
         self.error: str | None = None
         self.size = 0
         self.events = EventStream(asyncio.get_running_loop())
@@ -53,4 +55,5 @@ class NewAvatar:
     def snapshot(self) -> ServerSentEvent:
         """Its state now, as an event."""
         content: dict[str, Any] = {"state": self.state}
-        return ServerSentEvent("state", {**content, "error": self.error} if self.error else content)
+        told = {"warnings": self.warnings, "error": self.error}
+        return ServerSentEvent("state", content | {name: value for name, value in told.items() if value})

@@ -27,17 +27,17 @@ Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many frames are done, and of how many."""
 
 
-async def prepare(request: Request, seconds: float, progress: Progress, worker: Sequence[str] = WORKER) -> None:
+async def prepare(request: Request, seconds: float, progress: Progress, worker: Sequence[str] = WORKER) -> list[str]:
     """Make the avatar that `request` says within `seconds`, by the command `worker`; cancelled, it kills the process.
 
-    Raises ServiceError with the reason.
+    Gives what is to be told of the file that was sent. Raises ServiceError with the reason.
     """
     environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # not what lies in the folder it happens to be started in
     process = await asyncio.create_subprocess_exec(
         *worker, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
     )
     try:
-        await asyncio.wait_for(_follow(process, request, progress), seconds)
+        return await asyncio.wait_for(_follow(process, request, progress), seconds)
     except asyncio.TimeoutError:
         raise ServiceError(422, *REASONS[signal.SIGXCPU]) from None
     finally:
@@ -46,7 +46,7 @@ async def prepare(request: Request, seconds: float, progress: Progress, worker: 
         await process.wait()
 
 
-async def _follow(process: Process, request: Request, progress: Progress) -> None:
+async def _follow(process: Process, request: Request, progress: Progress) -> list[str]:
     if process.stdin is None or process.stdout is None:
         raise TypeError("the process was started without pipes")
     with suppress(ConnectionError):  # it has ended already: its exit says why
@@ -56,7 +56,7 @@ async def _follow(process: Process, request: Request, progress: Progress) -> Non
         async for line in process.stdout:
             said = json.loads(line)
             if "report" in said:
-                return
+                return [str(warning) for warning in said["report"]["warnings"]]
             if "error" in said:
                 code, message, detail = (str(said["error"][name]) for name in ("code", "message", "detail"))
                 log.warning("a preparation failed: %s", message if code != "failed" else detail)

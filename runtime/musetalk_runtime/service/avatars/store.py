@@ -182,7 +182,7 @@ class AvatarStore:
         try:
             async with self._preparing:
                 new.move("preparing")
-                await self.prepare(self._request(new), self.limits.prepare_seconds, new.report)
+                new.warnings = await self.prepare(self._request(new), self.limits.prepare_seconds, new.report)
             avatar = await self._adopt(new)
             self._catalog.add(new.name, avatar)
             self.kept[new.name] = new.size

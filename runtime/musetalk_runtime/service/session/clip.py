@@ -1,6 +1,7 @@
 """Uploaded clips of speech: their limits and their decoding."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from musetalk_runtime.audio.decode.file import AudioFile
@@ -12,8 +13,16 @@ MAX_CLIP_BYTES = 32 << 20
 MAX_CLIP_SECONDS = 300.0
 
 
-def decode_clip(data: bytes, max_seconds: float = MAX_CLIP_SECONDS) -> SpeechPiece:
-    """The speech in an audio file's bytes.
+@dataclass(frozen=True)
+class Clip:
+    """The speech in an audio file, and what was wrong with that."""
+
+    speech: SpeechPiece
+    warnings: tuple[str, ...]
+
+
+def decode_clip(data: bytes, max_seconds: float = MAX_CLIP_SECONDS) -> Clip:
+    """The clip in an audio file's bytes.
 
     Raises InvalidMedia for what is no audio or lasts longer than `max_seconds`, and OSError where the disk is full.
     """
@@ -26,7 +35,7 @@ def decode_clip(data: bytes, max_seconds: float = MAX_CLIP_SECONDS) -> SpeechPie
             raise InvalidMedia(str(error).replace(f"{file.name}: ", "")) from None
 
 
-def _read(path: Path, max_seconds: float) -> SpeechPiece:
+def _read(path: Path, max_seconds: float) -> Clip:
     audio, align = AudioFile(path), Aligner()
     pieces, room = [], int(max_seconds * SAMPLE_RATE)
     try:
@@ -37,4 +46,4 @@ def _read(path: Path, max_seconds: float) -> SpeechPiece:
             pieces.append(align(chunk))
     finally:
         audio.close()
-    return joined(pieces)
+    return Clip(joined(pieces), tuple(warning.removeprefix(f"{path}: ") for warning in audio.warnings))

@@ -37,8 +37,8 @@ class LiveSession:
 
     Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
     ``clock`` (of playback), ``speech`` (what is to be said), ``window`` (the newest part of the stream), ``events``,
-    ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line), ``warnings`` (lines to tell whoever
-    began it), ``pace``, ``push``, ``viewers`` (how many watch now), ``has_audio_socket``.
+    ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line), ``pace``, ``push``, ``viewers`` (how
+    many watch now), ``has_audio_socket``.
     """
 
     def __init__(
@@ -62,7 +62,6 @@ class LiveSession:
         self.pace = Pace(clock, fps, metrics, self.events)
         self.state: SessionState = "starting"
         self.error: str | None = None
-        self.warnings: list[str] = []
         self.viewers = 0
         self.has_audio_socket = False
         self._open = open_session

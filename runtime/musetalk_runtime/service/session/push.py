@@ -82,6 +82,7 @@ class Push:
         process = await asyncio.create_subprocess_exec(
             *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
+        self._reason = ""
         replies = asyncio.create_task(self._read_replies(process))
         try:
             await self._write(process, reader)
@@ -122,12 +123,19 @@ class Push:
         return not self._window.ended
 
     async def _read_replies(self, process: Process) -> None:
+        """The first must come in time: a stream of few bytes fills no pipe, however long the server says nothing."""
         assert process.stdout  # noqa: S101 - it is a pipe
-        async for line in process.stdout:
-            self._reason = line.decode("utf-8", "replace").strip()
-            if self._reason == CONNECTED:
-                self._reason = ""
-                self._move("connected")
+        timeout: float | None = self._target.stall_timeout
+        try:
+            while line := await asyncio.wait_for(process.stdout.readline(), timeout):
+                timeout = None
+                self._reason = line.decode("utf-8", "replace").strip()
+                if self._reason == CONNECTED:
+                    self._reason = ""
+                    self._move("connected")
+        except asyncio.TimeoutError:
+            self._reason = f"the server said nothing for {timeout:g} s"
+            process.kill()
 
     def _move(self, state: PushState, message: str = "") -> None:
         self.state = state
