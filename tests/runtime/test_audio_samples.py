@@ -1,5 +1,6 @@
 """Samples and channels as files have them: floats of any size, layouts that nobody named, a voice in one channel."""
 
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -8,8 +9,10 @@ import pytest
 
 from helpers.media import voice
 from helpers.wav_files import FLOAT, wav
+from musetalk_runtime.audio.decode import file
 from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.core.arrays import Floats
+from musetalk_runtime.core.errors import InvalidMedia
 
 VOICE = (voice(1.0) / np.float32(32768)).astype(np.float32)
 
@@ -133,3 +136,19 @@ def test_channels_that_become_opposite_are_heard_without_a_click(tmp_path: Path)
         heard = speech[second * 16_000 + 8_000 : (second + 1) * 16_000]
         assert np.corrcoef(heard, VOICE[8_000:])[0, 1] > 0.99, second
     assert np.abs(np.diff(speech)).max() <= 1.1 * np.abs(np.diff(np.tile(VOICE, 3))).max()
+
+
+def test_a_sound_in_endless_tiny_packets_is_refused_before_it_takes_minutes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file, "MOST_PACKETS", 500)
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("pcm_s16le", 16_000, layout="mono")
+        container.start_encoding()
+        for k in range(700):  # each holds a sample
+            packet = av.Packet(b"\1\1")
+            packet.stream, packet.time_base = stream, Fraction(1, 16_000)
+            packet.pts = packet.dts = k
+            container.mux(packet)
+    with pytest.raises(InvalidMedia, match=r"a\.mkv: \d+ packets hold 0\.0 s of audio: those are too many"):
+        read(AudioFile(tmp_path / "a.mkv"))

@@ -19,7 +19,7 @@ class X264:
     def __init__(self, container: OutputContainer, picture: Picture, options: VideoOptions) -> None:
         self._fps = picture.fps
         stream: Any = container.add_stream("libx264", rate=picture.fps)
-        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "nv12"
         stream.options = {
             "preset": "ultrafast",
             "tune": "zerolatency",
@@ -35,7 +35,7 @@ class X264:
         self._stream = stream
 
     def encode(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> list[Any]:
-        picture: Any = av.VideoFrame.from_ndarray(nv12, format="nv12")
+        picture: Any = av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(nv12), format="nv12")
         picture.pts, picture.time_base = index, 1 / self._fps
         if keyframe:
             picture.pict_type = av.video.frame.PictureType.I

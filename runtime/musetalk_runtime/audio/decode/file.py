@@ -19,6 +19,7 @@ from musetalk_runtime.core.joined import MAX_FILES, beginnings
 from musetalk_runtime.core.media import best_stream, several
 
 TIMED = {"mp4", "matroska", "ogg", "mpegts", "mpeg", "asf", "flv"}  # FFmpeg counts the samples of the others itself
+MOST_PACKETS, MOST_PACKETS_A_SECOND = 20_000, 2000  # codecs have 400 a second at most; each packet costs as much time
 SAMPLE_RATE_RANGE = (
     1000,
     768_000,
@@ -136,10 +137,14 @@ class AudioFile:
             self._warn(f"the audio ends at {timeline.seconds:.1f} s, its header says {declared:.1f} s")
 
     def _frames(self, container: Any, stream: Any) -> Iterator[Any]:
-        damaged = 0
-        for packet in self._packets(container, stream):
+        damaged, seconds = 0, 0.0
+        for packets, packet in enumerate(self._packets(container, stream), 1):
+            if packets > MOST_PACKETS + MOST_PACKETS_A_SECOND * seconds:
+                raise InvalidMedia(f"{self.path}: {packets} packets hold {seconds:.1f} s of audio: those are too many")
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    seconds += frame.samples / max(1, frame.sample_rate)
+                    yield frame
             except av.FFmpegError:
                 damaged += 1
         if damaged:
