@@ -266,7 +266,7 @@ def test_a_changing_frame_size_is_refused(tmp_path: Path) -> None:
         list(source_of(joined).frames())
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi"])
 def test_a_truncated_video(suffix: str, tmp_path: Path) -> None:
     noise = np.random.default_rng(0)
     frames = [noise.integers(0, 255, (64, 64, 3), dtype=np.uint8) for _ in range(60)]

@@ -402,8 +402,8 @@ def test_a_url_gets_the_stream_at_the_pace_of_real_time(
     assert frames_in(tmp_path / "talk.ts") == 25
 
 
-def test_a_url_nobody_listens_at_is_one_line(command: Command, speech: Speech) -> None:
-    done = subprocess.run(command(speech(1.0), "tcp://127.0.0.1:1"), capture_output=True, text=True)
+def test_a_url_nobody_listens_at_is_one_line_without_its_password(command: Command, speech: Speech) -> None:
+    done = subprocess.run(command(speech(1.0), "tcp://me:secret@127.0.0.1:1"), capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "musetalk-edge: error: tcp://127.0.0.1:1: cannot be opened: Connection refused\n"
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.output.relay import CONNECTED
-from musetalk_runtime.output.url import url_container
+from musetalk_runtime.output.url import url_container, without_password
 
 COMMAND = (sys.executable, "-m", "musetalk_runtime.output.relay")
 STALL_TIMEOUT_S = 10.0  # seconds in which a server has to take something, and the end of the stream
@@ -29,7 +29,7 @@ class RelayProcess:
 
     def __init__(self, url: str, stopping: threading.Event) -> None:
         url_container(url)
-        self._url = url
+        self._url = without_password(url)
         self._stopping = stopping
         self._given_up = False
         self._began, self._said = time.monotonic(), b""

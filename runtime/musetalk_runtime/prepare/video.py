@@ -34,7 +34,7 @@ FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,h264,hevc,m4v,gif,apng,"
     "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
-DECLARING = {"mov", "matroska", "flv"}  # their headers state how long the streams are
+DECLARING = {"mov", "matroska", "flv", "avi"}  # their headers state how long the streams are
 
 
 Look = Callable[[RGB, int], None]
@@ -225,7 +225,11 @@ def _still(path: Path, data: bytes, container: av.container.InputContainer, stre
 
 def _check_length(path: Path, container: av.container.InputContainer, stream: av.video.VideoStream, end: float) -> None:
     """Raise InvalidMedia when a file ends well before the length its header states."""
-    if stream.duration is not None and stream.time_base is not None:
+    if (
+        container.format.name == "avi" and stream.frames and stream.average_rate
+    ):  # its duration is that of what is there
+        stated = float(stream.frames / stream.average_rate)
+    elif stream.duration is not None and stream.time_base is not None:
         stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
     elif container.duration is not None and len(container.streams) == 1:
         stated = container.duration / av.time_base
