@@ -23,7 +23,7 @@ def test_bench_prints_its_figures_as_json(bundle: Path, avatar: Path) -> None:
     assert (figures["width"], figures["height"]) == (320, 240)
     assert figures["fps"] > 0
     assert figures["processor"]
-    assert figures["cores"] == len(os.sched_getaffinity(0))
+    assert 0 < figures["cores"] <= len(os.sched_getaffinity(0))
     assert figures["first_fragment_seconds"] > 0
     stages = {"audio_encoder", "generate", "compose", "encode_sound", "encode", "mux"}
     assert stages <= set(figures["stages"])

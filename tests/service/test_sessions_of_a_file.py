@@ -81,7 +81,9 @@ def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:
         assert loudest * 48_000 / len(channel) == pytest.approx(tone, abs=5)
 
 
-def test_what_is_wrong_with_a_clip_is_told_to_who_sent_it(client: Client, speech: Callable[[float], Path]) -> None:
+def test_what_is_wrong_with_a_clip_is_told_to_who_sent_it(
+    client: Client, service: Service, speech: Callable[[float], Path]
+) -> None:
     cut = speech(1.0).read_bytes()[:20_044]
     told = ["truncated: its header promises 32000 bytes of audio, 20000 are there"]
     status, session = client.ask("POST", BEGIN, cut)
@@ -95,6 +97,7 @@ def test_what_is_wrong_with_a_clip_is_told_to_who_sent_it(client: Client, speech
     heard = next(content for name, content in events if name == "warning")
     assert heard == {"message": f"clip: {told[0]}"}
     client.ask("DELETE", path)
+    until(lambda: not service.running, "both have ended")
 
 
 def test_an_interruption_ends_it(client: Client, service: Service, speech: Callable[[float], Path]) -> None:

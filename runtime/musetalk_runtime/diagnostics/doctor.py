@@ -1,6 +1,5 @@
 """The findings of ``doctor``: what this machine has, and whether a bundle runs on it."""
 
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,6 +14,7 @@ from musetalk_runtime.backends.ort.provider import import_onnxruntime
 from musetalk_runtime.backends.trt.gpu_support import unsupported
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.certification.certify import ensure_certified
+from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.core.system_memory import system_memory
 from musetalk_runtime.core.version import __version__
@@ -85,9 +85,9 @@ def _software() -> Finding:
 
 def _memory() -> Finding:
     free, total = (size // 1_000_000 for size in system_memory())
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     facts = {"available_mb": free, "total_mb": total, "cores": cores}
-    return Finding("memory", OK, f"{free / 1000:.1f} of {total / 1000:.1f} GB available, {cores} cores", facts)
+    return Finding("memory", OK, f"{free / 1000:.1f} of {total / 1000:.1f} GB available, {cores:g} cores", facts)
 
 
 def _providers() -> Finding:

@@ -1,11 +1,12 @@
 """The processor of this machine, to be told beside what was measured on it."""
 
-import os
 import platform
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from musetalk_runtime.core.cores import available_cores
 
 CPUINFO = Path("/proc/cpuinfo")
 BOARD = Path("/proc/device-tree/model")  # of machines without a name of the processor in CPUINFO, as most of Arm's
@@ -13,7 +14,7 @@ BOARD = Path("/proc/device-tree/model")  # of machines without a name of the pro
 
 def processor() -> dict[str, Any]:
     """Its name, as the kernel gives it, and how many of its cores this process may use."""
-    return {"processor": _name(), "cores": len(os.sched_getaffinity(0))}
+    return {"processor": _name(), "cores": available_cores()}
 
 
 def _name() -> str:

@@ -7,17 +7,20 @@ from musetalk_runtime.core.errors import InvalidArgument
 
 ENCODERS = ("auto", "nvenc", "x264")
 LEAST_KBPS, MOST_KBPS = 50, 100_000
+MOST_THREADS = 4  # with more, slices cost bits and waiting threads time
 
 
 @dataclass(frozen=True)
 class VideoOptions:
     """How to encode: `encoder` is one of ENCODERS; `kbps`, in kilobits a second, is the target, None for constant
-    quality; `constant` keeps the rate constant, else it may rise by half for a moment. Raises InvalidArgument.
+    quality; `constant` keeps the rate constant, else it may rise by half for a moment. libx264 cuts a frame in as many
+    slices as it has `threads`. Raises InvalidArgument.
     """
 
     encoder: str = "auto"
     kbps: int | None = None
     constant: bool = False
+    threads: int = MOST_THREADS
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:

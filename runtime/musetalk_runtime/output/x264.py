@@ -1,5 +1,6 @@
 """The libx264 encoder, tuned for no latency."""
 
+import math
 from typing import Any
 
 import av
@@ -8,6 +9,7 @@ import numpy.typing as npt
 from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
+from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.output.video import Picture, VideoOptions
 
 
@@ -29,6 +31,7 @@ class X264:
             **_x264_rate(options),
         }
         context = stream.codec_context
+        context.thread_count = min(options.threads, math.ceil(available_cores()))
         context.time_base = 1 / picture.fps
         context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
         context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709

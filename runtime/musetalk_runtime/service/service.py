@@ -14,9 +14,11 @@ from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import parse_rate
+from musetalk_runtime.output.video import MOST_THREADS, VideoOptions
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.catalog import Catalog, Pairing
 from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceError, unknown_session
@@ -133,7 +135,8 @@ class Service:
             hooks = SessionHooks(session.speech.mouth, renderer, Timings(self.metrics.stage, TIMED_FRAMES))
             return Session(engines, pack, session.speech, rate, hooks)
 
-        session = LiveSession(start, pairing, rate, lead, self.metrics, self.playback_clock(), owner, target)
+        clock, video = self.playback_clock(), VideoOptions(threads=self._encoder_threads)
+        session = LiveSession(start, pairing, rate, lead, self.metrics, clock, owner, target, video)
         if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):
             session.speech.warnings.append(shortfall)
         if speech is not None:
@@ -265,6 +268,11 @@ class Service:
         return AvatarStore(
             settings.avatar_folder, self.catalog, self.workers, settings.face_model, settings.upload_limits
         )
+
+    @property
+    def _encoder_threads(self) -> int:
+        """Of a session that begins now: fewer the more run, for one of many gains nothing by several."""
+        return max(1, min(MOST_THREADS, int(available_cores() / (len(self.running) + 1))))
 
     @property
     def _avatars_in_use(self) -> set[str]:

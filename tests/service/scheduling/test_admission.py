@@ -109,7 +109,7 @@ def test_what_is_measured_is_all_that_a_frame_takes(
 def test_sessions_are_let_in_while_what_they_take_most_of_lasts(
     opened: tuple[dict[str, Bundle], Avatar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capacity.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(capacity, "available_cores", lambda: 2.0)
     catalog, pairing = Catalog({"one": opened[0]["one"]}, {"anna": opened[1]}), Pairing("one", "anna")
     admission = Admission(catalog, None)
     admission.costs[pairing] = Cost(cpu=0.02, generator=0.001, encoder=0.0)
@@ -136,7 +136,7 @@ def test_sessions_are_let_in_while_what_they_take_most_of_lasts(
 def test_as_many_as_the_operator_says_at_the_highest_rate_that_all_of_them_have(
     opened: tuple[dict[str, Bundle], Avatar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capacity.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(capacity, "available_cores", lambda: 2.0)
     catalog, pairing = Catalog({"one": opened[0]["one"]}, {"anna": opened[1]}), Pairing("one", "anna")
     admission = Admission(catalog, 2)
     for cpu, rate in [(0.01, 25), (0.05, 15), (1.0, 15)]:  # 200, 40 and 2 frames a second

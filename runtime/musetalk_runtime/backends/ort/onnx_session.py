@@ -1,6 +1,6 @@
 """One ONNX graph on ONNX Runtime."""
 
-import os
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from musetalk_runtime.backends.ort.provider import CPU, import_onnxruntime, open_session
+from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.errors import MachineError
 
 
@@ -20,7 +21,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, provider: str = CPU) -> None:
         options = import_onnxruntime().SessionOptions()
-        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = math.ceil(available_cores())
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -1,9 +1,10 @@
 """The cost of sessions, and the load that a machine holds."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+
+from musetalk_runtime.core.cores import available_cores
 
 
 @dataclass(frozen=True)
@@ -30,4 +31,4 @@ def load(sessions: Iterable[tuple[Fraction, Cost]]) -> float:
         cpu += float(fps) * cost.cpu
         generator += float(fps) * cost.generator
         encoder += float(fps) * cost.encoder
-    return max(cpu / len(os.sched_getaffinity(0)), generator, encoder)
+    return max(cpu / available_cores(), generator, encoder)

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
+from musetalk_runtime.output.video import VideoOptions
 from musetalk_runtime.service.catalog import Pairing
 from musetalk_runtime.service.delivery.event_stream import EventStream, ServerSentEvent
 from musetalk_runtime.service.delivery.fragments import Fragment, Splitter
@@ -21,7 +22,7 @@ from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push import Push
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.session.speech_queue import SpeechQueue
-from musetalk_runtime.session import Session
+from musetalk_runtime.session import DEFAULT_VIDEO, Session
 
 SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class LiveSession:
     """Runs the session that `open_session` opens, from `start` until `stop` or an error, and publishes its events.
 
     It is made in the event loop. Its `owner` is the token it was begun with, and its stream is sent to `target`, if
-    there is one.
+    there is one. `video` says how it is encoded.
 
     Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
     ``clock`` (of playback), ``speech`` (what is to be said), ``window`` (the newest part of the stream), ``events``,
@@ -51,6 +52,7 @@ class LiveSession:
         clock: PlaybackClock,
         owner: Token | None = None,
         target: PushTarget | None = None,
+        video: VideoOptions = DEFAULT_VIDEO,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.id = secrets.token_urlsafe(18)
@@ -64,7 +66,7 @@ class LiveSession:
         self.error: str | None = None
         self.viewers = 0
         self.has_audio_socket = False
-        self._open = open_session
+        self._open, self._video = open_session, video
         self._metrics = metrics
         self._session: Session | None = None  # while it runs
         self._frames = 0  # that it made, once it has ended
@@ -211,7 +213,7 @@ class LiveSession:
 
     def _stream(self, session: Session) -> None:
         splitter = Splitter()
-        for data in session.stream():
+        for data in session.stream(video=self._video):
             begun = splitter.init is not None
             fragments = splitter.feed(data)
             if splitter.init is not None and not begun:
