@@ -74,7 +74,7 @@ class AudioFile:
             raise InvalidMedia(f"{self.path}: not an audio file that can be read: {_reason(error)}") from error
         with container:
             if not container.streams.audio:
-                raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
+                raise InvalidMedia(f"{self.path}: it has no audio stream{_kinds(container)}")
             stream = best_stream(container, "audio")
             if stream is None or stream.codec_context is None:
                 raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
@@ -161,7 +161,9 @@ def _blocks(count: int, size: int) -> Iterator[int]:
 
 
 def _kinds(container: Any) -> str:
-    return ", ".join(stream.type for stream in container.streams) or "nothing"
+    """What else it has, as the end of a sentence."""
+    kinds = ", ".join(stream.type for stream in container.streams)
+    return f", only {kinds}" if kinds else ""
 
 
 def _reason(error: BaseException) -> str:
