@@ -28,19 +28,22 @@ async def begin_session(
 
 @router.post("/sessions/audio", status_code=201, openapi_extra=CLIP_BODY)
 async def begin_session_of_a_file(
-    wanted: Annotated[schema.SessionSettings, Query()], service: TheService, access: TheAccess, request: Request
+    wanted: Annotated[schema.FileSession, Query()], service: TheService, access: TheAccess, request: Request
 ) -> schema.SessionAnswer:
     """Begin a session that says the body, any audio file of at most 32 MiB and 300 s, and then ends.
 
-        curl --data-binary @speech.mp3 'http://127.0.0.1:8787/v1/sessions/audio?avatar=anna&fps=25'
-
-    Its stream is as long as the speech, and is generated ahead of playback by the lead, as any other.
+    Its stream is as long as the speech, and is generated ahead of playback by the lead, as any other. With
+    `then=listen` it does not end, and can be spoken to. A file that is no speech begins nothing.
     """
     owner = token_of(request)
     _check(wanted, service, owner)
     with service.upload("clip"):
         speech = await read_clip(request, service, spend_of(owner))
-    return _answer(_begin(wanted, service, owner, speech), access)
+    if wanted.then == "end":
+        return _answer(_begin(wanted, service, owner, speech), access)
+    session = _begin(wanted, service, owner)
+    session.speech.push(speech)
+    return _answer(session, access)
 
 
 @router.get("/sessions")
