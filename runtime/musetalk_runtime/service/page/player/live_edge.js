@@ -9,7 +9,7 @@ const TALK = { buffered: 0.9, rate: 1.06 }; // in a conversation: the buffer it 
 export class LiveEdge {
   // `hurries` while playback catches up. In a `conversation` the buffer is kept small.
   constructor() {
-    Object.assign(this, { zero: null, hurries: false, conversation: false });
+    Object.assign(this, { zero: null, far: false, hurries: false, conversation: false });
   }
 
   // What the service tells each second: seconds of stream that are `generated`, and how far that is `ahead`.
@@ -19,7 +19,7 @@ export class LiveEdge {
 
   // No more is made: what is there is a recording now, and nothing of it is left out.
   end() {
-    Object.assign(this, { ended: true, zero: null, hurries: false });
+    Object.assign(this, { ended: true, zero: null });
   }
 
   // Seconds that playback at `time` is behind; 0 where that is not known.
@@ -29,14 +29,16 @@ export class LiveEdge {
 
   // Where playback at `time`, with so much `buffered`, goes on after a pause.
   after(time, buffered) {
+    this.far = false;
     return time + Math.max(0, Math.min(this.behind(time) - NEAR, buffered - RESERVE));
   }
 
   // How fast to play at `time`, with so much `buffered`: the faster, the further behind.
   rate(time, buffered) {
     const behind = this.behind(time);
-    this.hurries = behind > (this.hurries ? NEAR : FAR);
-    if (this.hurries && buffered > RESERVE) {
+    this.far = behind > (this.far ? NEAR : FAR);
+    this.hurries = this.far && buffered > RESERVE;
+    if (this.hurries) {
       const rate = 1 + Math.round((behind - NEAR) * 4) / 20; // in steps, so that it seldom changes
       return Math.min(RATES[1], Math.max(RATES[0], rate));
     }

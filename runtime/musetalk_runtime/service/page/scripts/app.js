@@ -78,6 +78,7 @@ function watch(begun) {
 function ended(error) {
   session = null;
   live?.close();
+  notice("");
   complain(error);
   say(error ? "You can start again." : "The session has ended.");
   show();

@@ -61,7 +61,7 @@ function list(calls) {
 
 function common(counts) {
   const made = element("section", { id: "errors" }, element("h2", { textContent: "Errors" }));
-  made.append(...prose("Each is JSON: `{\"error\": {\"code\": ..., \"message\": ...}}`. The message is for people. Most calls may answer:"));
+  made.append(...prose("Each is JSON: `{\"error\": {\"code\": ..., \"message\": ...}}`. The message is for people. Several calls may answer:"));
   const terms = [...counts].filter(([, count]) => count > 1).map(([text]) => text).sort();
   made.append(element("dl", {}, ...terms.flatMap((text) => [element("dt", { textContent: text.slice(0, 3) }), element("dd", { textContent: text.slice(4) })])));
   return made;
