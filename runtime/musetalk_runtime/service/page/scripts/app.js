@@ -109,7 +109,9 @@ async function beginWith(file) {
     return Session.beginWith(file, settings(), handlers, progress);
   });
   watch(begun);
-  return begun.queued ? { seconds: begun.queued, queued: begun.queued } : begun.say(file);
+  if (!begun.queued) return begun.say(file);
+  const seconds = Math.floor(begun.queued); // without the half second of silence that it begins with
+  return { seconds, queued: seconds };
 }
 
 async function speak() {
