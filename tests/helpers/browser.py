@@ -43,6 +43,12 @@ class Page:
         self.call("Page.addScriptToEvaluateOnNewDocument", source=source)
         self.call("Page.navigate", url=url)
 
+    def open(self, url: str) -> None:
+        """Load `url` anew, whatever was shown, and wait until it can be used."""
+        for address in ("about:blank", url):
+            self.call("Page.navigate", url=address)
+        self.ready()
+
     def ready(self) -> None:
         """Wait until the controls can be used: what was clicked on is done."""
         self.until("document.getElementById('record')?.getAttribute('aria-disabled') === 'false'")

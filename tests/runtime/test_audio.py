@@ -134,6 +134,17 @@ def test_what_is_no_audio_is_refused_at_once_in_one_line(bad_audio: Path) -> Non
         AudioFile(bad_audio)
 
 
+def test_a_file_without_any_stream_is_told_in_plain_words(tmp_path: Path) -> None:
+    header = bytes(12) + struct.pack(">IIIH", 1000, 0, 0x10000, 0x100) + bytes(10)
+    matrix = struct.pack(">9I", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
+    movie = header + matrix + bytes(24) + struct.pack(">I", 1)
+    file = struct.pack(">I4s4sI4s", 20, b"ftyp", b"isom", 512, b"isom")
+    file += struct.pack(">I4sI4s", 16 + len(movie), b"moov", 8 + len(movie), b"mvhd") + movie
+    (tmp_path / "none.mp4").write_bytes(file)
+    with pytest.raises(InvalidMedia, match=r"it has no audio stream$"):
+        AudioFile(tmp_path / "none.mp4")
+
+
 def test_damage_is_skipped_and_told(tmp_path: Path) -> None:
     file = encode(tmp_path / "a.mp3", "libmp3lame", 16_000, "mono")
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])

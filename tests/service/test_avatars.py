@@ -246,6 +246,16 @@ def test_deleting_ends_a_preparation_and_its_process(
     assert list(service.avatars) == ["one"]
 
 
+def test_of_a_preparation_that_was_killed_it_says_what_is_known(
+    client: Client, service: Service, video: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert service.store
+    killed = partial(preparation.prepare, worker=("/bin/sh", "-c", "kill -KILL $$"))
+    monkeypatch.setattr(service.store, "prepare", killed)
+    assert send(client, "new", video)[0] == 202
+    assert outcome(client, "new")["error"].startswith("the preparation was killed, perhaps because")
+
+
 @pytest.mark.parametrize(
     "service", [UploadLimits(4 << 20, total_bytes=6 << 20, prepare_memory=300 << 20)], indirect=True
 )

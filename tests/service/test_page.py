@@ -128,12 +128,12 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
         cut()
         page.until(f"v.currentTime > {at} + 1")
         assert page.text("error") == "", number
-    page.until("document.getElementById('figures').innerText.includes('reconnected')")
+    page.until("document.getElementById('figures').textContent.includes('reconnected')")
     assert page.run("v.webkitAudioDecodedByteCount") > 1000
     assert len(service.running) == 1
     until(lambda: session.events.subscribers, "the page listens again")
     session.events.publish("warning", message="it is still told")
-    page.until("document.getElementById('status').innerText === 'It is still told.'")
+    page.until("document.getElementById('notice').innerText === 'It is still told.'")
     before = page.run("v.currentTime")
     page.click("interrupt")
     page.ready()
@@ -344,7 +344,7 @@ def test_with_a_token_the_page_makes_a_face_and_speaks(service: Service, tmp_pat
 
             def still_told() -> bool:  # a warning of its own, that playback had to wait, may take the place of ours
                 session.events.publish("warning", message="it is still told")
-                shown: bool = page.text("status") == "It is still told."
+                shown: bool = page.text("notice") == "It is still told."
                 return shown
 
             until(still_told, "it is told of events")

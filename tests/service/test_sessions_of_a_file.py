@@ -50,6 +50,16 @@ def test_it_says_the_file_and_ends_with_a_whole_stream(
     assert client.ask("POST", f"{path}/audio", file.read_bytes())[0] == 409
 
 
+def test_it_can_listen_on_after_the_file(client: Client, service: Service, speech: Callable[[float], Path]) -> None:
+    status, session = client.ask("POST", f"{BEGIN}&then=listen", speech(0.5).read_bytes())
+    assert (status, session["queued"]) == (201, 1.0)  # with half a second of silence before
+    path = f"/v1/sessions/{session['id']}"
+    until(lambda: client.ask("GET", path)[1]["state"] == "idle", "it has said the file")
+    assert client.ask("POST", f"{path}/audio", speech(0.5).read_bytes())[0] == 202
+    assert client.ask("DELETE", path)[0] == 204
+    until(lambda: not service.running, "it ends")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("live", [False, True])
 def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:

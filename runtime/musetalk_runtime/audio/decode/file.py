@@ -99,7 +99,7 @@ class AudioFile:
     def _choose(self, container: Any) -> Any:
         """The stream that is heard."""
         if not container.streams.audio:
-            raise InvalidMedia(f"{self.path}: it has no audio stream, only {_kinds(container)}")
+            raise InvalidMedia(f"{self.path}: it has no audio stream{_kinds(container)}")
         stream = best_stream(container, "audio")
         if stream is None or stream.codec_context is None:
             raise InvalidMedia(f"{self.path}: its audio is of a codec that is unknown here")
@@ -187,7 +187,9 @@ def _blocks(count: int, size: int) -> Iterator[int]:
 
 
 def _kinds(container: Any) -> str:
-    return ", ".join(stream.type for stream in container.streams) or "nothing"
+    """What else it has, as the end of a sentence."""
+    kinds = ", ".join(stream.type for stream in container.streams)
+    return f", only {kinds}" if kinds else ""
 
 
 def _reason(error: BaseException) -> str:

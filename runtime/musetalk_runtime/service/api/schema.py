@@ -46,6 +46,14 @@ class SessionSettings(BaseModel):
     ] = None
 
 
+class FileSession(SessionSettings):
+    """A session to begin that says a file first."""
+
+    then: Annotated[
+        Literal["end", "listen"], Field(description="what it does after the file: it ends, or idles as a live session")
+    ] = "end"
+
+
 class LiveSession(SessionSettings):
     """A session to begin that is spoken to while it runs."""
 

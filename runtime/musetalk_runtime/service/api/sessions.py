@@ -4,7 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from musetalk_runtime.audio.speech_piece import SpeechPiece
+from musetalk_runtime.audio.speech_piece import SpeechPiece, silence
+from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.service.api import schema
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheRunningSession, TheService, TheSession
 from musetalk_runtime.service.api.uploads import CLIP_BODY, read_clip, spend_of
@@ -12,7 +13,7 @@ from musetalk_runtime.service.errors import RETRY_SOON, ServiceError
 from musetalk_runtime.service.security.access import Access, token_of
 from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.session.live_session import LiveSession
+from musetalk_runtime.service.session.live_session import LiveSession, idle_lead
 from musetalk_runtime.service.session.push_targets import PushTarget
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
@@ -28,19 +29,24 @@ async def begin_session(
 
 @router.post("/sessions/audio", status_code=201, openapi_extra=CLIP_BODY)
 async def begin_session_of_a_file(
-    wanted: Annotated[schema.SessionSettings, Query()], service: TheService, access: TheAccess, request: Request
+    wanted: Annotated[schema.FileSession, Query()], service: TheService, access: TheAccess, request: Request
 ) -> schema.SessionAnswer:
     """Begin a session that says the body, any audio file of at most 32 MiB and 300 s, and then ends.
 
-        curl --data-binary @speech.mp3 'http://127.0.0.1:8787/v1/sessions/audio?avatar=anna&fps=25'
-
-    Its stream is as long as the speech, and is generated ahead of playback by the lead, as any other.
+    Its stream is as long as the speech, and is generated ahead of playback by the lead, as any other. With
+    `then=listen` it begins with half a second of silence, does not end, and can be spoken to. A file that is no speech
+    begins nothing.
     """
     owner = token_of(request)
     _check(wanted, service, owner)
     with service.upload("clip"):
         clip = await read_clip(request, service, spend_of(owner))
-    session = _begin(wanted, service, owner, clip.speech)
+    if wanted.then == "end":
+        session = _begin(wanted, service, owner, clip.speech)
+    else:
+        session = _begin(wanted, service, owner)
+        session.speech.push(silence(int(idle_lead(session.fps) * SAMPLE_RATE)))  # its frames are soon made
+        session.speech.push(clip.speech)
     session.speech.warnings += clip.warnings
     return _answer(session, access)
 

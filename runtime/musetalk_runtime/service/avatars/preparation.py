@@ -17,7 +17,10 @@ from musetalk_runtime.service.errors import ServiceError
 WORKER = (sys.executable, "-m", "musetalk_runtime.prepare.worker")
 BROKE_DOWN = ("failed", "the preparation broke down: try another file")
 REASONS: dict[int, tuple[str, str]] = {
-    signal.SIGKILL: ("too_large", "this machine ran out of memory: send a smaller picture or video"),
+    signal.SIGKILL: (
+        "killed",
+        "the preparation was killed, perhaps because this machine ran out of memory: a smaller file may help",
+    ),
     signal.SIGXCPU: ("too_slow", "it takes too long: send a shorter video"),
     signal.SIGBUS: ("no_storage", "there is no room for this avatar: the disk is full"),  # a file in memory
 }

@@ -47,7 +47,7 @@ class Pace:
         self._late_s += waited
         if self._waited > LATE_S and time.monotonic() > self._no_warning_until:
             self._metrics.add("late_total")
-            self._events.publish("warning", message=f"playback had to wait {self._waited:.2f} s for generation")
+            self._events.publish("warning", message="this machine is slow at the moment")
             self._waited, self._no_warning_until = 0.0, time.monotonic() + GRACE_S
 
     def forgive(self) -> None:

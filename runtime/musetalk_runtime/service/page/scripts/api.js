@@ -27,15 +27,15 @@ export async function ask(path, options = {}) {
   throw await failure(answer);
 }
 
-// An answer that is an error, as an Error: with its status, and its code if it is the service's own.
+// An answer that is an error, as an Error: with its status, and its code if it is the service's own; `retryAfter` is the
+// seconds that the service asks for before it is tried again.
 export async function failure(answer) {
-  const { status } = answer;
-  try {
-    const { code, message } = (await answer.json()).error;
-    return Object.assign(new Error(message), { status, code });
-  } catch {
-    return Object.assign(new Error(`The service answered ${status}.`), { status });
-  }
+  return errorOf(answer.status, await answer.json().catch(() => null), answer.headers.get("Retry-After"));
+}
+
+function errorOf(status, content, retryAfter) {
+  const { code, message } = content?.error ?? { message: `The service answered ${status}.` };
+  return Object.assign(new Error(message), { status, code, retryAfter: Number(retryAfter) });
 }
 
 // Whether an error may soon be over: nobody answered, a proxy did for a service that is away, or it is busy.
@@ -53,10 +53,10 @@ export function upload(path, file, { onProgress, signal }) {
     for (const [name, value] of Object.entries(authorization())) sending.setRequestHeader(name, value);
     sending.upload.onprogress = ({ loaded, total }) => onProgress(loaded / total);
     sending.onerror = () => fail(new Error("The service cannot be reached, or took no more of this file."));
-    sending.onabort = () => fail(new DOMException("", "AbortError"));
+    sending.onabort = () => fail(signal.reason);
     sending.onload = () => {
       if (sending.status < 300) done(sending.response);
-      else fail(new Error(sending.response?.error?.message ?? `The service answered ${sending.status}.`));
+      else fail(errorOf(sending.status, sending.response, sending.getResponseHeader("Retry-After")));
     };
     signal.addEventListener("abort", () => sending.abort());
     sending.send(file);

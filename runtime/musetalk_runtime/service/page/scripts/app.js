@@ -1,11 +1,14 @@
 // The page: choose a face, give it something to say, watch. Any error is said, and gives the controls back.
 import { ask } from "./api.js";
-import { chosen, gallery, pictureOf, showAvatars } from "./avatars.js";
-import { choose, clip, isRecording, toggleRecording } from "./clip.js";
-import { $, draw, enable, sentence } from "./dom.js";
+import { chosen, gallery, showAvatars } from "./avatars.js";
+import { choose, chooseDemo, clip, isRecording, refusal, toggleRecording } from "./clip.js";
+import { $, clock, enable, sentence } from "./dom.js";
 import { Live } from "./live.js";
 import { offer } from "./new_avatar.js";
+import { notice } from "./notice.js";
+import { placed } from "./place.js";
 import { Session } from "./session.js";
+import { bringIntoView, showAvatar, showVideo } from "./stage.js";
 
 let session = null;
 let live = null;
@@ -22,8 +25,10 @@ function complain(text) {
 
 function show() {
   const recording = isRecording();
+  const free = !busy && !recording && !live;
   $("play").textContent = session ? "Say it" : clip.file ? "Play" : "Start";
-  enable($("play"), !busy && !recording && !live && (session ? Boolean(clip.file) : Boolean(chosen())));
+  enable($("play"), free && (session ? Boolean(clip.file) : Boolean(chosen())));
+  enable($("demo"), free && Boolean(session || chosen()));
   enable($("live"), !busy && !recording && Boolean(live || session || chosen()));
   enable($("record"), !busy && !live);
   enable($("interrupt"), !busy && Boolean(session));
@@ -36,7 +41,7 @@ function show() {
   $("recorded").hidden = !recording;
   for (const input of document.querySelectorAll("#avatars input")) input.disabled = Boolean(session);
   $("share").hidden = !session;
-  $("idle").hidden = Boolean(session);
+  showVideo(Boolean(session));
 }
 
 // Run one action with the controls locked; whatever happens, they are unlocked.
@@ -49,73 +54,106 @@ async function act(action) {
   try {
     await action();
   } catch (error) {
-    complain(error.message);
+    say("");
+    complain(error.name === "AbortError" ? "" : error.message);
   } finally {
     busy = false;
     show();
   }
 }
 
-const handlers = { onEnd: ended, onNotice: (text) => say(sentence(text)) };
+const handlers = {
+  onEnd: ended,
+  onNotice: notice,
+  onRefused: () => notice("The browser wants a click before it plays: press Go on, in the picture"),
+};
 
-async function started() {
-  session ??= await Session.begin(chosen(), handlers);
+const settings = () => ({ avatar: chosen().name, bundle: chosen().bundles[0] });
+
+function watch(begun) {
+  session = begun;
   $("link").href = `#${session.id}`;
-  return session;
 }
 
 function ended(error) {
   session = null;
   live?.close();
+  notice("");
   complain(error);
   say(error ? "You can start again." : "The session has ended.");
   show();
 }
 
 async function play() {
-  const watched = await started();
-  if (!clip.file) return say("It listens. Choose a file, record one, or speak live.");
-  const { queued } = await watched.say(clip.file);
-  say(`It says ${clip.file.name} next: ${queued.toFixed(1)} s wait.`);
+  const { file } = clip;
+  const refused = file && refusal();
+  if (refused) throw new Error(refused);
+  bringIntoView();
+  if (!file) {
+    session ?? watch(await placed(() => Session.begin(settings(), handlers)));
+    return say("It listens. Choose a file, record one, or speak live.");
+  }
+  const { seconds, queued } = session ? await session.say(file) : await beginWith(file);
+  const before = Math.round(queued - seconds);
+  say(`It says ${file.name}, ${clock(Math.round(seconds))} long${before ? `, after ${clock(before)} of other speech` : ""}.`);
+}
+
+// The file is sent with the first request. A service that is full has found it good by then: what follows only asks for
+// a place.
+async function beginWith(file) {
+  let sent = false;
+  const progress = (share) => share < 1 && say(`Sending ${file.name}: ${Math.round(share * 100)}%`);
+  const begun = await placed(() => {
+    if (sent) return Session.begin(settings(), handlers);
+    sent = true;
+    return Session.beginWith(file, settings(), handlers, progress);
+  });
+  watch(begun);
+  if (!begun.queued) return begun.say(file);
+  const seconds = Math.floor(begun.queued); // without the half second of silence that it begins with
+  return { seconds, queued: seconds };
 }
 
 async function speak() {
   if (live) return live.close();
-  const { address, player, state } = await started();
+  bringIntoView();
+  session ?? watch(await placed(() => Session.begin(settings(), handlers)));
+  const { address, player, state } = session;
   if (state === "speaking") await session.interrupt();
   live = await Live.open(() => address("audio"), {
     onLevel: (level) => ($("level").value = level),
     onEnd: (error) => {
       live = null;
-      player.hurried = false;
+      player.edge.conversation = false;
       complain(error || $("error-text").textContent);
       if (session) say("The microphone is off.");
       show();
     },
   });
   if (!session) return live.close(); // it ended while the microphone was asked for
-  player.hurried = true;
+  player.edge.conversation = true;
   say("Speak now: the face says what you say.");
 }
 
-async function showStage() {
-  const avatar = chosen();
-  if (avatar) $("stage").style.aspectRatio = `${avatar.width} / ${avatar.height}`;
-  show();
-  if (!avatar) return [$("idle"), $("backdrop")].forEach((canvas) => (canvas.width += 0)); // which clears them
-  const image = await pictureOf(avatar);
-  Object.assign($("idle"), { width: image.width, height: image.height });
-  draw($("idle"), image);
-  draw($("backdrop"), image, true);
-}
-
-Object.assign(gallery, { onChoose: () => showStage().catch(() => {}), onError: complain });
+Object.assign(gallery, {
+  onChoose: () => {
+    show();
+    showAvatar(chosen()).catch(() => {});
+  },
+  onError: complain,
+});
 Object.assign(clip, { onChange: show, onError: complain });
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
   act(play);
 });
+$("demo").addEventListener("click", () =>
+  act(async () => {
+    await chooseDemo();
+    await play();
+  }),
+);
 $("interrupt").addEventListener("click", () => act(() => session.interrupt()));
 $("end").addEventListener("click", () => {
   session.close();
@@ -133,12 +171,9 @@ addEventListener("hashchange", () => location.reload());
 choose(null);
 act(async () => {
   const limits = await ask("v1/limits");
-  clip.longest = limits.clip_seconds;
+  Object.assign(clip, { bytes: limits.clip_bytes, seconds: limits.clip_seconds });
   offer(limits);
   await showAvatars();
   say(chosen() ? "Choose a face and give it something to say." : "Make a face first.");
-  if (location.hash.length > 1) {
-    session = await Session.join(decodeURIComponent(location.hash.slice(1)), handlers);
-    $("link").href = location.hash;
-  }
+  if (location.hash.length > 1) watch(await Session.join(decodeURIComponent(location.hash.slice(1)), handlers));
 });

@@ -1,13 +1,30 @@
 // What is to be said: a file that is chosen or dropped, or a recording.
-import { $, clock } from "./dom.js";
+import { request } from "./api.js";
+import { $, clock, mebibytes } from "./dom.js";
 import { loudness, Microphone } from "./microphone.js";
 import { wav } from "./wav.js";
 
 let recording = null; // {microphone, pieces, samples}
 let address = null;
 
-// {file, onRecorded, longest}: what is chosen now, who is told, and the longest recording in seconds.
-export const clip = { file: null, longest: 300, onChange: () => {}, onError: () => {} };
+// {file, bytes, seconds}: what is chosen now, and how large and how long a clip may be; `onChange` and `onError` are told.
+export const clip = { file: null, bytes: Infinity, seconds: 300, onChange: () => {}, onError: () => {} };
+
+// Why the clip cannot be sent; nothing if it can.
+export function refusal() {
+  const { duration } = $("preview");
+  const [size, length] = [mebibytes(clip.file.size), clock(duration)];
+  if (clip.file.size > clip.bytes) return `The file has ${size}: a clip may have ${mebibytes(clip.bytes)}.`;
+  if (Number.isFinite(duration) && duration > clip.seconds) return `The file is ${length} long: a clip may last ${clock(clip.seconds)}.`;
+  return "";
+}
+
+// The speech that comes with the package.
+export async function chooseDemo() {
+  const answer = await request("speech.wav");
+  if (!answer.ok) throw new Error("The demo's speech is not there.");
+  choose(new File([await answer.blob()], "demo-speech.wav", { type: "audio/wav" }));
+}
 
 export function choose(file) {
   clip.file = file ?? null;
@@ -36,7 +53,7 @@ function hear(made, piece) {
   made.samples += piece.length;
   $("level").value = loudness(piece);
   $("recorded").textContent = clock(made.samples / 16000);
-  if (made.samples >= (clip.longest - 1) * 16000) finish();
+  if (made.samples >= (clip.seconds - 1) * 16000) finish();
 }
 
 function finish() {

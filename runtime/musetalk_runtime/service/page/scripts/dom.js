@@ -39,4 +39,6 @@ export function draw(canvas, image, fill = false) {
 // A message as a sentence.
 export const sentence = (text) => text && `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
 
+export const mebibytes = (bytes) => `${Number((bytes / 2 ** 20).toPrecision(3))} MiB`;
+
 export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;

@@ -9,7 +9,6 @@ let scale = 1; // of what is shown to the picture
 
 // Show a photo or the beginning of a video; raises what the browser cannot read.
 export async function showPicture(file) {
-  clearPicture();
   image = file.type.startsWith("video/") ? await firstFrame(file) : await createImageBitmap(file);
   const [width, height] = [image.videoWidth ?? image.width, image.videoHeight ?? image.height];
   scale = Math.min(1, SIDE / Math.max(width, height));

@@ -1,11 +1,12 @@
 // Makes an avatar of a photo or video: sends it, and tells how its preparation goes.
 import { ask, upload } from "./api.js";
 import { pictureOf, showAvatars } from "./avatars.js";
-import { $, enable, sentence } from "./dom.js";
+import { $, enable, mebibytes, sentence } from "./dom.js";
 import { Events } from "./events.js";
 import { box, clearPicture, showFound, showPicture } from "./face_box.js";
+import { scaled } from "./photo.js";
 
-let file = null;
+let file = null; // a promise of what is chosen, as it is sent
 let making = null; // {name, abort}
 let limits = null;
 
@@ -32,12 +33,15 @@ function complain(text) {
 }
 
 async function choose(chosen) {
-  file = chosen;
+  const photo = (file = scaled(chosen).catch(() => chosen));
   complain("");
-  $("new-file-name").textContent = file.name;
-  if (!$("new-name").value) $("new-name").value = suggestion(file.name);
+  clearPicture();
+  $("new-file-name").textContent = chosen.name;
+  if (!$("new-name").value) $("new-name").value = suggestion(chosen.name);
   try {
-    await showPicture(file);
+    const shown = await photo;
+    if (file !== photo) return; // another was chosen meanwhile
+    await showPicture(shown);
     tell("Drag a box over the face, if need be.");
   } catch {
     tell("The browser cannot show this file; the service may still read it.");
@@ -49,13 +53,14 @@ const suggestion = (name) => name.replace(/\.[^.]*$/, "").replace(/[^A-Za-z0-9_-
 
 async function make() {
   if (!file) throw new Error("Choose a photo or a video.");
-  if (file.size > limits.avatar_bytes) throw new Error(`The file is larger than ${limits.avatar_bytes >> 20} MiB.`);
+  const sent = await file;
+  if (sent.size > limits.avatar_bytes) throw new Error(`The file has ${mebibytes(sent.size)}: it may have ${mebibytes(limits.avatar_bytes)}.`);
   const name = $("new-name").value;
   const query = new URLSearchParams({ name, ...(box() && { face_box: box() }) });
   making = { name, abort: new AbortController() };
   tell("Sending…", 0);
   const onProgress = (share) => tell(share < 1 ? `Sending: ${Math.round(share * 100)}%` : "Sent.", share);
-  const avatar = await upload(`v1/avatars?${query}`, file, { onProgress, signal: making.abort.signal });
+  const avatar = await upload(`v1/avatars?${query}`, sent, { onProgress, signal: making.abort.signal });
   await follow(avatar);
   const ready = await ask(`v1/avatars/${name}`);
   await showAvatars(name);

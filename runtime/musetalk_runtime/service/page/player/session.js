@@ -1,17 +1,25 @@
 // One session that this page watches: its player, and what the service tells of it.
-import { ask, postJson, request } from "./api.js";
+import { ask, postJson, request, upload } from "./api.js";
+import { Badge } from "./badge.js";
 import { $ } from "./dom.js";
 import { Events } from "./events.js";
 import { Player } from "./player.js";
 
-const STATES = { starting: "Starting", idle: "Listening", speaking: "Speaking" };
-const TICK = 500; // milliseconds between looks at the player
+const TICK = 250; // milliseconds between looks at the player
 const UPLOAD = 150_000; // milliseconds that a clip may take
 
 export class Session {
-  // `onEnd` is told once, in words if it was an error; `onNotice` what else there is to say.
-  static async begin({ name, bundles: [bundle] }, handlers) {
-    return new Session(await postJson("v1/sessions", { avatar: name, bundle }), true, handlers);
+  // `onEnd` is told once, in words if it was an error; `onNotice` what else there is to say; `onRefused` if the browser
+  // wants a click before it plays.
+  static async begin({ avatar, bundle }, handlers) {
+    return new Session(await postJson("v1/sessions", { avatar, bundle }), true, handlers);
+  }
+
+  // One that says a file first: a file that is no speech begins none. `onProgress` gets the share that is sent.
+  static async beginWith(file, { avatar, bundle }, handlers, onProgress) {
+    const query = new URLSearchParams({ avatar, then: "listen", ...(bundle && { bundle }) });
+    const sent = upload(`v1/sessions/audio?${query}`, file, { onProgress, signal: AbortSignal.timeout(UPLOAD) });
+    return new Session(await sent, true, handlers);
   }
 
   static async join(id, handlers) {
@@ -21,6 +29,7 @@ export class Session {
   constructor(answer, own, { onEnd, onNotice, onRefused }) {
     Object.assign(this, { ...answer, own, onEnd, onNotice, closed: false, told: {} });
     this.path = `v1/sessions/${encodeURIComponent(answer.id)}`;
+    this.badge = new Badge(answer.state, answer.generated);
     this.player = new Player($("video"), answer.stream, {
       onError: (text) => this.close(text),
       onEnd: () => this.close(),
@@ -29,7 +38,7 @@ export class Session {
     });
     this.notices = new Events(answer.events, {
       handlers: {
-        state: ({ state, error }) => this.#move(state, error),
+        state: (told) => this.#move(told),
         buffer: (told) => this.#hear(told),
         warning: ({ message }) => this.onNotice(message),
         interrupted: ({ at }) => this.player.skip(at),
@@ -52,7 +61,7 @@ export class Session {
     try {
       this.player.skip((await ask(`${this.path}/interrupt`, { method: "POST" })).at);
     } finally {
-      if (!this.player.source) $("video").play().catch(() => {});
+      if (!this.player.stream) $("video").play().catch(() => {});
     }
   }
 
@@ -64,37 +73,37 @@ export class Session {
     this.player.close();
     if (this.own) request(this.path, { method: "DELETE", keepalive: true }).catch(() => {});
     $("figures").textContent = "";
-    $("state").textContent = "";
-    $("state").dataset.state = "off";
+    this.badge.clear();
     this.onEnd(error);
   }
 
-  #move(state, error) {
+  #move({ state, at, error }) {
     this.state = state;
-    if (state === "ended" || state === "failed") this.notices.close();
+    this.badge.hear(state, at);
+    if (state === "ended" || state === "failed") {
+      this.notices.close();
+      this.player.edge.end();
+    }
     if (state === "failed") this.close(error ?? "The session failed.");
     else this.#show();
   }
 
-  // How far playback is behind what is made, and what waits.
   #hear(told) {
-    this.told = { ...told, latency: Math.max(0, told.generated - $("video").currentTime) };
+    this.told = told;
+    this.player.edge.hear(told);
     this.#show();
   }
 
   #show() {
     if (this.closed) return;
-    const { buffered, reconnections, connected } = this.player;
-    const [video, { latency, queued, viewers }] = [$("video"), this.told];
-    const waits = video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA;
-    const lost = !connected && video.currentTime > 0 && !this.player.over;
-    $("state").textContent = lost ? "Reconnecting" : waits ? "Loading" : (STATES[this.state] ?? "Ending");
-    $("state").dataset.state = lost || waits ? "waits" : this.state;
-    const parts = [`buffer ${buffered.toFixed(1)} s`];
-    if (latency !== undefined) parts.push(`latency ${latency.toFixed(1)} s`, `${Math.round(this.fps)} fps`);
-    if (queued) parts.push(`${queued.toFixed(1)} s to say`);
-    if (viewers > 1) parts.push(`${viewers} watch`);
-    if (reconnections) parts.push(`${reconnections} reconnected`);
+    const { player, told } = this;
+    const video = $("video");
+    this.badge.show({ video, player });
+    const parts = [`buffer ${player.buffered.toFixed(1)} s`];
+    if (told.generated) parts.push(`${player.edge.behind(video.currentTime).toFixed(1)} s behind live`, `${Math.round(this.fps)} fps`);
+    if (told.queued) parts.push(`${told.queued.toFixed(1)} s to say`);
+    if (told.viewers > 1) parts.push(`${told.viewers} watch`);
+    if (player.reconnections) parts.push(`${player.reconnections} reconnected`);
     $("figures").textContent = parts.join("  ·  ");
   }
 }

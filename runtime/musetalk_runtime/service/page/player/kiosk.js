@@ -1,6 +1,7 @@
 // A screen that nobody touches: a session, all over it, for ever. ?avatar=NAME (and &bundle=NAME) begins one and, when it
 // has ended, another; ?session=ID shows one and waits for it. #TOKEN is the token of a service that wants one.
 import { $, sentence } from "./dom.js";
+import { sleep } from "./promises.js";
 import { Session } from "./session.js";
 import { keep } from "./token.js";
 
@@ -15,7 +16,7 @@ const say = (text) => ($("status").textContent = sentence(text));
 function show() {
   return new Promise((done, fail) => {
     const handlers = { onEnd: done, onNotice: () => {}, onRefused: mute };
-    const begun = id ? Session.join(id, handlers) : Session.begin({ name: avatar, bundles: [bundle ?? undefined] }, handlers);
+    const begun = id ? Session.join(id, handlers) : Session.begin({ avatar, bundle: bundle ?? undefined }, handlers);
     begun.then((session) => (shown = session), fail);
   });
 }
@@ -40,7 +41,7 @@ async function showForEver() {
       say(error.message);
     }
     shown = null;
-    await new Promise((done) => setTimeout(done, 1000 * WAITS[Math.min(failures++, WAITS.length - 1)]));
+    await sleep(WAITS[Math.min(failures++, WAITS.length - 1)]);
   }
 }
 
