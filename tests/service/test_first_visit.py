@@ -92,6 +92,8 @@ def test_a_slow_machine_is_told_in_plain_words(page: Page, service: Service) -> 
     until(lambda: session.events.subscribers, "the page listens")
     session.clock.jump(session.clock.now() + 60)  # it has to wait for generation
     page.until("document.getElementById('notice').innerText === 'This machine is slow at the moment.'")
+    session.events.publish("rate", fps=15.0)
+    page.until("document.getElementById('figures').textContent.includes('15 fps')")
 
 
 def test_where_the_service_is_full_the_page_waits_and_gets_in_by_itself(

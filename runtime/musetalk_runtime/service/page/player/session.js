@@ -40,6 +40,7 @@ export class Session {
       handlers: {
         state: (told) => this.#move(told),
         buffer: (told) => this.#hear(told),
+        rate: ({ fps }) => (this.fps = fps),
         warning: ({ message }) => this.onNotice(message),
         interrupted: ({ at }) => this.player.skip(at),
       },
@@ -48,6 +49,7 @@ export class Session {
     });
     this.ticking = setInterval(() => this.#show(), TICK);
     this.#show();
+    for (const message of answer.warnings) this.onNotice(message);
   }
 
   say = (file) => ask(`${this.path}/audio`, { method: "POST", body: file, signal: AbortSignal.timeout(UPLOAD) });
