@@ -115,9 +115,9 @@ class Readers:
         """A WAV with other bytes in it."""
         self._hear(spoil(self.voice.read_bytes(), edited))
 
-    def audio(self, name: str, edited: list[Edit]) -> None:
-        """A file of another kind of audio, with other bytes in it."""
-        self._hear(spoil(self._audio[name], edited))
+    def audio(self, name: str, edited: list[Edit], files: int = 1) -> None:
+        """A file of another kind of audio, or several joined, with other bytes in it."""
+        self._hear(spoil(self._audio[name] * files, edited))
 
     def picture(self, name: str, edited: list[Edit]) -> None:
         """A photo or video with other bytes in it."""
@@ -220,7 +220,10 @@ def targets(readers: Readers) -> dict[str, tuple[Callable[..., None], dict[str, 
         "bundle": (readers.bundle_file, {"name": st.sampled_from(sorted(graphs)), "edited": edits}),
         "wav": (readers.wav, {"form": formats, "extra": chunks}),
         "wav-bytes": (readers.wav_bytes, {"edited": edits}),
-        "audio": (readers.audio, {"name": st.sampled_from(sorted(AUDIO)), "edited": edits}),
+        "audio": (
+            readers.audio,
+            {"name": st.sampled_from(sorted(AUDIO)), "edited": edits, "files": st.sampled_from([1, 2, 3])},
+        ),
         "picture": (readers.picture, {"name": st.sampled_from(sorted(picture_samples())), "edited": edits}),
         "pcm": (readers.pcm, {"pieces": st.lists(st.binary(max_size=3000), max_size=8)}),
         "opus": (readers.opus, {"edited": edits, "cuts": st.lists(st.integers(1, 2000), max_size=40)}),

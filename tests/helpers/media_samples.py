@@ -14,10 +14,14 @@ AUDIO = {
     "mp3": "libmp3lame",
     "adts": "aac",
     "mpegts": "aac",
+    "ogg": "libopus",
+    "flv": "aac",
+    "wav": "pcm_s16le",
     "flac": "flac",
     "aiff": "pcm_s16be",
 }
 PICTURES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
+EXIF = bytes.fromhex("ffe10022457869660000 4d4d002a00000008 0001 0112 0003 00000001 00060000 00000000")  # turned
 HEIF = {"heic": "HEIF", "avif": "AVIF"}
 
 
@@ -27,9 +31,12 @@ def audio_samples() -> dict[str, bytes]:
 
 
 def picture_samples() -> dict[str, bytes]:
-    """A picture of 96x72 in each of PICTURES and, where their libraries are there, HEIF; and videos of three frames."""
+    """A picture of 96x72 in each of PICTURES, one with an orientation and, where their libraries are there, in each of
+    HEIF; and videos of three frames.
+    """
     picture = cv2.resize(moving_picture(0), (96, 72))
     found = {name: cv2.imencode(suffix, picture)[1].tobytes() for name, suffix in PICTURES.items()}
+    found["jpeg"] = found["jpg"][:2] + EXIF + found["jpg"][2:]
     if find_spec("pillow_heif"):
         import pillow_heif
         from PIL import Image
