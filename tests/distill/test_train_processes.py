@@ -39,7 +39,9 @@ def test_two_processes(tmp_path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(shards), str(tmp_path / "two"), str(checkpoint)]
     done = subprocess.run(command, capture_output=True, text=True, env=CHILD_ENVIRONMENT)
     assert done.returncode == 0, done.stderr
-    assert sorted(len(json.loads(line)) > 0 for line in done.stdout.splitlines()) == [False, True]
+    # Two processes print a line each, and one may come within the other's end.
+    assert "{}" in done.stdout
+    assert json.loads(done.stdout.replace("{}", "", 1))["steps"] == 4
     for one, two in zip(curve(tmp_path / "one"), curve(tmp_path / "two"), strict=True):
         # A mean of differences is the mean of the two halves' means; that of ratios, the features', is not.
         assert two[2] == pytest.approx(one[2], rel=1e-4)

@@ -115,7 +115,7 @@ class Readers:
         """A WAV with other bytes in it."""
         self._hear(spoil(self.voice.read_bytes(), edited))
 
-    def audio(self, name: str, edited: list[Edit], files: int = 1) -> None:
+    def audio(self, name: str, edited: list[Edit], files: int) -> None:
         """A file of another kind of audio, or several joined, with other bytes in it."""
         self._hear(spoil(self._audio[name] * files, edited))
 

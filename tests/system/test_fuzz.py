@@ -120,7 +120,7 @@ def test_what_is_not_spoilt_is_read(readers: Readers) -> None:
         lambda: readers.bundle_file("generator.onnx", []),
         lambda: readers.wav((1, 1, 16000, 16, b"ab" * 1000), []),
         lambda: readers.wav_bytes([]),
-        *(partial(readers.audio, name, []) for name in AUDIO),
+        *(partial(readers.audio, name, [], 1) for name in AUDIO),
         *(partial(readers.picture, name, []) for name in picture_samples()),
         lambda: readers.pcm([voice(0.1).tobytes()]),
         lambda: readers.opus([], [100, 1, 1000]),
