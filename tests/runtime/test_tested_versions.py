@@ -18,7 +18,7 @@ TABLE = re.compile(r"^\| ([a-zA-Z0-9-]+) \| ([\d.]+) \| ([\d.]+) \|$", re.MULTIL
         ({"python": "3.10.13", "numpy": "1.24.0", "av": "19.0.2"}, []),
         ({"python": "3.13.0", "numpy": "2.5.9rc1"}, []),
         ({"python": "3.14.0"}, ["python 3.14.0 (tested: 3.10 to 3.13)"]),
-        ({"av": "16.1.0", "numpy": "2.6.0"}, ["av 16.1.0 (tested: 17.0 to 19.0)", "numpy 2.6.0 (tested: 1.24 to 2.5)"]),
+        ({"av": "16.1.0", "numpy": "2.6.0"}, ["av 16.1.0 (tested: 17.1 to 19.0)", "numpy 2.6.0 (tested: 1.24 to 2.5)"]),
         ({"tensorrt": "10.3.0"}, ["tensorrt 10.3.0 (tested: 8.6)"]),
         ({"unheard-of": "1.0"}, []),
     ],
