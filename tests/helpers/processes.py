@@ -18,3 +18,8 @@ def port_of(service: "subprocess.Popen[str]") -> int:
 
 def port_in(line: str) -> int:
     return int(line.split("/")[2].split(":")[1])
+
+
+def complaints(said: str) -> list[str]:
+    """What a service said on stderr, but for how slow this machine is."""
+    return [line for line in said.splitlines() if "it is measured again when idle" not in line]

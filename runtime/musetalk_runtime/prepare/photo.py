@@ -34,7 +34,7 @@ def photo_bytes(path: Path) -> bytes | None:
         return None
     data = path.read_bytes()
     if head == PNG:
-        return None if b"acTL" in data[:ANIMATION_BYTES] else data + PNG_END
+        return None if b"acTL" in data[:ANIMATION_BYTES] else data.partition(PNG_END)[0] + PNG_END
     picture = jpeg.picture_in(data)
     if picture is None:
         raise InvalidMedia(f"{path}: truncated: the JPEG ends before its picture")

@@ -184,8 +184,6 @@ def test_what_was_measured_is_measured_again_while_nothing_runs_and_the_best_cou
     monkeypatch.setattr(service.remeasurement, "_due", 0.0)
     until(lambda: service.admission.costs[pairing].cpu < 10, "it is measured again")
     assert service.admission.costs[pairing].generator == 1e-9
-    path = client.begin(avatar="anna", bundle="one")
-    assert client.ask("GET", path)[1]["warnings"] == []
 
 
 def test_a_measurement_ends_for_a_session(service: Service, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:

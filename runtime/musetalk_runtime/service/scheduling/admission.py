@@ -51,7 +51,7 @@ class Admission:
     def shortfall(self, sessions: Sequence[Admitted]) -> str | None:
         """What to expect, in a line, where the machine does not hold `sessions` all speaking at once."""
         needed = self._load(sessions)
-        if needed * HEADROOM <= 1:
+        if needed <= 1:
             return None
         return f"this machine makes {1 / needed:.0%} of the frames that are needed in time: playback will have to wait"
 
