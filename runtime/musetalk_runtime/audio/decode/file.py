@@ -20,6 +20,8 @@ from musetalk_runtime.core.media import best_stream, several
 
 TIMED = {"mp4", "matroska", "ogg", "mpegts", "mpeg", "asf", "flv"}  # FFmpeg counts the samples of the others itself
 MOST_PACKETS, MOST_PACKETS_A_SECOND = 20_000, 2000  # codecs have 400 a second at most; each packet costs as much time
+ANOTHER_STREAM = "only a first part of it can be read: then another stream begins"
+MOST_REST_BYTES = 4096  # after the last packet of an MPEG-TS
 SAMPLE_RATE_RANGE = (
     1000,
     768_000,
@@ -152,14 +154,21 @@ class AudioFile:
 
     def _packets(self, container: Any, stream: Any) -> Iterator[Any]:
         """Up to the end, or to where FFmpeg reads no further."""
+        last = 0
         try:
-            yield from container.demux(stream)
+            for packet in container.demux(stream):
+                last = packet.pos or last
+                yield packet
         except OSError as error:
             raise InvalidMedia(f"{self.path}: it cannot be read: {_reason(error)}") from None
         except av.FFmpegError as error:
             self._warn(f"only a first part of it can be read: {_reason(error)}")
-        except IndexError:  # PyAV's, for a stream that was not there in the beginning
-            self._warn("only a first part of it can be read: then another stream begins")
+        except IndexError:  # PyAV's before 19, for a stream that was not there in the beginning
+            self._warn(ANOTHER_STREAM)
+        else:
+            rest = self.path.stat().st_size - last
+            if container.format.name == "mpegts" and rest > max(MOST_REST_BYTES, last // 10):
+                self._warn(ANOTHER_STREAM)
 
     def _warn(self, text: str) -> None:
         self.warnings.append(f"{self.path}: {text}")
