@@ -231,21 +231,15 @@ class Session(Closable):
     def _mux(self, target: Writable, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
         picture = Picture(self.avatar.width, self.avatar.height, self.fps)
         with self.timings.measure("open_output", 0):  # while the first frames are made
-            opened = Muxer(target, container, picture, self.audio.channels, video)
+            make = self._direction.muxer or Muxer
+            opened = make(target, container, picture, self.audio.channels, video, self.timings)
         with opened as muxer:
             self.encoder = muxer.encoder
             for frame in self.frames():
-                self._send(muxer, frame)
+                keyframe = self._keyframe.is_set()
+                self._keyframe.clear()
+                muxer.put(frame, keyframe)
                 yield frame
-
-    def _send(self, muxer: Muxer, frame: Frame) -> None:
-        with self.timings.measure("encode_sound"):
-            packets = muxer.encode_sound(frame.sound)
-        with self.timings.measure("encode"):
-            packets += muxer.encode_frame(frame.index, frame.nv12, self._keyframe.is_set())
-            self._keyframe.clear()
-        with self.timings.measure("mux"):
-            muxer.write(packets)
 
 
 def _source(audio: str | Path | Iterable[bytes] | AudioSource) -> AudioSource:

@@ -1,11 +1,30 @@
 """The hooks by which a service steers a session while it runs."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.frame import Frame
+from musetalk_runtime.output.muxer import Writable
+from musetalk_runtime.output.video import Picture, VideoOptions
+
+
+class FrameMuxer(Protocol):
+    """What ``Muxer`` does, here or in another process."""
+
+    @property
+    def encoder(self) -> str:
+        """The encoder's name."""
+
+    def put(self, frame: Frame, keyframe: bool = False) -> None:
+        """Encode and mux `frame` and its sound."""
+
+
+OpenMuxer = Callable[[Writable, str, Picture, int, VideoOptions, Timings], AbstractContextManager[FrameMuxer]]
 
 
 @dataclass(frozen=True)
@@ -15,9 +34,10 @@ class SessionHooks:
     ``mouth`` says for a time in the stream, in seconds, how far the mouth may open there, 0 to 1: at 0 the avatar's own
     frame plays, whatever is heard. It is asked when a frame is handed on and again when it leaves, so that an answer
     that falls holds for frames already under way. ``renderer`` makes the avatar's renderer, None for one of the
-    session's own; ``timings`` gets the stages.
+    session's own; ``muxer`` makes what encodes, None for one in this process; ``timings`` gets the stages.
     """
 
     mouth: Callable[[float], float] | None = None
     renderer: Callable[[Avatar, Timings], Renderer] | None = None
+    muxer: OpenMuxer | None = None
     timings: Timings = field(default_factory=Timings)

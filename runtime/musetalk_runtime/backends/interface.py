@@ -1,13 +1,15 @@
 """The interface of a backend: engines, renderers, and the frames they make."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
 
 from musetalk_runtime.audio.speech import SpeechFrame
 from musetalk_runtime.audio.states import States
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.core.arrays import Bytes, Floats
+from musetalk_runtime.core.arrays import NV12, Bytes, Floats
 from musetalk_runtime.core.timings import Timings
 
 if TYPE_CHECKING:
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
 
 
 ALL = slice(None)
+NewFrame = Callable[[tuple[int, int]], NV12]  # memory of a shape
+
+
+def empty_frame(shape: tuple[int, int]) -> NV12:
+    """A frame's memory, of this process alone."""
+    return np.empty(shape, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -79,9 +87,11 @@ class Engines(Protocol):
     """The models of a bundle, ready to run; loaded when first used.
 
     ``parallel_renderers``: how many renderers, in turn, make the most of the machine while there is always work.
+    ``new_frame`` gives the memory that renderers made from now on put each frame in, and may be replaced.
     """
 
     parallel_renderers: int
+    new_frame: NewFrame
 
     def check(self) -> None:
         """Raise MachineError unless the engines can run on this machine."""

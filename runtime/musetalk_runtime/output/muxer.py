@@ -5,6 +5,7 @@ pts k / fps and sound its sample count, so the two cannot drift.
 """
 
 from contextlib import suppress
+from dataclasses import dataclass
 from fractions import Fraction
 from types import TracebackType
 from typing import Any, Protocol
@@ -15,6 +16,8 @@ import numpy.typing as npt
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.encoder import open_encoder
 from musetalk_runtime.output.mp4 import MP4_FLAGS
 from musetalk_runtime.output.video import Picture, VideoOptions
@@ -31,19 +34,39 @@ class Writable(Protocol):
     def write(self, data: bytes, /) -> Any: ...
 
 
+@dataclass(frozen=True)
+class StreamStart:
+    """The first frame and the first sample of sound of a stream that another muxer began."""
+
+    frame: int
+    sample: int
+
+
+BEGINNING = StreamStart(0, 0)
+
+
 class Muxer:
     """Encodes and muxes one video and one audio track to a writable object.
 
     Frames and sound come in the order of their times. Leaving the ``with`` block writes what the encoders still hold
     and ends the container; after an error it only releases it. Raises MachineError for an encoder that this machine has
-    not; what the writable object raises comes through.
+    not; what the writable object raises comes through. `timings` gets the stages. What another muxer began is
+    continued from `start` on: MP4's fragments then have the times and the order of the whole stream.
     """
 
     def __init__(
-        self, target: Writable, container: str, picture: Picture, channels: int, options: VideoOptions
+        self,
+        target: Writable,
+        container: str,
+        picture: Picture,
+        channels: int,
+        options: VideoOptions,
+        timings: Timings | None = None,
+        start: StreamStart = BEGINNING,
     ) -> None:
-        self._samples = 0
-        flags = {"flush_packets": "1", **(_mp4_options(picture.fps) if container == "mp4" else {})}
+        self._start, self._samples = start, start.sample
+        self._timings = timings or Timings()
+        flags = {"flush_packets": "1", **(_mp4_options(picture.fps, start) if container == "mp4" else {})}
         self._container = av.open(target, "w", format=container, options=flags, buffer_size=MAX_BUFFER_BYTES)
         self._encoder = open_encoder(self._container, picture, options)
         self._layout = "stereo" if channels == 2 else "mono"
@@ -67,7 +90,7 @@ class Muxer:
     ) -> None:
         if kind is None or kind is GeneratorExit:
             self.write(self._encoder.finish())
-            if self._samples:
+            if self._samples > self._start.sample:
                 self.write(self._audio.encode(None))
             self._container.close()
         else:
@@ -77,6 +100,15 @@ class Muxer:
     def encoder(self) -> str:
         """The encoder's name."""
         return self._encoder.name
+
+    def put(self, frame: Frame, keyframe: bool = False) -> None:
+        """Encode and mux `frame` and its sound; `keyframe` makes it one out of turn."""
+        with self._timings.measure("encode_sound"):
+            packets = self.encode_sound(frame.sound)
+        with self._timings.measure("encode"):
+            packets += self.encode_frame(frame.index, frame.nv12, keyframe)
+        with self._timings.measure("mux"):
+            self.write(packets)
 
     def frame(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> None:
         """Encode and mux frame `index`, NV12 ``[H * 3 / 2, W]``; `keyframe` makes it one out of turn."""
@@ -103,9 +135,9 @@ class Muxer:
     def write(self, packets: list[Any]) -> None:
         """Mux `packets`, in the order in which they were encoded."""
         for packet in packets:
-            # AAC's priming packet lies before time 0. Sent, it would make FFmpeg shift the video by 21 ms; without it
-            # the first 21 ms of sound are faded in.
-            if packet.pts >= 0:
+            # AAC's priming packet lies before its first sample. Sent, it would make FFmpeg shift the video by 21 ms;
+            # without it the first 21 ms of sound are faded in.
+            if packet.stream is not self._audio or packet.pts >= self._start.sample:
                 self._container.mux(packet)
 
     def _release(self) -> None:
@@ -118,8 +150,13 @@ def fragment_frames(fps: Fraction) -> int:
     return max(1, int(fps / MIN_FRAGMENTS_PER_SECOND))
 
 
-def _mp4_options(fps: Fraction) -> dict[str, str]:
+def _mp4_options(fps: Fraction, start: StreamStart) -> dict[str, str]:
     # FFmpeg cuts at a packet of either track that is so late after its first in the fragment. A millisecond less than
     # the frames last: sound, which begins no earlier and whose packets are longer than that, then never cuts before.
     microseconds = int(fragment_frames(fps) / fps * 1_000_000) - 1000
-    return {"movflags": MP4_FLAGS, "frag_duration": str(microseconds)}
+    options = {"movflags": MP4_FLAGS, "frag_duration": str(microseconds)}
+    if start == BEGINNING:
+        return options
+    # No fragment has less than one frame: this one's number is above those before it.
+    continued = {"movflags": f"{MP4_FLAGS}+frag_discont", "fragment_index": str(start.frame + 1)}
+    return {**options, **continued, "avoid_negative_ts": "disabled"}  # else all times are moved to begin at 0

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from typing import Literal
 
 from musetalk_runtime.audio.speech_piece import SpeechPiece
@@ -18,6 +19,8 @@ from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import parse_rate
+from musetalk_runtime.output.processes.encoder_pool import EncoderPool
+from musetalk_runtime.output.processes.remote_muxer import open_muxer
 from musetalk_runtime.output.video import MOST_THREADS, VideoOptions
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.catalog import Catalog, Pairing
@@ -35,7 +38,7 @@ from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.settings import Settings, check_lead
 from musetalk_runtime.session import Session
-from musetalk_runtime.session_hooks import SessionHooks
+from musetalk_runtime.session_hooks import OpenMuxer, SessionHooks
 
 DEFAULT_BUNDLE = "default"  # the name of a bundle that is given without one
 ENDED_KEPT_S = 60.0  # seconds that a session which ended by itself can still be asked for
@@ -44,6 +47,7 @@ STOPPED_KEPT_S = 10.0  # seconds that a session which was stopped is kept, for v
 CLOSE_TIMEOUT_S = 8.0  # seconds in which all threads have to end
 TIMED_FRAMES = 100  # frames of each stage that a session keeps the times of: they are counted in metrics
 ADVICE = "end other work on it, or take smaller engines, a smaller picture or a GPU; it is measured again when idle"
+MIN_CORES_FOR_PROCESSES = 4  # cores below which encoder processes gain nothing
 WORKER_THREADS = 4  # threads that read and decode uploads
 MAX_UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
 
@@ -84,6 +88,7 @@ class Service:
             name: EngineWorker(bundle, Timings(self.metrics.stage, TIMED_FRAMES), self.metrics.batch)
             for name, bundle in self.catalog.bundles.items()
         }
+        self.encoders = self._open_encoders()
         self._uploads: Counter[str] = Counter()
         self._wanted_at: dict[Token | None, float] = {}  # when a place was refused to whoever holds the token
         self._alive_at = time.monotonic()
@@ -127,12 +132,14 @@ class Service:
         worker = self.engines[pairing.bundle]
         rate = self._admit(pairing, wanted)
         self.remeasurement.cancel()
+        open_muxer = self._open_muxer()
 
         def start(session: LiveSession) -> Session:
             def renderer(face: Avatar, _: Timings) -> Renderer:
                 return RepeatingRenderer(worker.renderer(face, session), lambda: session.pace.share)
 
-            hooks = SessionHooks(session.speech.mouth, renderer, Timings(self.metrics.stage, TIMED_FRAMES))
+            timings = Timings(self.metrics.stage, TIMED_FRAMES)
+            hooks = SessionHooks(session.speech.mouth, renderer, open_muxer, timings)
             return Session(engines, pack, session.speech, rate, hooks)
 
         clock, video = self.playback_clock(), VideoOptions(threads=self._encoder_threads)
@@ -259,6 +266,8 @@ class Service:
         for worker in self.engines.values():
             if not await asyncio.to_thread(worker.end, max(0.0, until - time.monotonic())):
                 self.hung = True
+        if self.encoders:
+            self.encoders.close()
         self.workers.shutdown(wait=False, cancel_futures=True)
 
     def _open_store(self) -> AvatarStore | None:
@@ -282,6 +291,33 @@ class Service:
     @property
     def _admitted(self) -> list[Admitted]:
         return [(session.fps, session.pairing) for session in self.running]
+
+    def _open_encoders(self) -> EncoderPool | None:
+        """Processes that encode, where there are cores for them."""
+        cores = int(available_cores())
+        if cores < MIN_CORES_FOR_PROCESSES:
+            return None
+        try:
+            pool = EncoderPool(cores)
+        except OSError as error:
+            log.warning("sessions encode in this process: there is no shared memory: %s", error)
+            return None
+        for bundle in self.catalog.bundles.values():
+            bundle.engines.new_frame = pool.frames.new
+        return pool
+
+    def _open_muxer(self) -> OpenMuxer | None:
+        """What encodes a session that begins now: a lone one's frames stay in this process."""
+        if self.encoders is None or self._hardware_encoder:
+            return None
+        if not self.running:
+            self.encoders.prepare()
+            return None
+        return partial(open_muxer, self.encoders)
+
+    @property
+    def _hardware_encoder(self) -> bool:
+        return any(cost.encoder for cost in self.admission.costs.values())
 
     def _admit(self, pairing: Pairing, wanted: Fraction | None) -> Fraction:
         """The rate of a new session; raises ServiceError."""
@@ -312,6 +348,8 @@ class Service:
                 del self._sessions[session.id]
         if not self.running and not self.draining:
             self.remeasurement.idle()
+        if self.encoders:
+            self.encoders.maintain()
         if self.store:
             self.store.release_idle(self._avatars_in_use)
 

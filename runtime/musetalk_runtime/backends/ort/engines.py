@@ -4,6 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.interface import NewFrame, empty_frame
 from musetalk_runtime.backends.ort.onnx_session import OnnxSession
 from musetalk_runtime.backends.ort.provider import CPU, CUDA
 from musetalk_runtime.backends.ort.renderer import CpuRenderer
@@ -22,6 +23,7 @@ class OnnxEngines:
     parallel_renderers = 1  # a batch takes all cores
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.new_frame: NewFrame = empty_frame
         self._folder = folder
         self._manifest = manifest
         self._provider = _provider(manifest, folder / MANIFEST)
@@ -41,7 +43,7 @@ class OnnxEngines:
         """All: faces are generated in one batch, and composed one by one."""
 
     def renderer(self, avatar: Avatar, timings: Timings) -> CpuRenderer:  # noqa: ARG002
-        return CpuRenderer(self._generator, timings)
+        return CpuRenderer(self._generator, timings, self.new_frame)
 
     def close(self) -> None:
         for name in ("_generator", "_vae_encoder", "_audio_encoder"):

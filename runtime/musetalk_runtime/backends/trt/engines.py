@@ -11,6 +11,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
 from musetalk_runtime.backends.cuda.device import open_device
 from musetalk_runtime.backends.cuda.kernels import Kernels
+from musetalk_runtime.backends.interface import NewFrame, empty_frame
 from musetalk_runtime.backends.trt.chain import Chain
 from musetalk_runtime.backends.trt.plan import Plan
 from musetalk_runtime.backends.trt.plan_files import PlanFiles
@@ -35,6 +36,7 @@ class TensorRtEngines:
     def __init__(self, files: PlanFiles, options: GpuOptions = DEFAULT_OPTIONS) -> None:
         self._files = files
         self.options = options
+        self.new_frame: NewFrame = empty_frame
         self._plans: dict[str, Plan] = {}
         self._capturable = files.cuda_graph
         self._lock = threading.RLock()
@@ -72,7 +74,7 @@ class TensorRtEngines:
         return avatar.width, avatar.height
 
     def renderer(self, avatar: Avatar, timings: Timings) -> GpuRenderer:
-        pools = PoolAccess(self._acquire_avatar, self._release_avatar, self._release_chain)
+        pools = PoolAccess(self._acquire_avatar, self._release_avatar, self._release_chain, self.new_frame)
         with self._lock:
             options, loaded = self.options, self._acquire_avatar(avatar)
             try:

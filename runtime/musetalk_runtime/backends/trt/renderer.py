@@ -13,7 +13,7 @@ from musetalk_runtime.backends.cuda.memory import copy
 from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.stream import application_stream
 from musetalk_runtime.backends.cuda.times import BatchTimes, Reporter
-from musetalk_runtime.backends.interface import FrameRequest
+from musetalk_runtime.backends.interface import FrameRequest, NewFrame
 from musetalk_runtime.backends.trt.chain import Chain
 from musetalk_runtime.backends.trt.rendering import GpuRendering, Streams
 from musetalk_runtime.core.errors import InvalidArgument
@@ -44,11 +44,12 @@ class GpuOptions:
 
 @dataclass(frozen=True)
 class PoolAccess:
-    """What a renderer does with the pools that its avatars and its chain come from."""
+    """What a renderer does with the pools that its avatars and its chain come from, and what gives it frames."""
 
     acquire_avatar: Callable[[Avatar], GpuAvatar]
     release_avatar: Callable[[GpuAvatar], None]
     release_chain: Callable[[Chain], None]
+    new_frame: NewFrame
 
 
 class GpuRenderer:
@@ -154,7 +155,8 @@ class GpuRenderer:
         self._chain.run(slot, faces, compute)
         compute.record(events["compute_end"])
         streams = Streams(self._device, compute, self._chain.download)
-        rendering = GpuRendering(slot, self._free_slots, count, faces, streams, self._reporter)
+        new_frame = self._pools.new_frame
+        rendering = GpuRendering(slot, self._free_slots, count, faces, streams, self._reporter, new_frame)
         if self._download:
             rendering.fetch()
         return rendering

@@ -7,8 +7,8 @@ from typing import Any
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.times import Reporter
-from musetalk_runtime.backends.interface import ALL
-from musetalk_runtime.core.arrays import Bytes
+from musetalk_runtime.backends.interface import ALL, NewFrame
+from musetalk_runtime.core.arrays import NV12, Bytes
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,21 @@ class GpuRendering:
     """
 
     def __init__(
-        self, slot: Slot, free_slots: SlotPool, count: int, faces: int, streams: Streams, reporter: Reporter
+        self,
+        slot: Slot,
+        free_slots: SlotPool,
+        count: int,
+        faces: int,
+        streams: Streams,
+        reporter: Reporter,
+        new_frame: NewFrame,
     ) -> None:
         self._slot = slot
         self._free_slots = free_slots
         self._count, self._faces = count, faces
         self._streams = streams
         self._reporter = reporter
+        self._new_frame = new_frame
         self._fetching = False
         self._frames: list[Bytes] | None = None
         self._lock = threading.Lock()
@@ -63,7 +71,7 @@ class GpuRendering:
                     if not self._fetching:
                         self.fetch()
                     self._slot.events["download_end" if self._fetching else "compute_end"].sync()
-                    self._frames = list(self._slot.frames.host[: self._count].copy())
+                    self._frames = [self._copied(frame) for frame in self._slot.frames.host[: self._count]]
                 self._reporter.report(self._slot, self._count, self._faces)
                 self._release()
             return self._frames[rows]
@@ -95,6 +103,11 @@ class GpuRendering:
                 if self._fetching:
                     self._slot.events["download_end"].sync()
                 self._release()
+
+    def _copied(self, frame: NV12) -> NV12:
+        copy = self._new_frame((frame.shape[0], frame.shape[1]))
+        copy[:] = frame
+        return copy
 
     def _check_not_released(self) -> None:
         if self._released or self._free_slots.closed:

@@ -1,0 +1,1 @@
+"""The encoder processes of a service, and the shared memory they read frames from."""

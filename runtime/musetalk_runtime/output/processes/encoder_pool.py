@@ -1,0 +1,102 @@
+"""The encoder processes of a service: started before they are needed, and replaced when they end."""
+
+import logging
+import threading
+import time
+
+from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.output.processes.encoder_process import EncoderProcess
+from musetalk_runtime.output.processes.shared_frames import SharedFrames
+
+START_TIMEOUT_S, POLL_INTERVAL_S = 10.0, 0.005
+RELEASE_AFTER_S = 60.0  # seconds without a session, after which memory and processes are given back
+log = logging.getLogger(__name__)
+
+
+class EncoderPool(Closable):
+    """Up to `most` encoder processes, which read frames from ``frames``. Safe from any thread.
+
+    One more than is in use is kept ready, so that no session waits for one to start. Raises OSError where this system
+    has no shared memory.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.frames = SharedFrames()
+        self._most = most
+        self._processes: list[EncoderProcess] = []
+        self._lock = threading.Lock()
+        self._used_at = time.monotonic()
+        self._closed = False
+
+    def prepare(self) -> None:
+        """Start a process, if none is free; returns at once."""
+        with self._lock:
+            self._forget_ended()
+            self._start_spare()
+
+    def acquire(self) -> EncoderProcess | None:
+        """The process with the fewest sessions, for one more, until `release`; None while none is ready."""
+        with self._lock:
+            self._forget_ended()
+            ready = [process for process in self._processes if process.ready]
+            chosen = min(ready, key=lambda process: process.sessions, default=None)
+            if chosen:
+                chosen.sessions += 1
+            self._start_spare()
+            self._used_at = time.monotonic()
+            return chosen
+
+    def wait(self) -> EncoderProcess:
+        """As `acquire`, but waits until one is ready; raises OSError where none comes."""
+        until = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < until and not self._closed:
+            if process := self.acquire():
+                return process
+            time.sleep(POLL_INTERVAL_S)
+        raise OSError("no encoder process could be started")
+
+    def release(self, process: EncoderProcess) -> None:
+        """Undo one `acquire`."""
+        with self._lock:
+            process.sessions -= 1
+            self._used_at = time.monotonic()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that run."""
+        with self._lock:
+            return [process.pid for process in self._processes if process.alive]
+
+    def maintain(self) -> None:
+        """Give back what has not been used for long; to be called now and then."""
+        with self._lock:
+            unused = not any(process.sessions for process in self._processes)
+            if unused and time.monotonic() - self._used_at > RELEASE_AFTER_S:
+                self._end_all()
+                self.frames.trim()
+
+    def close(self) -> None:
+        """End the processes. Closing twice is fine."""
+        with self._lock:
+            self._closed = True
+            self._end_all()
+        self.frames.close()
+
+    def _start_spare(self) -> None:
+        free = any(not process.sessions for process in self._processes)
+        if free or self._closed or len(self._processes) >= self._most:
+            return
+        try:
+            self._processes.append(EncoderProcess(self.frames))
+        except OSError as error:
+            log.warning("an encoder process cannot be started: %s", error)
+
+    def _forget_ended(self) -> None:
+        for process in [process for process in self._processes if not process.alive]:
+            log.warning("an encoder process ended; its sessions go on in others", extra={"pid": process.pid})
+            self._processes.remove(process)
+            process.close()
+
+    def _end_all(self) -> None:
+        while self._processes:
+            self._processes.pop().close()

@@ -1,0 +1,76 @@
+"""One encoder process, seen from the service."""
+
+import socket
+import subprocess
+import sys
+
+from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.output.processes.shared_frames import SharedFrames
+
+COMMAND = (sys.executable, "-m", "musetalk_runtime.output.processes.main")
+READY = b"r"
+STALL_TIMEOUT_S = 10.0  # seconds in which it has to answer
+
+
+class EncoderProcess(Closable):
+    """A process that encodes the frames of several sessions, which lie in `frames`. Attributes: ``sessions``, ``pid``.
+
+    It ends when the service does, however that ends. Raises OSError where it cannot be started.
+    """
+
+    def __init__(self, frames: SharedFrames) -> None:
+        self.sessions = 0
+        self._ready = self._failed = False
+        self._control, other = socket.socketpair()
+        with other:
+            descriptors = other.fileno(), frames.descriptor
+            try:
+                self._process = subprocess.Popen(
+                    [*COMMAND, *map(str, descriptors), str(frames.size)],
+                    pass_fds=descriptors,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # what ends the service from a terminal does not end it first
+                )
+            except BaseException:
+                self._control.close()
+                raise
+        self.pid = self._process.pid
+        self._control.setblocking(False)
+
+    @property
+    def alive(self) -> bool:
+        return not self._failed and self._process.poll() is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has started, so that a session need not wait for it."""
+        if not self._ready and self.alive:
+            try:
+                self._ready = self._control.recv(1) == READY
+            except BlockingIOError:
+                return False
+        return self._ready and self.alive
+
+    def connect(self) -> socket.socket:
+        """A socket for one more session; raises OSError if the process has ended."""
+        ours, other = socket.socketpair()
+        with other:
+            try:
+                socket.send_fds(self._control, [b"s"], [other.fileno()])
+            except BaseException:
+                ours.close()
+                raise
+        ours.settimeout(STALL_TIMEOUT_S)
+        return ours
+
+    def kill(self) -> None:
+        """End it at once, if it has not ended by itself; its sessions go on in others."""
+        self._failed = True
+        self._process.kill()
+
+    def close(self) -> None:
+        """End it and wait for that. Closing twice is fine."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()

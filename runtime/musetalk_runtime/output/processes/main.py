@@ -1,0 +1,99 @@
+"""An encoder process (``python -m musetalk_runtime.output.processes.main CONTROL MEMORY SIZE``).
+
+CONTROL is a socket that hands over a session's socket with each byte, MEMORY the descriptor of SIZE bytes of shared
+memory that frames lie in. Sessions are encoded in turn, in one thread. It ends when CONTROL does.
+"""
+
+import asyncio
+import mmap
+import socket
+import sys
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from musetalk_runtime.core.arrays import Bytes
+from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
+from musetalk_runtime.frame import Frame
+from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.pieces import Pieces
+from musetalk_runtime.output.processes.encoder_process import READY
+from musetalk_runtime.output.processes.messages import END, LENGTH, NOT_SHARED, REPLY, REQUEST, Opening
+
+
+async def serve(control: socket.socket, memory: mmap.mmap) -> None:
+    """Encode the sessions that come by `control`, until it ends."""
+    loop = asyncio.get_running_loop()
+    gone = loop.create_future()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept() -> None:
+        data, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        for descriptor in descriptors:
+            task = loop.create_task(_session(socket.socket(fileno=descriptor), memory))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        if not data and not gone.done():
+            gone.set_result(None)
+
+    loop.add_reader(control, accept)
+    control.send(READY)
+    await gone
+
+
+async def _session(connection: socket.socket, memory: mmap.mmap) -> None:
+    reader, writer = await asyncio.open_connection(sock=connection)
+    try:
+        await _encode(reader, writer, memory)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass  # the session has ended
+    except (MuseTalkEdgeError, av.FFmpegError, ValueError) as error:
+        _reply(writer, one_line(error).encode(), 0, well=False)
+    finally:
+        writer.close()
+
+
+async def _encode(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, memory: mmap.mmap) -> None:
+    (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+    opening = Opening.from_bytes(await reader.readexactly(length))
+    picture, pieces = opening.picture, Pieces()
+    shape = picture.height * 3 // 2, picture.width
+    unfinished = opening.start.frame
+    with Muxer(pieces, opening.container, picture, opening.channels, opening.options, start=opening.start) as muxer:
+        _reply(writer, pieces.take(), unfinished)
+        while True:
+            kind, keyframe, index, place, size, samples = REQUEST.unpack(await reader.readexactly(REQUEST.size))
+            if kind == END:
+                break
+            inline = await reader.readexactly(size)
+            sound = np.frombuffer(await reader.readexactly(4 * opening.channels * samples), np.float32)
+            sound = sound.reshape(opening.channels, samples)
+            nv12 = _frame(inline if place == NOT_SHARED else memory, max(0, place), shape)
+            muxer.put(Frame(index, Fraction(index) / picture.fps, nv12, sound), keyframe)
+            data = pieces.take()
+            if data:  # a fragment ends where the next frame comes
+                unfinished = index
+            _reply(writer, data, unfinished)
+            await writer.drain()
+    _reply(writer, pieces.take(), unfinished)
+    await writer.drain()
+
+
+def _frame(memory: bytes | mmap.mmap, place: int, shape: tuple[int, int]) -> Bytes:
+    return np.frombuffer(memory, np.uint8, shape[0] * shape[1], place).reshape(shape)
+
+
+def _reply(writer: asyncio.StreamWriter, data: bytes, unfinished: int, well: bool = True) -> None:
+    writer.write(REPLY.pack(well, len(data), unfinished) + data)
+
+
+def main() -> None:
+    control, memory, size = map(int, sys.argv[1:])
+    with socket.socket(fileno=control) as connection, mmap.mmap(memory, size, mmap.MAP_SHARED) as mapped:
+        connection.setblocking(False)
+        asyncio.run(serve(connection, mapped))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""A muxer in an encoder process, which another one continues if that one ends."""
+
+import socket
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.core.arrays import Bytes, Floats
+from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.frame import Frame
+from musetalk_runtime.output.muxer import BEGINNING, Muxer, StreamStart, Writable
+from musetalk_runtime.output.processes.encoder_pool import EncoderPool
+from musetalk_runtime.output.processes.encoder_process import EncoderProcess
+from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, REPLY, REQUEST, EncoderFailed, Opening
+from musetalk_runtime.output.video import Picture, VideoOptions
+
+AAC_SAMPLES = 1024  # of a packet
+MAX_ATTEMPTS = 5  # processes tried one after the other, all of which ended
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """A frame that may be in no fragment yet, and the sound up to the sample `sound_end`."""
+
+    index: int
+    nv12: Bytes
+    sound_end: int
+    keyframe: bool
+
+
+class RemoteMuxer:
+    """Encodes and muxes in a process of `pool`, to `target`. See ``Muxer``.
+
+    If the process ends, another one goes on with the first frame that is in no fragment yet, a keyframe: the stream has
+    all frames and all times. Raises MachineError if that fails again and again.
+    """
+
+    encoder = "x264"
+
+    def __init__(
+        self, pool: EncoderPool, process: EncoderProcess, target: Writable, opening: Opening, timings: Timings
+    ) -> None:
+        self._pool, self._target, self._opening, self._timings = pool, target, opening, timings
+        self._pending: list[_Pending] = []
+        self._sound = np.empty((opening.channels, 0), np.float32)  # the newest
+        self._sent = 0  # samples
+        self._begun = False
+        self._process: EncoderProcess | None = process
+        self._socket: socket.socket | None = None
+        try:
+            self._connect(process, BEGINNING)
+        except (OSError, EOFError):
+            self._restart()
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def __enter__(self) -> "RemoteMuxer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None or kind is GeneratorExit:
+                self._end()
+        finally:
+            self._disconnect()
+
+    def put(self, frame: Frame, keyframe: bool = False) -> None:
+        """See ``Muxer.put``."""
+        with self._timings.measure("encode"):
+            self._sound = np.concatenate([self._sound[:, -SOUND_RATE:], frame.sound], axis=1)
+            self._sent += frame.sound.shape[1]
+            pending = _Pending(frame.index, self._pool.frames.shared(frame.nv12), self._sent, keyframe)
+            self._pending.append(pending)
+            try:
+                self._encode(pending, frame.sound)
+            except (OSError, EOFError):
+                self._restart()
+
+    def _end(self) -> None:
+        for _ in range(MAX_ATTEMPTS):
+            try:
+                self._ask(REQUEST.pack(END, False, 0, NOT_SHARED, 0, 0))
+                return
+            except (OSError, EOFError):
+                self._restart()
+
+    def _restart(self) -> None:
+        """Go on in another process with all frames that may be lost."""
+        for _ in range(MAX_ATTEMPTS):
+            if self._process:  # it has ended, or hangs
+                self._process.kill()
+            self._disconnect()
+            self._process = process = self._pool.wait()
+            first = self._pending[0].index if self._pending else 0
+            sample = min(self._sent, first_sample(first, self._opening.picture))
+            try:
+                self._connect(process, StreamStart(first, sample))
+                for pending in list(self._pending):
+                    self._encode(pending, self._between(sample, pending.sound_end))
+                    sample = max(sample, pending.sound_end)
+                return
+            except (OSError, EOFError):
+                continue
+        raise MachineError(f"{MAX_ATTEMPTS} encoder processes ended one after the other")
+
+    def _connect(self, process: EncoderProcess, start: StreamStart) -> None:
+        self._socket = process.connect()
+        opening = self._opening
+        continued = Opening(opening.container, opening.picture, opening.channels, opening.options, start)
+        head = self._ask(continued.to_bytes(), write=False)
+        if not self._begun:
+            self._begun = True
+            self._target.write(head)
+
+    def _encode(self, pending: _Pending, sound: Floats) -> None:
+        offset = self._pool.frames.offset(pending.nv12)
+        data = b"" if offset is not None else pending.nv12.tobytes()
+        place = NOT_SHARED if offset is None else offset
+        head = REQUEST.pack(FRAME, pending.keyframe, pending.index, place, len(data), sound.shape[1])
+        self._ask(head, data, np.ascontiguousarray(sound).tobytes())
+
+    def _ask(self, *request: bytes, write: bool = True) -> bytes:
+        """Send `request`, and give the bytes of the reply, or write them to the target."""
+        assert self._socket  # noqa: S101 - it is connected
+        self._socket.sendall(b"".join(request))
+        well, size, unfinished = REPLY.unpack(self._read(REPLY.size))
+        data = self._read(size)
+        if not well:
+            raise EncoderFailed(data.decode())
+        self._pending = [pending for pending in self._pending if pending.index >= unfinished]
+        if write and data:
+            self._target.write(data)
+        return data
+
+    def _read(self, size: int) -> bytes:
+        assert self._socket  # noqa: S101 - it is connected
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            count = self._socket.recv_into(view)
+            if not count:
+                raise EOFError
+            view = view[count:]
+        return bytes(data)
+
+    def _between(self, first: int, end: int) -> Floats:
+        """The sound from sample `first` to `end`."""
+        start = self._sent - self._sound.shape[1]
+        return self._sound[:, max(0, first - start) : max(0, end - start)]
+
+    def _disconnect(self) -> None:
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+        if self._process:
+            self._pool.release(self._process)
+            self._process = None
+
+
+def open_muxer(
+    pool: EncoderPool,
+    target: Writable,
+    container: str,
+    picture: Picture,
+    channels: int,
+    options: VideoOptions,
+    timings: Timings,
+) -> Muxer | RemoteMuxer:
+    """A muxer in a process of `pool`, or here while none is ready. See ``Muxer``."""
+    if process := pool.acquire():
+        return RemoteMuxer(pool, process, target, Opening(container, picture, channels, options, BEGINNING), timings)
+    return Muxer(target, container, picture, channels, options, timings)
+
+
+def first_sample(index: int, picture: Picture) -> int:
+    """The first sample of the first AAC packet after frame `index` begins: that before it is in a fragment already."""
+    return (int(index * SOUND_RATE / picture.fps) // AAC_SAMPLES + 1) * AAC_SAMPLES if index else 0
