@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.service.errors import EngineFailed
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker, SharedRenderer
-from musetalk_runtime.service.scheduling.frame_job import FrameJob, PendingFrames, take_batch
 from musetalk_runtime.service.scheduling.round_robin import RoundRobinRenderer
 from musetalk_runtime.session_hooks import SessionHooks
 
@@ -70,7 +68,7 @@ def alone(bundle: Bundle, face: Avatar, frames: list[SpeechFrame]) -> list[np.nd
 def check_mixed(bundle: Bundle, faces: list[Avatar]) -> list[int]:
     """Frames of two avatars, handed in at once, are those that each has alone; gives the sizes of the batches."""
     batches: list[int] = []
-    spoken = [[speech(bundle, 10 * n + k, float(k != 1)) for k in range(3)] for n in range(2)]
+    spoken = [[speech(bundle, 10 * n + k, float(k != 2)) for k in range(3)] for n in range(2)]
     with EngineWorker(bundle, Timings(), batches.append) as worker:
         renderers = [worker.renderer(face, Timetable()) for face in faces]
         with worker._changed:  # so that the worker sees them together
@@ -83,7 +81,7 @@ def check_mixed(bundle: Bundle, faces: list[Avatar]) -> list[int]:
     for n, face in enumerate(faces):
         for a, b in zip(found[n], alone(bundle, face, spoken[n]), strict=True):
             assert np.abs(a.astype(int) - b).max() <= 1
-    assert np.array_equal(found[1][1], faces[1].frame(faces[1].index_at(11, Fraction(25))))  # of weight 0
+    assert np.array_equal(found[1][2], faces[1].frame(faces[1].index_at(12, Fraction(25))))  # of weight 0
     return batches
 
 
@@ -165,49 +163,6 @@ def test_sessions_side_by_side_have_the_frames_of_a_lone_one(
         assert [frame.index for frame in frames] == list(range(10))
         worst = max(np.abs(f.nv12.astype(int) - e).max() for f, e in zip(frames, expected[n % 2], strict=True))
         assert worst <= 1
-
-
-def queue(owner: Any, indices: range, weight: float = 1.0, now: float = 100.0) -> list[FrameJob]:
-    avatar = SimpleNamespace(has_face=[True])
-    frames = [SpeechFrame(k, np.zeros(0, np.float32), weight, np.zeros((1, 0), np.float32)) for k in indices]
-    made: list[Any] = [SimpleNamespace(avatar=avatar, shown=0, speech=frame) for frame in frames]
-    requests = [FrameRequest(request.avatar, 0, request.speech) for request in made]
-    return [FrameJob(request, owner, PendingFrames(1), 0, lambda: now) for request in requests]
-
-
-def owner(group: Any, timetable: Timetable) -> Any:
-    return SimpleNamespace(group=group, timetable=timetable, under_way=0)
-
-
-def indices(batch: list[FrameJob], *owners: Any) -> list[tuple[int, int]]:
-    return [(owners.index(job.owner), job.request.speech.index) for job in batch]
-
-
-def test_the_most_urgent_goes_first_and_sessions_take_turns() -> None:
-    ahead, behind, large = (
-        owner("small", Timetable(100.0)), owner("small", Timetable(99.94)), owner("large", Timetable(99.9)),
-    )  # fmt: skip
-    waiting = [*queue(ahead, range(3)), *queue(behind, range(3)), *queue(large, range(1))]
-    assert indices(take_batch(waiting, 4), ahead, behind, large) == [(2, 0)]
-    assert indices(take_batch(waiting, 4), ahead, behind) == [(1, 0), (1, 1), (0, 0), (1, 2)]
-    assert indices(take_batch(waiting, 4), ahead, behind) == [(0, 1), (0, 2)]
-    assert take_batch(waiting, 4) == []
-
-
-def test_what_has_waited_long_is_not_put_off_by_the_urgent() -> None:
-    patient, hasty = owner("", Timetable(200.0)), owner("", Timetable(101.5))
-    waiting = [*queue(patient, range(2)), *queue(hasty, range(4), now=102.0)]
-    assert indices(take_batch(waiting, 4), patient, hasty) == [(0, 0), (0, 1), (1, 0), (1, 1)]
-
-
-def test_a_mouth_that_was_closed_costs_no_face() -> None:
-    session = owner("", Timetable(closed=2))
-    waiting = queue(session, range(4))
-    batches = [take_batch(waiting, 4), take_batch(waiting, 4)]
-    assert [[(job.request.speech.index, job.request.speaks) for job in batch] for batch in batches] == [
-        [(0, True), (1, True)],
-        [(2, False), (3, False)],
-    ]
 
 
 def test_engines_that_fail_fail_all_that_wait_and_all_that_come(bundle: Path, faces: list[Avatar]) -> None:

@@ -16,7 +16,8 @@ from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError, one_li
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.service.errors import EngineFailed
-from musetalk_runtime.service.scheduling.frame_job import FrameJob, PendingFrames, Timetable, take_batch
+from musetalk_runtime.service.scheduling.frame_job import FrameJob, PendingFrames, Timetable
+from musetalk_runtime.service.scheduling.job_queue import JobQueue
 from musetalk_runtime.service.scheduling.round_robin import RoundRobinRenderer
 
 BATCH_TIMEOUT_S = 60.0  # seconds that one batch may take
@@ -26,8 +27,9 @@ log = logging.getLogger(__name__)
 class EngineWorker(Closable):
     """Batches the frames of all sessions of `bundle`, whatever avatars they show: the most urgent first.
 
-    It waits for no batch to fill: what has come while the engines were busy goes together. Where they fail, so do all
-    sessions, and those that would begin: ``error`` is what happened then, in one line. Safe from any thread.
+    What has come while the engines were busy goes together, and frames that are not urgent wait a moment for more.
+    Where the engines fail, so do all sessions, and those that would begin: ``error`` is what happened then, in one
+    line. Safe from any thread.
 
     `on_batch` gets the number of faces of each batch, `timings` the times of the generator's stages.
     """
@@ -41,7 +43,7 @@ class EngineWorker(Closable):
         self._users: dict[Hashable, int] = {}
         self._opening = threading.Lock()
         self.finished = 0  # batches, and answers to `probe`
-        self._jobs: list[FrameJob] = []
+        self._jobs = JobQueue()
         self._probed = False
         self._changed = threading.Condition()
         self._stopped = False
@@ -68,14 +70,13 @@ class EngineWorker(Closable):
         """Make these frames, sooner or later; raises EngineFailed."""
         with self._changed:
             self._check()
-            self._jobs += jobs
+            self._jobs.add(jobs)
             self._changed.notify_all()
 
     def leave(self, renderer: "SharedRenderer") -> None:
         """Drop what waits for `renderer`, wait for what is under way, and let go of its avatar."""
         with self._changed:
-            for job in [job for job in self._jobs if job.owner is renderer]:
-                self._jobs.remove(job)
+            for job in self._jobs.drop(renderer):
                 job.frames.fail(RuntimeError("the renderer is closed"))
             self._changed.wait_for(lambda: renderer.under_way == 0 or self.error is not None or self._stopped)
             if self.error is not None:  # what failed engines hold goes with the process
@@ -142,11 +143,16 @@ class EngineWorker(Closable):
             self._fail(error, jobs)
 
     def _take(self, wait: bool) -> list[FrameJob]:
-        """The next batch; empty if there is none and it need not `wait`, or at the end."""
+        """The next batch; empty if there is none that is full or urgent and it need not `wait`, or at the end."""
+        size = self.bundle.batch_sizes[-1]
         with self._changed:
             if wait:
                 self._changed.wait_for(lambda: self._jobs or self._stopped or self._probed)
-            batch = take_batch(self._jobs, self.bundle.batch_sizes[-1])
+            while self._jobs and not self._stopped and (patience := self._jobs.patience(size)) > 0:
+                if not wait:
+                    return []
+                self._changed.wait(patience)
+            batch = self._jobs.take(size)
             for job in batch:
                 job.owner.under_way += 1
             return batch
@@ -184,9 +190,8 @@ class EngineWorker(Closable):
         known = isinstance(error, MuseTalkEdgeError)
         with self._changed:
             self.error = one_line(error) if known else f"the engines failed: {type(error).__name__}"
-            for job in [*jobs, *self._jobs]:
+            for job in [*jobs, *self._jobs.clear()]:
                 job.frames.fail(EngineFailed(self.error))
-            self._jobs.clear()
             self._changed.notify_all()
 
 

@@ -1,10 +1,9 @@
-"""The frames that wait for the engines, and the batches made of them."""
+"""A frame that waits for the engines."""
 
 import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from operator import attrgetter
 from typing import Protocol
 
 from musetalk_runtime.backends.interface import ALL, FrameRequest, Rendering
@@ -65,7 +64,7 @@ class PendingFrames:
 
 @dataclass(eq=False)
 class FrameJob:
-    """One frame of ``owner``; its result goes to the ``place`` of ``frames``."""
+    """One frame of ``owner``; its result goes to the ``place`` of ``frames``. ``submitted``: when, by `now`."""
 
     request: FrameRequest
     owner: Owner
@@ -75,33 +74,15 @@ class FrameJob:
     now: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        self._latest = self.now() + MAX_WAIT_S
+        self.submitted = self.now()
 
     @property
     def due(self) -> float:
         """When it is wanted. The limit lets no frame wait for ever behind more urgent ones."""
-        return min(self._latest, self.owner.timetable.due(self.request.speech.index))
+        return min(self.submitted + MAX_WAIT_S, self.owner.timetable.due(self.request.speech.index))
 
     def limit(self) -> None:
         """Make it a frame without a face, if its mouth has been closed meanwhile."""
         speech = self.request.speech
         if speech.weight > 0 and self.owner.timetable.limit(speech.index) <= 0:
             self.request = replace(self.request, speech=replace(speech, weight=0.0))
-
-
-def take_batch(jobs: list[FrameJob], size: int) -> list[FrameJob]:
-    """Take out of `jobs` the most urgent, with the next that can go with it: `size` at most.
-
-    What needs no face goes by itself, since it would fill batches and is made at once.
-    """
-    for job in jobs:
-        job.limit()
-    ordered = sorted(jobs, key=attrgetter("due"))
-    batch = [job for job in ordered if _kind(job) == _kind(ordered[0])][:size]
-    for job in batch:
-        jobs.remove(job)
-    return batch
-
-
-def _kind(job: FrameJob) -> tuple[Hashable, bool]:
-    return job.owner.group, job.request.speaks

@@ -57,6 +57,7 @@ class LiveSession:
         loop = asyncio.get_running_loop()
         self.id = secrets.token_urlsafe(18)
         self.pairing, self.fps, self.lead, self.owner = pairing, fps, lead, owner
+        self._rate = float(fps)
         self.clock = clock
         self.speech = SpeechQueue(clock, lead, idle_lead(fps))
         self.window = Window(loop)
@@ -176,11 +177,11 @@ class LiveSession:
 
     def due(self, index: int) -> float:
         """When frame `index` is to be shown, by ``time.monotonic``. See ``Timetable``."""
-        return time.monotonic() + float(index / self.fps) - self.clock.now()
+        return time.monotonic() + index / self._rate - self.clock.now()
 
     def limit(self, index: int) -> float:
         """How far the mouth may open in frame `index`. See ``Timetable``."""
-        return self.speech.mouth(float(index / self.fps))
+        return self.speech.mouth(index / self._rate)
 
     @property
     def ahead(self) -> float:
