@@ -6,8 +6,10 @@
 Starts `musetalk-edge serve` and opens sessions, each with viewers that read all they get, and says the same 5 s of
 voice to them again and again, with pauses as long. With --sessions 0 it opens sessions until one is refused, all of
 which speak without a pause. Every viewer's stream is checked: fragments must follow each other without a gap, and a
-keyframe come every second. Writes JSON: how the slowest session keeps up, gaps, missed keyframes, waits of playback,
-/healthz in milliseconds, and the service's memory, descriptors and threads over time.
+keyframe come every second. At the end each session is interrupted while it speaks. Writes JSON: how the slowest
+session keeps up, gaps, missed keyframes, waits of playback, milliseconds of /healthz, of the first fragment (from the
+request for the session to a viewer) and of an interruption (to the fragment with the closed mouth at a viewer), and the
+memory, descriptors and threads of the service and its encoder processes over time.
 
 Not measured: decoding, a browser's playback (the tests do), a network, and what these clients take of the machine.
 """
@@ -32,6 +34,7 @@ from musetalk_runtime.service.delivery.mp4_boxes import children, read_runs, rea
 VOICE_SECONDS = 5.0
 SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
 MAX_FRAGMENT_S = 0.35  # from the start of one fragment to that of the next
+INTERRUPTION_TIMEOUT_S = 10.0  # seconds after which an interruption is given up
 SAMPLE_INTERVAL_S = 5.0  # seconds between samples of the process
 HEALTH_INTERVAL_S = 0.1  # seconds between requests for /healthz
 NOT_MEASURED = ["decoding", "playback in a browser", "a network", "what the clients take of the machine"]
@@ -55,10 +58,16 @@ class Api:
 
 
 class Viewer(threading.Thread):
-    """Reads a stream to its end. Attributes: ``gaps``, ``keyframes_missed``, ``seconds`` (of video seen)."""
+    """Reads a stream to its end.
+
+    Attributes: ``gaps``, ``keyframes_missed``, ``seconds`` (of video seen), ``first_at`` (when the first fragment came,
+    by ``time.monotonic``), ``latest`` (the start of the newest fragment, in seconds of the stream).
+    """
 
     def __init__(self, api: Api, path: str) -> None:
         super().__init__(daemon=True)
+        self.first_at: float | None = None
+        self.latest = 0.0
         self.gaps = self.keyframes_missed = 0
         self.seconds = 0.0
         self._answer = api.open("GET", f"{path}/stream.mp4")
@@ -97,6 +106,8 @@ class Viewer(threading.Thread):
                 if self._keyframe is not None and run.start - self._keyframe > 1.05:
                     self.keyframes_missed += 1
                 self._keyframe = run.start
+            self.latest = run.start
+            self.first_at = self.first_at or time.monotonic()
             self._first = run.start if self._first is None else self._first
             self._last = run.start
             self.seconds = run.start - self._first
@@ -128,13 +139,17 @@ class Health(threading.Thread):
 
 
 def look(pid: int) -> dict[str, float]:
-    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    memory, threads = int(status["VmRSS"].split()[0]) / 1e3, int(status["Threads"])
-    return {
-        "memory_mb": round(memory, 1),
-        "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
-        "threads": threads,
-    }
+    """The process and those that it started, together; memory that they share counts once."""
+    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    found = {"memory_mb": 0.0, "descriptors": 0.0, "threads": 0.0, "processes": len(pids)}
+    for number in pids:
+        with suppress(OSError):
+            status = dict(line.split(":", 1) for line in Path(f"/proc/{number}/status").read_text().splitlines())
+            shared = 0 if number == pid else int(status["RssShmem"].split()[0])
+            found["memory_mb"] += round((int(status["VmRSS"].split()[0]) - shared) / 1e3, 1)
+            found["descriptors"] += len(list(Path(f"/proc/{number}/fd").iterdir()))
+            found["threads"] += int(status["Threads"])
+    return found
 
 
 def main() -> None:
@@ -161,8 +176,9 @@ def main() -> None:
 
 
 def measure(api: Api, pid: int, args: argparse.Namespace, voice: bytes) -> dict[str, Any]:
-    paths, refused = open_sessions(api, args)
-    viewers = [Viewer(api, path) for path in paths for _ in range(args.viewers)]
+    asked: list[float] = []
+    viewers: list[Viewer] = []
+    paths, refused = open_sessions(api, args, asked, viewers)
     health = Health(api, pid)
     begun, first = time.monotonic(), [api.ask("GET", path)[1]["generated"] for path in paths]
     pause = VOICE_SECONDS if args.sessions else 0.0
@@ -175,6 +191,8 @@ def measure(api: Api, pid: int, args: argparse.Namespace, voice: bytes) -> dict[
     rates = [(api.ask("GET", path)[1]["generated"] - start) / spent for path, start in zip(paths, first, strict=True)]
     metrics = api.ask("GET", "/metrics")[1]
     health.stop()
+    interruptions = [interrupt(api, path, viewers[n * args.viewers], voice) for n, path in enumerate(paths)]
+    firsts = [(viewer.first_at - asked[n // args.viewers]) * 1e3 for n, viewer in enumerate(viewers) if viewer.first_at]
     for path in paths:
         api.ask("DELETE", path)
     for viewer in viewers:
@@ -190,22 +208,42 @@ def measure(api: Api, pid: int, args: argparse.Namespace, voice: bytes) -> dict[
         "keyframes_missed": sum(viewer.keyframes_missed for viewer in viewers),
         "waits_of_playback": counter(metrics, "late_total"),
         "errors": counter(metrics, "errors_total"),
-        "healthz_ms": {
-            "p50": round(statistics.median(health.milliseconds), 2),
-            "p99": round(statistics.quantiles(health.milliseconds, n=100)[98], 2),
-            "most": round(max(health.milliseconds), 2),
-        },
+        "healthz_ms": percentiles(health.milliseconds),
+        "first_fragment_ms": percentiles(firsts),
+        "interruption_ms": percentiles(interruptions),
         "process": health.process,
         "cores": os.cpu_count(),
         "not_measured": NOT_MEASURED,
     }
 
 
-def open_sessions(api: Api, args: argparse.Namespace) -> tuple[list[str], dict[str, Any] | None]:
-    """The paths of the sessions, and how the one too many was refused."""
+def percentiles(milliseconds: list[float]) -> dict[str, float]:
+    return {
+        "p50": round(statistics.median(milliseconds), 2),
+        "p99": round(statistics.quantiles(milliseconds, n=100)[98], 2) if len(milliseconds) > 1 else milliseconds[0],
+        "most": round(max(milliseconds), 2),
+    }
+
+
+def interrupt(api: Api, path: str, viewer: Viewer, voice: bytes) -> float:
+    """Milliseconds from the request, while the session speaks, to the fragment with the closed mouth at `viewer`."""
+    api.ask("POST", f"{path}/audio", voice, "audio/wav")
+    time.sleep(0.5)
+    begun = time.monotonic()
+    closed = api.ask("POST", f"{path}/interrupt")[1]["at"]
+    while viewer.latest < closed and time.monotonic() - begun < INTERRUPTION_TIMEOUT_S:
+        time.sleep(0.005)
+    return (time.monotonic() - begun) * 1e3
+
+
+def open_sessions(
+    api: Api, args: argparse.Namespace, asked: list[float], viewers: list[Viewer]
+) -> tuple[list[str], dict[str, Any] | None]:
+    """The paths of the sessions, when each was asked for, its viewers, and how the one too many was refused."""
     paths: list[str] = []
     while not args.sessions or len(paths) < args.sessions:
         wanted = json.dumps({"avatar": "one", "fps": args.fps})
+        begun = time.monotonic()
         with api.open("POST", "/v1/sessions", wanted) as answer:
             content = json.loads(answer.read())
             if answer.status != 201:
@@ -217,6 +255,8 @@ def open_sessions(api: Api, args: argparse.Namespace) -> tuple[list[str], dict[s
                     **content["error"],
                 }
         paths.append(f"/v1/sessions/{content['id']}")
+        asked.append(begun)
+        viewers += [Viewer(api, paths[-1]) for _ in range(args.viewers)]
     return paths, None
 
 

@@ -5,30 +5,38 @@
 
 Each session says the same drawn-out voice without a pause, as fast as it goes, to nowhere; the avatars are shown in
 turn, by default two drawn faces of --size. ``frames`` stops at finished frames, ``stream`` also encodes and muxes
-them. Of --repeat runs of each kind, which take turns, the median counts. The figures go to stdout as JSON. The bundle
-may be for a CPU or a GPU.
+them, in this process, and ``processes`` does so in encoder processes, as a service does. Each takes as many threads
+for libx264 as the service would give it. Of --repeat runs of each kind, which take turns, the median counts. The
+figures go to stdout as JSON. The bundle may be for a CPU or a GPU.
 """
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from musetalk_runtime import Avatar, Bundle, Session
+from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.diagnostics.bench import gpu_memory_mb
 from musetalk_runtime.diagnostics.synthetic import write_face_video, write_voice
+from musetalk_runtime.output.processes.encoder_pool import EncoderPool
+from musetalk_runtime.output.processes.remote_muxer import open_muxer
+from musetalk_runtime.output.video import MOST_THREADS, VideoOptions
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
 from musetalk_runtime.session_hooks import SessionHooks
 
 FPS = 25
+KINDS = ("frames", "stream", "processes")
 NOT_MEASURED = [
     "pace: sessions run as fast as they go, so batches are fuller than those of sessions at the pace of playback",
     "live speech: the audio is a file, whose audio encoder runs once in 30 s instead of five times a second",
@@ -58,6 +66,8 @@ def main() -> None:
     parser.add_argument("--sessions", default="1,2,4,8", help="how many at once, in turn (default: 1,2,4,8)")
     parser.add_argument("--seconds", type=float, default=4.0, help="of speech a session (default: 4)")
     parser.add_argument("--lanes", type=int, help="renderers that take turns (default: the engines')")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="what to measure (default: all three)")
+    parser.add_argument("--processes", type=int, help="encoder processes at most (default: one a core)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default: 3)")
     args = parser.parse_args()
     with ExitStack() as stack:
@@ -67,21 +77,25 @@ def main() -> None:
         paths = args.avatar or draw(bundle, work, *map(int, args.size.split("x")))
         avatars = [stack.enter_context(Avatar.open(path)) for path in paths]
         write_voice(work / "voice.wav", args.seconds)
-        runs = Runs(bundle, avatars, work / "voice.wav")
+        pool = stack.enter_context(EncoderPool(args.processes or int(available_cores())))
+        bundle.engines.new_frame = pool.frames.new
+        runs = Runs(bundle, avatars, work / "voice.wav", pool)
         runs.once("stream", 1, True)  # to load everything
         sizes = [f"{avatar.width}x{avatar.height}" for avatar in avatars]
         about = {"backend": bundle.manifest["backend"], "batch_sizes": bundle.batch_sizes}
-        about |= {"lanes": bundle.engines.parallel_renderers, "avatars": sizes}
+        about |= {"cores": available_cores(), "lanes": bundle.engines.parallel_renderers, "avatars": sizes}
         counts = [int(count) for count in args.sessions.split(",")]
-        figures = {kind: {count: runs.compare(kind, count, args.repeat) for count in counts} for kind in KINDS}
+        figures = {
+            kind: {count: runs.compare(kind, count, args.repeat) for count in counts} for kind in args.kinds.split(",")
+        }
     print(json.dumps({**about, "seconds": args.seconds, **figures, "not_measured": NOT_MEASURED}, indent=1))
 
 
 class Runs:
     """Runs sessions of `bundle` that show `avatars` in turn and say `audio`."""
 
-    def __init__(self, bundle: Bundle, avatars: list[Avatar], audio: Path) -> None:
-        self._bundle, self._avatars, self._audio = bundle, avatars, audio
+    def __init__(self, bundle: Bundle, avatars: list[Avatar], audio: Path, pool: EncoderPool) -> None:
+        self._bundle, self._avatars, self._audio, self._pool = bundle, avatars, audio, pool
 
     def compare(self, kind: str, count: int, repeat: int) -> dict[str, Any]:
         """Figures of `count` sessions together, both ways, and how many times as fast they are batched."""
@@ -92,6 +106,8 @@ class Runs:
 
     def once(self, kind: str, count: int, batched: bool) -> dict[str, float]:
         """Of all sessions: frames a second, CPU time of a frame, faces a batch (0 without batches), GPU memory."""
+        if kind == "processes":
+            self._start_processes(count)
         batches: list[int] = []
         with EngineWorker(self._bundle, Timings(), batches.append) as worker, ExitStack() as stack:
             punctual = Punctual()
@@ -99,35 +115,46 @@ class Runs:
             def shared(avatar: Avatar, _: Timings) -> Any:
                 return worker.renderer(avatar, punctual)
 
-            direction = [SessionHooks(renderer=shared if batched else None) for _ in range(count)]
+            muxer = partial(open_muxer, self._pool) if kind == "processes" else None
+            direction = [SessionHooks(None, shared if batched else None, muxer) for _ in range(count)]
+            video = VideoOptions(threads=max(1, min(MOST_THREADS, int(available_cores() / count))))
             sessions = [
                 stack.enter_context(
                     Session(self._bundle, self._avatars[n % len(self._avatars)], self._audio, FPS, direction[n])
                 )
                 for n in range(count)
             ]
-            begin, cpu = time.perf_counter(), time.process_time()
-            threads = [threading.Thread(target=drain, args=(KINDS[kind](session),)) for session in sessions]
+            begin, cpu = time.perf_counter(), self._cpu_seconds()
+            made = [session.frames() if kind == "frames" else session.stream(video=video) for session in sessions]
+            threads = [threading.Thread(target=drain, args=(items,)) for items in made]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
+            seconds, cpu = time.perf_counter() - begin, self._cpu_seconds() - cpu
             frames = sum(session.frames_made for session in sessions)
             used = gpu_memory_mb(self._bundle)
         faces = sum(batches) / max(1, len(batches))
         figures = {"fps": frames / seconds, "cpu_ms_a_frame": cpu / frames * 1e3, "faces_a_batch": faces}
         return figures if used is None else {**figures, "gpu_memory_mb": used}
 
+    def _start_processes(self, count: int) -> None:
+        """As many as a service would have started while that many sessions came."""
+        taken = [self._pool.wait() for _ in range(count)]
+        while not self._pool.settled:
+            time.sleep(0.01)
+        for process in taken:
+            self._pool.release(process)
+
+    def _cpu_seconds(self) -> float:
+        """CPU time of this process and of the encoder processes."""
+        stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in self._pool.pids)
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in stats)
+        return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
     return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
-
-
-KINDS: dict[str, Callable[[Session], Iterable[Any]]] = {
-    "frames": lambda session: session.frames(),
-    "stream": lambda session: session.stream(),
-}
 
 
 def drain(items: Iterable[Any]) -> None:

@@ -62,6 +62,12 @@ class EncoderPool(Closable):
             self._used_at = time.monotonic()
 
     @property
+    def settled(self) -> bool:
+        """Whether all processes that were started are ready."""
+        with self._lock:
+            return all(process.ready for process in self._processes)
+
+    @property
     def pids(self) -> list[int]:
         """The processes that run."""
         with self._lock:
