@@ -28,12 +28,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from load.viewer import Viewer
+
 from musetalk_runtime.diagnostics.synthetic import write_voice
-from musetalk_runtime.service.delivery.mp4_boxes import children, read_runs, read_tracks
 
 VOICE_SECONDS = 5.0
 SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
-MAX_FRAGMENT_S = 0.35  # from the start of one fragment to that of the next
 INTERRUPTION_TIMEOUT_S = 10.0  # seconds after which an interruption is given up
 SAMPLE_INTERVAL_S = 5.0  # seconds between samples of the process
 HEALTH_INTERVAL_S = 0.1  # seconds between requests for /healthz
@@ -55,62 +55,6 @@ class Api:
         with self.open(method, path, body, kind) as answer:
             text = answer.read().decode()
             return answer.status, json.loads(text) if text[:1] in ("{", "[") else text
-
-
-class Viewer(threading.Thread):
-    """Reads a stream to its end.
-
-    Attributes: ``gaps``, ``keyframes_missed``, ``seconds`` (of video seen), ``first_at`` (when the first fragment came,
-    by ``time.monotonic``), ``latest`` (the start of the newest fragment, in seconds of the stream).
-    """
-
-    def __init__(self, api: Api, path: str) -> None:
-        super().__init__(daemon=True)
-        self.first_at: float | None = None
-        self.latest = 0.0
-        self.gaps = self.keyframes_missed = 0
-        self.seconds = 0.0
-        self._answer = api.open("GET", f"{path}/stream.mp4")
-        self._tracks: Any = {}
-        self._first: float | None = None
-        self._last: float | None = None
-        self._keyframe: float | None = None
-        self.start()
-
-    def run(self) -> None:
-        buffer = b""
-        with suppress(http.client.IncompleteRead, ConnectionError):
-            while data := self._answer.read1(1 << 16):
-                buffer = self._take(buffer + data)
-        self._answer.close()
-
-    def _take(self, data: bytes) -> bytes:
-        """Look at the whole boxes in `data`; gives the rest."""
-        at = 0
-        while len(data) - at >= 8 and len(data) - at >= (size := int.from_bytes(data[at : at + 4], "big")):
-            for name, content in children(data[at : at + size]):
-                if name == "moov":
-                    self._tracks = read_tracks(content)
-                elif name == "moof":
-                    self._look(content)
-            at += size
-        return data[at:]
-
-    def _look(self, moof: bytes) -> None:
-        for run in read_runs(moof, self._tracks):
-            if run.track.kind != "vide":
-                continue
-            if self._last is not None and not 0 < run.start - self._last < MAX_FRAGMENT_S:
-                self.gaps += 1
-            if run.keyframe:
-                if self._keyframe is not None and run.start - self._keyframe > 1.05:
-                    self.keyframes_missed += 1
-                self._keyframe = run.start
-            self.latest = run.start
-            self.first_at = self.first_at or time.monotonic()
-            self._first = run.start if self._first is None else self._first
-            self._last = run.start
-            self.seconds = run.start - self._first
 
 
 class Health(threading.Thread):
@@ -256,7 +200,7 @@ def open_sessions(
                 }
         paths.append(f"/v1/sessions/{content['id']}")
         asked.append(begun)
-        viewers += [Viewer(api, paths[-1]) for _ in range(args.viewers)]
+        viewers += [Viewer(api.open("GET", f"{paths[-1]}/stream.mp4")) for _ in range(args.viewers)]
     return paths, None
 
 

@@ -286,7 +286,7 @@ def measure(service: "subprocess.Popen[str]", args: argparse.Namespace, voice: b
     threading.Thread(target=lambda: said.extend(service.stderr or []), daemon=True).start()
     api = Api(port)
     watched = api.ask("POST", "/v1/sessions", '{"avatar": "anna", "fps": 10}')[1]["id"]
-    viewer = Viewer(api, f"/v1/sessions/{watched}")
+    viewer = Viewer(api.open("GET", f"/v1/sessions/{watched}/stream.mp4"))
     first = Fuzz(port, min(100, args.requests), voice, args.seed + 1_000_000)  # so that all is loaded
     first.run()
     first.end()

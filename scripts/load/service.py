@@ -37,6 +37,14 @@ class Service:
             text = answer.read().decode()
             return answer.status, json.loads(text) if text[:1] in ("{", "[") else text
 
+    def send(self, path: str, data: bytes, kind: str) -> int:
+        """The status of a POST of `data`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("POST", path, data, {"Content-Type": kind, "Connection": "close"})
+        with connection.getresponse() as answer:
+            answer.read()
+            return answer.status
+
     @property
     def cpu_seconds(self) -> float:
         """CPU time that it has used."""
@@ -58,14 +66,17 @@ class Service:
 
 
 @contextmanager
-def serving(*options: str, soft_limit: int | None = None) -> Iterator[Service]:
-    """`musetalk-edge serve` with `options`, and with a soft limit of descriptors, until the context is left."""
+def serving(*options: str, soft_limit: int | None = None, first: str = "") -> Iterator[Service]:
+    """`musetalk-edge serve` with `options`, and with a soft limit of descriptors, until the context is left.
+
+    Its process runs the statements `first` before all else.
+    """
 
     def limit() -> None:
         if soft_limit:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft_limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
-    command = [sys.executable, "-c", SERVE, "serve", "--port", "0", *options]
+    command = [sys.executable, "-c", first + SERVE, "serve", "--port", "0", *options]
     with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=limit) as process:  # noqa: PLW1509
         try:
             yield Service(process)

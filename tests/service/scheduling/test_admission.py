@@ -18,7 +18,8 @@ from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.backends.ort.renderer import CpuRenderer
 from musetalk_runtime.core.errors import AvatarMismatch, InvalidArgument, MachineError
 from musetalk_runtime.service.catalog import Catalog, Pairing
-from musetalk_runtime.service.scheduling import capacity, remeasurement, warm_up
+from musetalk_runtime.service.scheduling import admission as admission_module
+from musetalk_runtime.service.scheduling import remeasurement, warm_up
 from musetalk_runtime.service.scheduling.admission import Admission
 from musetalk_runtime.service.scheduling.capacity import Cost
 from musetalk_runtime.service.service import Service
@@ -109,7 +110,7 @@ def test_what_is_measured_is_all_that_a_frame_takes(
 def test_sessions_are_let_in_while_what_they_take_most_of_lasts(
     opened: tuple[dict[str, Bundle], Avatar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capacity, "available_cores", lambda: 2.0)
+    monkeypatch.setattr(admission_module, "available_cores", lambda: 2.0)
     catalog, pairing = Catalog({"one": opened[0]["one"]}, {"anna": opened[1]}), Pairing("one", "anna")
     admission = Admission(catalog, None)
     admission.costs[pairing] = Cost(cpu=0.02, generator=0.001, encoder=0.0)
@@ -136,7 +137,7 @@ def test_sessions_are_let_in_while_what_they_take_most_of_lasts(
 def test_as_many_as_the_operator_says_at_the_highest_rate_that_all_of_them_have(
     opened: tuple[dict[str, Bundle], Avatar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(capacity, "available_cores", lambda: 2.0)
+    monkeypatch.setattr(admission_module, "available_cores", lambda: 2.0)
     catalog, pairing = Catalog({"one": opened[0]["one"]}, {"anna": opened[1]}), Pairing("one", "anna")
     admission = Admission(catalog, 2)
     for cpu, rate in [(0.01, 25), (0.05, 15), (1.0, 15)]:  # 200, 40 and 2 frames a second

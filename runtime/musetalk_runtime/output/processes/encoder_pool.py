@@ -5,10 +5,10 @@ import threading
 import time
 
 from musetalk_runtime.core.closable import Closable
-from musetalk_runtime.output.processes.encoder_process import EncoderProcess
+from musetalk_runtime.output.processes.encoder_process import START_TIMEOUT_S, EncoderProcess
 from musetalk_runtime.output.processes.shared_frames import SharedFrames
 
-START_TIMEOUT_S, POLL_INTERVAL_S = 10.0, 0.005
+POLL_INTERVAL_S = 0.005
 RELEASE_AFTER_S = 60.0  # seconds without a session, after which memory and processes are given back
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class EncoderPool(Closable):
 
     def wait(self) -> EncoderProcess:
         """As `acquire`, but waits until one is ready; raises OSError where none comes."""
-        until = time.monotonic() + START_TIMEOUT_S
+        until = time.monotonic() + 2 * START_TIMEOUT_S
         while time.monotonic() < until and not self._closed:
             if process := self.acquire():
                 return process

@@ -3,12 +3,14 @@
 import socket
 import subprocess
 import sys
+import time
 
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.output.processes.shared_frames import SharedFrames
 
 COMMAND = (sys.executable, "-m", "musetalk_runtime.output.processes.main")
 READY = b"r"
+START_TIMEOUT_S = 10.0  # seconds in which it has to be ready
 STALL_TIMEOUT_S = 10.0  # seconds in which it has to answer
 
 
@@ -21,6 +23,7 @@ class EncoderProcess(Closable):
     def __init__(self, frames: SharedFrames) -> None:
         self.sessions = 0
         self._ready = self._failed = False
+        self._began = time.monotonic()
         self._control, other = socket.socketpair()
         with other:
             descriptors = other.fileno(), frames.descriptor
@@ -40,7 +43,9 @@ class EncoderProcess(Closable):
 
     @property
     def alive(self) -> bool:
-        return not self._failed and self._process.poll() is None
+        """Whether it runs, and has started in time."""
+        late = not self._ready and time.monotonic() - self._began > START_TIMEOUT_S
+        return not self._failed and not late and self._process.poll() is None
 
     @property
     def ready(self) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from fractions import Fraction
 
+from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.frame_rate import HEADROOM, RATES, generation_rate
 from musetalk_runtime.service.catalog import Catalog, Pairing
 from musetalk_runtime.service.scheduling.capacity import Cost, load
@@ -22,6 +23,7 @@ class Admission:
         self.costs: dict[Pairing, Cost] = {}
         self._catalog = catalog
         self._sessions = sessions
+        self._cores = available_cores()
 
     def rate(self, running: Sequence[Admitted], pairing: Pairing, wanted: Fraction | None) -> Fraction | None:
         """The rate of a new session beside those `running`: as `wanted`, else the highest that fits; None if none.
@@ -63,11 +65,11 @@ class Admission:
         return self._load(sessions) * HEADROOM <= 1
 
     def _load(self, sessions: Sequence[Admitted]) -> float:
-        return load((fps, self._cost(pairing)) for fps, pairing in sessions)
+        return load(((fps, self._cost(pairing)) for fps, pairing in sessions), self._cores)
 
     def _share(self, pairing: Pairing) -> float:
         """Of the machine, that one frame a second takes."""
-        return load([(Fraction(1), self._cost(pairing))])
+        return load([(Fraction(1), self._cost(pairing))], self._cores)
 
     def _cost(self, pairing: Pairing) -> Cost:
         if pairing in self.costs:

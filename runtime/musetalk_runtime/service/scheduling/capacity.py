@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from musetalk_runtime.core.cores import available_cores
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -24,11 +22,11 @@ class Cost:
         return Cost(min(self.cpu, other.cpu), min(self.generator, other.generator), min(self.encoder, other.encoder))
 
 
-def load(sessions: Iterable[tuple[Fraction, Cost]]) -> float:
-    """The share of this machine that `sessions` (frames a second, cost) take, of that which they take most of."""
+def load(sessions: Iterable[tuple[Fraction, Cost]], cores: float) -> float:
+    """The share of a machine of `cores` that `sessions` (frames a second, cost) take, of what they take most of."""
     cpu = generator = encoder = 0.0
     for fps, cost in sessions:
         cpu += float(fps) * cost.cpu
         generator += float(fps) * cost.generator
         encoder += float(fps) * cost.encoder
-    return max(cpu / available_cores(), generator, encoder)
+    return max(cpu / cores, generator, encoder)

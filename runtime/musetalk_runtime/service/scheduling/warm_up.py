@@ -11,6 +11,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import generation_rate
+from musetalk_runtime.output.video import VideoOptions
 from musetalk_runtime.service.scheduling.capacity import Cost
 from musetalk_runtime.service.session.speech_queue import SPEECH_SAMPLES
 from musetalk_runtime.session import Session
@@ -42,7 +43,7 @@ def warm_up(bundle: Bundle, avatar: Avatar, cancelled: Callable[[], bool] = lamb
     with Session(bundle, avatar, _noise(), FPS, SessionHooks(timings=Timings(listen))) as session:
         marks: list[tuple[int, float]] = []  # frames and CPU seconds: when all is loaded, and after each run
         deadline = float("inf")
-        for _ in session.stream():
+        for _ in session.stream(video=VideoOptions(threads=1)):  # as each of many encodes
             if cancelled():
                 raise Cancelled
             if session.frames_made >= WARM_FRAMES + len(marks) * RUN_FRAMES or time.monotonic() > deadline:

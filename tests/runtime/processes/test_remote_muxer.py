@@ -1,0 +1,202 @@
+"""Streams that encoder processes make, and go on with where one ends."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from helpers.service_client import until
+from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.frame import Frame
+from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.pieces import Pieces
+from musetalk_runtime.output.processes import encoder_process, shared_frames
+from musetalk_runtime.output.processes.encoder_pool import EncoderPool
+from musetalk_runtime.output.processes.remote_muxer import RemoteMuxer, open_muxer
+from musetalk_runtime.output.video import Picture, VideoOptions
+
+PICTURE = Picture(320, 240, Fraction(25))
+OPTIONS = VideoOptions("x264", threads=1)
+FRAMES = 60
+
+
+@pytest.fixture
+def pool() -> Iterator[EncoderPool]:
+    with EncoderPool(2) as made:
+        made.release(made.wait())
+        yield made
+
+
+def opened(pool: EncoderPool, pieces: Pieces, picture: Picture = PICTURE) -> RemoteMuxer:
+    muxer = open_muxer(pool, pieces, "mp4", picture, 1, OPTIONS, Timings())
+    assert isinstance(muxer, RemoteMuxer)
+    return muxer
+
+
+def stream(muxer: Muxer | RemoteMuxer, pieces: Pieces, before: Callable[[int], None] = lambda _: None) -> bytes:
+    """60 frames of noise with a tone, which runs four frames ahead; `before` is called with each index."""
+    pictures = np.random.default_rng(0).integers(16, 235, (8, 360, 320), dtype=np.uint8)
+    tone = (0.3 * np.sin(np.arange((FRAMES + 4) * 1920) * 0.06)).astype(np.float32)[None]
+    data, sent = b"", 0
+    with muxer:
+        for k in range(FRAMES):
+            before(k)
+            end = (k + 4) * 1920
+            muxer.put(Frame(k, Fraction(k, 25), pictures[k % 8], tone[:, sent:end]), k == 33)
+            data, sent = data + pieces.take(), end
+        before(FRAMES)
+    return data + pieces.take()
+
+
+def here() -> bytes:
+    pieces = Pieces()
+    return stream(Muxer(pieces, "mp4", PICTURE, 1, OPTIONS), pieces)
+
+
+def times(data: bytes, kind: str) -> list[tuple[int, bool]]:
+    with av.open(io.BytesIO(data)) as container:
+        packets = container.demux(**{kind: 0})
+        return [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
+
+
+def kill_all(pool: EncoderPool) -> None:
+    for pid in pool.pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_process_makes_the_stream_that_this_one_would(pool: EncoderPool) -> None:
+    pieces = Pieces()
+    assert stream(opened(pool, pieces), pieces) == here()
+
+
+def test_frames_beside_the_shared_memory_are_sent(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool.frames, "shared", lambda frame: frame)
+    pieces = Pieces()
+    assert stream(opened(pool, pieces), pieces) == here()
+
+
+@pytest.mark.parametrize("when", [{0}, {1}, {7, 8}, {20, 40}, {33}, {FRAMES}], ids=str)
+def test_a_stream_loses_nothing_where_its_process_is_killed(pool: EncoderPool, when: set[int]) -> None:
+    pieces = Pieces()
+    data = stream(opened(pool, pieces), pieces, lambda k: kill_all(pool) if k in when else None)
+    expected = here()
+    assert [pts for pts, _ in times(data, "video")] == [pts for pts, _ in times(expected, "video")]
+    assert times(data, "audio") == times(expected, "audio")
+    assert data.count(b"moov") == 1
+    with av.open(io.BytesIO(data)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == FRAMES
+    keyframes = {pts for pts, keyframe in times(data, "video") if keyframe}
+    assert keyframes >= {0, 33 * 512}
+    latest = max((pts // 512 for pts in keyframes if pts // 512 <= max(when)), default=0)
+    assert max(when) - latest <= 25, "it goes on with a keyframe that is no later than the next one would be"
+
+
+def test_a_process_that_hangs_is_killed(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_process, "STALL_TIMEOUT_S", 0.5)
+    until(lambda: pool.settled, "they have started")
+    hung = pool.pids
+
+    def stop(k: int) -> None:
+        if k == 30:
+            for pid in hung:
+                os.kill(pid, signal.SIGSTOP)
+
+    pieces = Pieces()
+    data = stream(opened(pool, pieces), pieces, stop)
+    assert [pts for pts, _ in times(data, "video")] == [k * 512 for k in range(FRAMES)]
+    until(lambda: not set(hung) & set(pool.pids), "it is gone")
+
+
+def test_what_cannot_be_encoded_fails_alone(pool: EncoderPool) -> None:
+    pieces = Pieces()
+    with opened(pool, pieces) as other:
+        with pytest.raises(MachineError, match="cannot encode 20000x64"):
+            opened(pool, Pieces(), Picture(20_000, 64, Fraction(25)))
+        before = pool.pids
+        other.put(Frame(0, Fraction(0), np.zeros((360, 320), np.uint8), np.zeros((1, 1920), np.float32)))
+        assert pool.pids == before
+
+
+def test_a_session_waits_for_no_process_to_start() -> None:
+    with EncoderPool(2) as pool:
+        muxer = open_muxer(pool, Pieces(), "mp4", PICTURE, 1, OPTIONS, Timings())
+        with muxer:
+            assert isinstance(muxer, Muxer)
+        until(lambda: pool.settled and pool.pids, "one has started")
+        with opened(pool, Pieces()):
+            assert len(pool.pids) >= 1
+
+
+def test_sessions_go_to_the_process_with_the_fewest(pool: EncoderPool) -> None:
+    first = pool.acquire()
+    until(lambda: pool.settled and len(pool.pids) == 2, "another one is ready")
+    second, third = pool.acquire(), pool.acquire()
+    assert first
+    assert second
+    assert third
+    assert (first.sessions, second.sessions) in [(2, 1), (1, 2)]
+    assert len(pool.pids) == 2
+
+
+def test_nothing_is_left_of_ended_processes(pool: EncoderPool) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    counts = []
+    for _ in range(4):
+        pieces = Pieces()
+        stream(opened(pool, pieces), pieces, lambda k: kill_all(pool) if k == 5 else None)
+        until(lambda: pool.settled and len(pool.pids) == 2, "both have started")
+        counts.append(descriptors())
+    assert counts[-1] == counts[0]
+
+
+def test_shared_memory_is_used_again_and_given_back() -> None:
+    with shared_frames.SharedFrames() as frames:
+        kept = frames.new((360, 320))
+        kept[:] = 7
+        for _ in range(100):
+            frame = frames.new((360, 320))
+            frame[:] = 1
+        held = os.fstat(frames.descriptor).st_blocks * 512
+        assert held <= 4 * frame.nbytes
+        assert (kept == 7).all()
+        frames.trim()
+        assert os.fstat(frames.descriptor).st_blocks * 512 == held, "frames are in it"
+        del frame, kept
+        frames.trim()
+        assert os.fstat(frames.descriptor).st_blocks == 0
+        again = frames.new((360, 320))
+        assert frames.offset(again) == 0
+        assert frames.offset(np.zeros((360, 320), np.uint8)) is None
+
+
+def test_a_full_shared_memory_gives_memory_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_frames, "LARGEST", shared_frames.SMALLEST)
+    with shared_frames.SharedFrames() as frames:
+        taken = [frames.new((8192, 4096)) for _ in range(3)]
+        assert [frames.offset(frame) is not None for frame in taken] == [True, True, False]
+        del taken
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    code = (
+        "import time\n"
+        "from musetalk_runtime.output.processes.encoder_pool import EncoderPool\n"
+        "pool = EncoderPool(1)\npool.wait()\nprint(*pool.pids, flush=True)\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=tmp_path) as parent:
+        assert parent.stdout
+        pid = int(parent.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        parent.kill()
+    until(lambda: not Path(f"/proc/{pid}").exists(), "it has ended", 10)
