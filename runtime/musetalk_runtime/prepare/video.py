@@ -225,9 +225,8 @@ def _still(path: Path, data: bytes, container: av.container.InputContainer, stre
 
 def _check_length(path: Path, container: av.container.InputContainer, stream: av.video.VideoStream, end: float) -> None:
     """Raise InvalidMedia when a file ends well before the length its header states."""
-    if (
-        container.format.name == "avi" and stream.frames and stream.average_rate
-    ):  # its duration is that of what is there
+    if container.format.name == "avi" and stream.frames and stream.average_rate:
+        # Its duration is that of what is there.
         stated = float(stream.frames / stream.average_rate)
     elif stream.duration is not None and stream.time_base is not None:
         stated = float((stream.duration + (stream.start_time or 0)) * stream.time_base)
