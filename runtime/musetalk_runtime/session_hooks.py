@@ -10,7 +10,7 @@ from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.muxer import Writable
-from musetalk_runtime.output.video import Picture, VideoOptions
+from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 
 
 class FrameMuxer(Protocol):
@@ -20,8 +20,8 @@ class FrameMuxer(Protocol):
     def encoder(self) -> str:
         """The encoder's name."""
 
-    def put(self, frame: Frame, keyframe: bool = False) -> None:
-        """Encode and mux `frame` and its sound."""
+    def put(self, frame: Frame, keyframe: bool = False) -> list[AccessUnit]:
+        """Encode and mux `frame` and its sound; gives what is encoded by now."""
 
 
 OpenMuxer = Callable[[Writable, str, Picture, int, VideoOptions, Timings], AbstractContextManager[FrameMuxer]]

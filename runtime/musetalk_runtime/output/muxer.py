@@ -20,10 +20,11 @@ from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.encoder import open_encoder
 from musetalk_runtime.output.mp4 import MP4_FLAGS
-from musetalk_runtime.output.video import Picture, VideoOptions
+from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 
 MIN_FRAGMENTS_PER_SECOND = 10  # a second, at least
 MAX_BUFFER_BYTES = 1 << 18  # bytes handed over at once, at most
+SEQUENCE_PARAMETERS = 7  # an H.264 NAL unit's type
 AAC_BITS = 96_000  # a second and channel
 AAC_OPTIONS = {"aac_coder": "fast"}  # a quarter of the default's time, for as many bits
 
@@ -101,14 +102,16 @@ class Muxer:
         """The encoder's name."""
         return self._encoder.name
 
-    def put(self, frame: Frame, keyframe: bool = False) -> None:
-        """Encode and mux `frame` and its sound; `keyframe` makes it one out of turn."""
+    def put(self, frame: Frame, keyframe: bool = False) -> list[AccessUnit]:
+        """Encode and mux `frame` and its sound; `keyframe` makes it one out of turn. Gives what is encoded by now."""
         with self._timings.measure("encode_sound"):
-            packets = self.encode_sound(frame.sound)
+            sound = self.encode_sound(frame.sound)
         with self._timings.measure("encode"):
-            packets += self.encode_frame(frame.index, frame.nv12, keyframe)
+            video = self.encode_frame(frame.index, frame.nv12, keyframe)
+        units = [AccessUnit(packet.pts, _annex_b(packet), packet.is_keyframe) for packet in video]
         with self._timings.measure("mux"):
-            self.write(packets)
+            self.write(sound + video)
+        return units
 
     def frame(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> None:
         """Encode and mux frame `index`, NV12 ``[H * 3 / 2, W]``; `keyframe` makes it one out of turn."""
@@ -148,6 +151,16 @@ class Muxer:
 def fragment_frames(fps: Fraction) -> int:
     """How many frames an MP4 fragment has, but for the last one before a keyframe, which may have fewer."""
     return max(1, int(fps / MIN_FRAGMENTS_PER_SECOND))
+
+
+def _annex_b(packet: Any) -> bytes:
+    """An access unit of libx264 or NVENC; a keyframe with the parameter sets that a container has in its head."""
+    data = bytes(packet)
+    parameters = packet.stream.codec_context.extradata if packet.is_keyframe else None
+    begins = data.find(b"\0\0\1") + 3
+    if parameters and data[begins] & 0x1F != SEQUENCE_PARAMETERS:
+        return bytes(parameters) + data
+    return data
 
 
 def _mp4_options(fps: Fraction, start: StreamStart) -> dict[str, str]:

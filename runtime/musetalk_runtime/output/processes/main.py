@@ -20,6 +20,9 @@ from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.processes.encoder_process import READY
 from musetalk_runtime.output.processes.messages import END, LENGTH, NOT_SHARED, REPLY, REQUEST, Opening
+from musetalk_runtime.output.video import AccessUnit
+
+NO_UNIT = AccessUnit(0, b"", False)
 
 
 async def serve(control: socket.socket, memory: mmap.mmap) -> None:
@@ -70,11 +73,11 @@ async def _encode(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, me
             sound = np.frombuffer(await reader.readexactly(4 * opening.channels * samples), np.float32)
             sound = sound.reshape(opening.channels, samples)
             nv12 = _frame(inline if place == NOT_SHARED else memory, max(0, place), shape)
-            muxer.put(Frame(index, Fraction(index) / picture.fps, nv12, sound), keyframe)
+            units = muxer.put(Frame(index, Fraction(index) / picture.fps, nv12, sound), keyframe)
             data = pieces.take()
             if data:  # a fragment ends where the next frame comes
                 unfinished = index
-            _reply(writer, data, unfinished)
+            _reply(writer, data, unfinished, unit=units[0])
             await writer.drain()
     _reply(writer, pieces.take(), unfinished)
     await writer.drain()
@@ -84,8 +87,10 @@ def _frame(memory: bytes | mmap.mmap, place: int, shape: tuple[int, int]) -> Byt
     return np.frombuffer(memory, np.uint8, shape[0] * shape[1], place).reshape(shape)
 
 
-def _reply(writer: asyncio.StreamWriter, data: bytes, unfinished: int, well: bool = True) -> None:
-    writer.write(REPLY.pack(well, len(data), unfinished) + data)
+def _reply(
+    writer: asyncio.StreamWriter, data: bytes, unfinished: int, well: bool = True, unit: AccessUnit = NO_UNIT
+) -> None:
+    writer.write(REPLY.pack(well, len(data), unfinished, len(unit.data), unit.keyframe) + data + unit.data)
 
 
 def main() -> None:

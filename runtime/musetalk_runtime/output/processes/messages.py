@@ -17,9 +17,9 @@ LENGTH = struct.Struct("<I")  # bytes of OPENING, which is JSON
 REQUEST = struct.Struct("<B?QqII")
 """FRAME or END, whether it is to be a keyframe, its index, the frame's place in the shared memory or -1, bytes of the
 frame that follow then, samples of sound that follow, for each channel."""
-REPLY = struct.Struct("<?IQ")
-"""Whether it went well, bytes that follow, the first frame that is in no fragment yet. Bytes of the stream follow, or
-the reason."""
+REPLY = struct.Struct("<?IQI?")
+"""Whether it went well, bytes of the stream, or of the reason, that follow, the first frame that is in no fragment yet,
+bytes of the frame's access unit that follow then, whether that is a keyframe."""
 FRAME, END = 0, 1
 NOT_SHARED = -1
 

@@ -15,7 +15,7 @@ from musetalk_runtime.output.muxer import BEGINNING, Muxer, StreamStart, Writabl
 from musetalk_runtime.output.processes.encoder_pool import EncoderPool
 from musetalk_runtime.output.processes.encoder_process import EncoderProcess
 from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, REPLY, REQUEST, EncoderFailed, Opening
-from musetalk_runtime.output.video import Picture, VideoOptions
+from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 
 AAC_SAMPLES = 1024  # of a packet
 MAX_ATTEMPTS = 5  # processes tried one after the other, all of which ended
@@ -29,6 +29,10 @@ class _Pending:
     nv12: Bytes
     sound_end: int
     keyframe: bool
+
+
+class _Ended(Exception):
+    """The process has ended, or hangs."""
 
 
 class RemoteMuxer:
@@ -52,7 +56,7 @@ class RemoteMuxer:
         self._socket: socket.socket | None = None
         try:
             self._connect(process, BEGINNING)
-        except (OSError, EOFError):
+        except _Ended:
             self._restart()
         except BaseException:
             self._disconnect()
@@ -70,28 +74,29 @@ class RemoteMuxer:
         finally:
             self._disconnect()
 
-    def put(self, frame: Frame, keyframe: bool = False) -> None:
-        """See ``Muxer.put``."""
+    def put(self, frame: Frame, keyframe: bool = False) -> list[AccessUnit]:
+        """See ``Muxer.put``; where another process goes on, it gives those again that may be lost."""
         with self._timings.measure("encode"):
             self._sound = np.concatenate([self._sound[:, -SOUND_RATE:], frame.sound], axis=1)
             self._sent += frame.sound.shape[1]
             pending = _Pending(frame.index, self._pool.frames.shared(frame.nv12), self._sent, keyframe)
             self._pending.append(pending)
             try:
-                self._encode(pending, frame.sound)
-            except (OSError, EOFError):
-                self._restart()
+                return [self._encode(pending, frame.sound)]
+            except _Ended:
+                return self._restart()
 
     def _end(self) -> None:
         for _ in range(MAX_ATTEMPTS):
             try:
-                self._ask(REQUEST.pack(END, False, 0, NOT_SHARED, 0, 0))
+                written, _ = self._ask(REQUEST.pack(END, False, 0, NOT_SHARED, 0, 0))
+                self._target.write(written)
                 return
-            except (OSError, EOFError):
+            except _Ended:
                 self._restart()
 
-    def _restart(self) -> None:
-        """Go on in another process with all frames that may be lost."""
+    def _restart(self) -> list[AccessUnit]:
+        """Go on in another process with all frames that may be lost; gives them."""
         for _ in range(MAX_ATTEMPTS):
             if self._process:  # it has ended, or hangs
                 self._process.kill()
@@ -101,42 +106,49 @@ class RemoteMuxer:
             sample = min(self._sent, first_sample(first, self._opening.picture))
             try:
                 self._connect(process, StreamStart(first, sample))
+                units = []
                 for pending in list(self._pending):
-                    self._encode(pending, self._between(sample, pending.sound_end))
+                    units.append(self._encode(pending, self._between(sample, pending.sound_end)))
                     sample = max(sample, pending.sound_end)
-                return
-            except (OSError, EOFError):
+                return units
+            except _Ended:
                 continue
         raise MachineError(f"{MAX_ATTEMPTS} encoder processes ended one after the other")
 
     def _connect(self, process: EncoderProcess, start: StreamStart) -> None:
-        self._socket = process.connect()
+        try:
+            self._socket = process.connect()
+        except OSError as error:
+            raise _Ended from error
         opening = self._opening
         continued = Opening(opening.container, opening.picture, opening.channels, opening.options, start)
-        head = self._ask(continued.to_bytes(), write=False)
+        head, _ = self._ask(continued.to_bytes())
         if not self._begun:
             self._begun = True
             self._target.write(head)
 
-    def _encode(self, pending: _Pending, sound: Floats) -> None:
+    def _encode(self, pending: _Pending, sound: Floats) -> AccessUnit:
         offset = self._pool.frames.offset(pending.nv12)
         data = b"" if offset is not None else pending.nv12.tobytes()
         place = NOT_SHARED if offset is None else offset
         head = REQUEST.pack(FRAME, pending.keyframe, pending.index, place, len(data), sound.shape[1])
-        self._ask(head, data, np.ascontiguousarray(sound).tobytes())
+        written, unit = self._ask(head, data, np.ascontiguousarray(sound).tobytes())
+        self._target.write(written)
+        return AccessUnit(pending.index, *unit)
 
-    def _ask(self, *request: bytes, write: bool = True) -> bytes:
-        """Send `request`, and give the bytes of the reply, or write them to the target."""
+    def _ask(self, *request: bytes) -> tuple[bytes, tuple[bytes, bool]]:
+        """Send `request`, and give the reply: bytes of the stream, an access unit, and whether it is a keyframe."""
         assert self._socket  # noqa: S101 - it is connected
-        self._socket.sendall(b"".join(request))
-        well, size, unfinished = REPLY.unpack(self._read(REPLY.size))
-        data = self._read(size)
+        try:
+            self._socket.sendall(b"".join(request))
+            well, size, unfinished, unit_size, keyframe = REPLY.unpack(self._read(REPLY.size))
+            data, unit = self._read(size), self._read(unit_size)
+        except OSError as error:
+            raise _Ended from error
         if not well:
             raise EncoderFailed(data.decode())
         self._pending = [pending for pending in self._pending if pending.index >= unfinished]
-        if write and data:
-            self._target.write(data)
-        return data
+        return data, (unit, keyframe)
 
     def _read(self, size: int) -> bytes:
         assert self._socket  # noqa: S101 - it is connected
@@ -145,7 +157,7 @@ class RemoteMuxer:
         while view:
             count = self._socket.recv_into(view)
             if not count:
-                raise EOFError
+                raise _Ended
             view = view[count:]
         return bytes(data)
 
