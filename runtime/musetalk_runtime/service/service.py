@@ -36,6 +36,8 @@ from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.settings import Settings, check_lead
 from musetalk_runtime.session import Session
 from musetalk_runtime.session_hooks import SessionHooks
+from musetalk_runtime.tts.process import SynthesizerProcess
+from musetalk_runtime.tts.synthesizer import why_missing
 
 DEFAULT_BUNDLE = "default"  # the name of a bundle that is given without one
 ENDED_KEPT_S = 60.0  # seconds that a session which ended by itself can still be asked for
@@ -78,6 +80,7 @@ class Service:
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKER_THREADS, "service")
         self.store = self._open_store()
+        self._synthesizer: SynthesizerProcess | None = None
         self.draining = False
         self.hung = False
         self.engines = {
@@ -163,6 +166,18 @@ class Service:
         if self.store is None:
             raise ServiceError(403, "no_uploads", "this service takes no avatars: it was started without --avatars")
         return self.store
+
+    @property
+    def why_no_text(self) -> str | None:
+        """Why this service speaks no text, in one line; None where it does."""
+        return why_missing(self.settings.tts)
+
+    def require_synthesizer(self) -> SynthesizerProcess:
+        """The engine that text is spoken by; raises ServiceError where there is none."""
+        if reason := self.why_no_text:
+            raise ServiceError(403, "no_text", reason)
+        self._synthesizer = self._synthesizer or SynthesizerProcess(self.settings.tts)
+        return self._synthesizer
 
     async def delete_avatar(self, name: str) -> None:
         """Delete an uploaded avatar that no session uses, or end its making; raises ServiceError."""
@@ -259,6 +274,8 @@ class Service:
         for worker in self.engines.values():
             if not await asyncio.to_thread(worker.end, max(0.0, until - time.monotonic())):
                 self.hung = True
+        if self._synthesizer:
+            await self._synthesizer.close()
         self.workers.shutdown(wait=False, cancel_futures=True)
 
     def _open_store(self) -> AvatarStore | None:
