@@ -60,6 +60,12 @@ class SynthesizerProcess:
                 if not whole:
                     await self._kill()
 
+    async def start(self) -> None:
+        """Load the engine now, and not with the first sentence; raises MachineError."""
+        async with self._turn:
+            if self._process is None:
+                await self._start()
+
     async def close(self) -> None:
         """End the process. Twice is fine."""
         await self._kill()
