@@ -16,7 +16,7 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: pip install 'musetalk-edge[pipecat]'", name=error.name) from None
 
-STOP_TIMEOUT_S = 1.0  # seconds without more text, after which an utterance is whole
+STOP_TIMEOUT_S = 2.0  # seconds without more text, after which an utterance is whole
 
 
 class LocalTTSService(TTSService):

@@ -14,6 +14,7 @@ class HibariSynthesizer:
 
         self._engine = Hibari()  # its own voice; others would be downloaded
         self.sample_rate = int(self._engine.sample_rate)
+        self._engine("Hello.")  # which loads its lexicon: the first sentence need not wait for it
 
     def synthesize(self, text: str) -> Iterator[Floats]:
         """The speech of `text`, float32 ``[n]`` at 24 kHz; raises InvalidArgument for what it cannot pronounce."""
