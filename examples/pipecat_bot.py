@@ -1,6 +1,6 @@
 """A bot by Pipecat that runs without any cloud: it greets, and says what you write.
 
-    pip install 'musetalk-edge[pipecat,say,serve]' 'pipecat-ai[webrtc]'
+    pip install 'musetalk-edge[pipecat,say,serve]' aiortc
     python examples/pipecat_bot.py                       # the demo's person, at http://127.0.0.1:7860/
     python examples/pipecat_bot.py -b BUNDLE -a AVATAR
 
