@@ -224,10 +224,10 @@ def test_an_interruption_is_answered_at_once_and_nothing_more_is_heard(bundle: P
     made = pair(bundle, avatar, script)
     (at, first), (_, second) = made.finished
     assert first.interrupted
-    heard_before = [frame for when, frame in made.heard if when <= cleared]
-    assert first.playback_position == pytest.approx(sum(frame.duration for frame in heard_before), abs=0.15)
+    handed = sum(frame.duration for when, frame in made.heard if when <= cleared)
+    assert handed - 0.3 < first.playback_position < handed + 0.1  # without what waited in LiveKit's queue
     pictures = [when for when, _ in made.encoded if when > cleared]
-    assert [when for when, _ in made.heard if cleared + 0.05 < when < pictures[20]] == []
+    assert len([when for when, _ in made.heard if cleared < when < pictures[20]]) <= 1  # the one that was under way
     assert at < pictures[5]  # told within 0.2 s of the stream
     assert not second.interrupted
     assert made.avatar.local_participant.called[-1][0] == "lk.clear_buffer"

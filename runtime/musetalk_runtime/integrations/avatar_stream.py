@@ -8,7 +8,6 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -145,11 +144,13 @@ class AvatarStream:
             for frame in self._session.frames() if self._session else ():
                 self._sound.push(frame.sound.mean(axis=0, keepdims=True))
                 self._wait(float(frame.pts))
-                if not self._hand(loop, waiting, self._framed(frame)):
-                    return
+                if not self._has_room():
+                    break
+                loop.call_soon_threadsafe(waiting.put_nowait, self._framed(frame))
         except Exception as error:
             last = error
-        self._hand(loop, waiting, last)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(waiting.put_nowait, last)
 
     def _wait(self, due: float) -> None:
         """Wait until the stream's second `due`, or put the clock back where that is long over."""
@@ -164,7 +165,7 @@ class AvatarStream:
 
     def _slow_down(self, now: float) -> None:
         """Make fewer of the frames from the stream's second `now` on."""
-        lower = [share for share in SHARES if share < self._share and self._session and share * self.fps >= MIN_FPS]
+        lower = [share for share in SHARES if share < self._share and share * self.fps >= MIN_FPS]
         if lower and now > self._steady_from:
             self._share, self._steady_from = lower[0], now + SETTLE_S
 
@@ -178,13 +179,11 @@ class AvatarStream:
         speaking, ended = self._utterances.play(float(frame.pts), float((frame.index + 1) / self.fps))
         return AvatarFrame(frame.index, frame.nv12, sound, speaking, ended)
 
-    def _hand(self, loop: asyncio.AbstractEventLoop, waiting: "asyncio.Queue[Any]", item: Any) -> bool:
-        """Give `item` to who iterates, once there is room; False at the end."""
+    def _has_room(self) -> bool:
+        """Wait until who iterates has taken enough; False at the end."""
         while not self._stopping.is_set():
             if self._room.acquire(timeout=0.1):
-                with suppress(RuntimeError):  # the loop has ended
-                    loop.call_soon_threadsafe(waiting.put_nowait, item)
-                    return True
+                return True
         return False
 
 
