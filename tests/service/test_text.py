@@ -139,6 +139,20 @@ def test_without_an_engine_the_answer_says_how_to_get_one(
         Settings(tts="no.such.module:Engine")
 
 
+def test_an_engine_is_loaded_at_once_where_that_is_wanted(
+    bundle: Path, avatar: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]))
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        with serving(Service(b, {"one": a}, Settings(1, tts=NAME, load_tts=True))) as running:
+            client = Client(running.port)
+            path = client.begin()
+            assert client.ask("POST", f"{path}/text", {"text": SENTENCE})[0] == 202
+        assert "text cannot be spoken" not in caplog.text
+        with serving(Service(b, {"one": a}, Settings(1, tts=f"{NAME}s", load_tts=True))):
+            until(lambda: "text cannot be spoken" in caplog.text, "the log has the reason")
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium")
 @pytest.mark.skipif(find_spec("hibari") is None, reason="hibari-tts is not installed: the extra say")

@@ -163,6 +163,7 @@ def _serve(args: argparse.Namespace) -> int:
         avatar_folder=args.avatars,
         face_model=args.face_model,
         tts=args.tts,
+        load_tts=True,
     )
     named = _distinct("bundles", [(name or DEFAULT_BUNDLE, path) for name, path in args.bundle])
     faces = _distinct("avatars", args.avatar)

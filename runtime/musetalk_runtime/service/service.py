@@ -15,7 +15,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.cores import available_cores
-from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.output.video import MOST_THREADS, VideoOptions
@@ -178,6 +178,14 @@ class Service:
             raise ServiceError(403, "no_text", reason)
         self._synthesizer = self._synthesizer or SynthesizerProcess(self.settings.tts)
         return self._synthesizer
+
+    async def load_synthesizer(self) -> None:
+        """Load the engine that text is spoken by, where that is to be done at once; the log has what went wrong."""
+        if self.settings.load_tts and not self.why_no_text:
+            try:
+                await self.require_synthesizer().start()
+            except MuseTalkEdgeError as error:
+                log.warning("text cannot be spoken: %s", error)
 
     async def delete_avatar(self, name: str) -> None:
         """Delete an uploaded avatar that no session uses, or end its making; raises ServiceError."""

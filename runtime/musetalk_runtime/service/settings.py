@@ -28,7 +28,8 @@ class Settings:
     - `targets`: URLs, by name, that streams may be sent to, where ``{id}`` stands for the session's id
     - `avatar_folder`: where uploaded avatars are kept, None to take no uploads; `upload_limits` is what they may cost,
       and `face_model` the face detector, by default the bundle's
-    - `tts`: the engine that text is spoken by, see ``open_synthesizer``
+    - `tts`: the engine that text is spoken by, see ``open_synthesizer``; `load_tts`: load it at once, and not for the
+      first text
     - `clip_bytes`, `clip_seconds`: the limits of an uploaded clip of speech
     - `hls_wait`: seconds that an HLS player may wait for what is not there yet
     - `head_timeout`, `body_timeout`: seconds in which the head of a request, and each piece of its JSON, has to come
@@ -47,6 +48,7 @@ class Settings:
     face_model: Path | None = None
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
     tts: str = HIBARI
+    load_tts: bool = False
     clip_bytes: int = MAX_CLIP_BYTES
     clip_seconds: float = MAX_CLIP_SECONDS
     hls_wait: float = 3.0

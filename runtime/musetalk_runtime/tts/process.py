@@ -6,8 +6,8 @@ import logging
 import os
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -40,16 +40,32 @@ class SynthesizerProcess:
         Raises MachineError where the engine cannot be started, breaks down or takes too long, and MuseTalkEdgeError for
         a sentence that it refuses.
         """
+        async with self._engine() as process:
+            await self._ask(process, sentence)
+            while (piece := await self._answer(process)) is not None:
+                yield piece, self._rate
+
+    async def start(self) -> None:
+        """Load the engine now, and not with the first sentence; raises MachineError."""
+        async with self._engine():
+            pass
+
+    async def close(self) -> None:
+        """End the process. Twice is fine."""
+        await self._kill()
+
+    @asynccontextmanager
+    async def _engine(self) -> AsyncIterator[Process]:
+        """The process, for one sentence; it is ended where that was not answered to its end."""
         async with self._turn:
-            whole = False
+            answered = False
             try:
-                process = self._process or await self._start()
-                await self._ask(process, sentence)
-                while (piece := await self._answer(process)) is not None:
-                    yield piece, self._rate
-                whole = True
+                if self._process and self._process.returncode is not None:
+                    self._process = None
+                yield self._process or await self._start()
+                answered = True
             except Refused as error:
-                whole = True
+                answered = True
                 raise MuseTalkEdgeError(str(error)) from None
             except asyncio.TimeoutError:
                 raise MachineError("the speech synthesizer took too long") from None
@@ -57,18 +73,8 @@ class SynthesizerProcess:
                 log.error("the speech synthesizer broke down: %s", error)
                 raise MachineError("the speech synthesizer broke down: see the log") from None
             finally:
-                if not whole:
+                if not answered:
                     await self._kill()
-
-    async def start(self) -> None:
-        """Load the engine now, and not with the first sentence; raises MachineError."""
-        async with self._turn:
-            if self._process is None:
-                await self._start()
-
-    async def close(self) -> None:
-        """End the process. Twice is fine."""
-        await self._kill()
 
     async def _start(self) -> Process:
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # not what lies in the folder it happens to be started in

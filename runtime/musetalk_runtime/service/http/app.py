@@ -56,13 +56,14 @@ def create_app(service: Service, access: Access) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    maintaining = asyncio.create_task(service.maintain())
+    tasks = [asyncio.create_task(service.maintain()), asyncio.create_task(service.load_synthesizer())]
     try:
         yield
     finally:
-        maintaining.cancel()
-        with suppress(asyncio.CancelledError):
-            await maintaining
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await service.shut_down()
 
 
