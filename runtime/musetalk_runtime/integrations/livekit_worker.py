@@ -1,17 +1,14 @@
 """LiveKit Agents: an avatar worker, which joins the agent's room and publishes H.264 as it is encoded here."""
 
 import asyncio
-import io
 import logging
 import time
 
-import av
-
 from musetalk_runtime.audio.chunk import SOUND_RATE
-from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.integrations.annex_b import AnnexBEncoder
 from musetalk_runtime.integrations.live_avatar import AvatarFrame, LiveAvatar
 from musetalk_runtime.integrations.livekit import audio_frame, mono_samples
-from musetalk_runtime.output.encoder import Encoder, open_encoder
+from musetalk_runtime.integrations.livekit_playback import Playback
 from musetalk_runtime.output.video import LEAST_KBPS, MOST_KBPS, Picture, VideoOptions
 
 try:
@@ -138,7 +135,7 @@ class AvatarWorker:
                 self._encoder.close()
             self._encoder = self._new_encoder()
 
-    def _new_encoder(self) -> "AnnexBEncoder":
+    def _new_encoder(self) -> AnnexBEncoder:
         picture = Picture(self._avatar.width, self._avatar.height, self._avatar.fps)
         return AnnexBEncoder(picture, VideoOptions("x264", self.kbps))
 
@@ -146,86 +143,3 @@ class AvatarWorker:
         self._avatar.interrupt()
         self._playback.cleared(self._sound.queued_duration)
         self._sound.clear_queue()
-
-
-class Playback:
-    """What `audio` is told of its segments, when they are heard: what waits in the source is heard that much later.
-
-    Segments are played one after the other. Each that was received is told to have finished, once.
-    """
-
-    def __init__(self, audio: AudioReceiver) -> None:
-        self._audio = audio
-        self._segments = 0  # that were received, in part at least, and not played to their end
-        self._receiving = False
-        self._position = 0.0  # seconds of the first that were handed to the source
-        self._playing = False
-        self._telling: set[asyncio.Task[None]] = set()
-
-    def received(self) -> None:
-        """A frame of the segment that is received came, or the first one of the next."""
-        self._segments += not self._receiving
-        self._receiving = True
-
-    def received_end(self) -> None:
-        """The segment was received."""
-        self._receiving = False
-
-    def began(self, waiting: float) -> None:
-        """A frame of a segment is handed to the source next, behind `waiting` seconds."""
-        if not self._playing:
-            self._playing = True
-            self._tell(waiting, None)
-
-    def played(self, seconds: float) -> None:
-        """So much more was handed to the source."""
-        self._position += seconds
-
-    def ended(self, waiting: float) -> None:
-        """The segment is over once `waiting` seconds are heard."""
-        position, self._position, self._playing = self._position, 0.0, False
-        self._segments -= 1
-        self._tell(waiting, (position, False))
-
-    def cleared(self, waiting: float) -> None:
-        """All segments were interrupted, and of the first `waiting` seconds are not heard."""
-        position = max(0.0, self._position - waiting)
-        for _ in range(self._segments):
-            self._tell(0.0, (position, True))
-            position = 0.0
-        self._segments, self._receiving, self._position, self._playing = 0, False, 0.0, False
-
-    async def close(self) -> None:
-        """Tell nothing more."""
-        for task in self._telling:
-            task.cancel()
-        await asyncio.gather(*self._telling, return_exceptions=True)
-
-    def _tell(self, delay: float, finished: tuple[float, bool] | None) -> None:
-        self._telling.add(task := asyncio.create_task(self._notify(delay, finished)))
-        task.add_done_callback(self._telling.discard)
-
-    async def _notify(self, delay: float, finished: tuple[float, bool] | None) -> None:
-        await asyncio.sleep(delay)
-        told = self._audio.notify_playback_finished(*finished) if finished else self._audio.notify_playback_started()
-        if asyncio.iscoroutine(told):
-            await told
-
-
-class AnnexBEncoder(Closable):
-    """H.264 as access units with start codes, each complete, and parameter sets before each keyframe."""
-
-    def __init__(self, picture: Picture, options: VideoOptions) -> None:
-        self._container = av.open(io.BytesIO(), "w", format="h264")
-        self._encoder: Encoder = open_encoder(self._container, picture, options)
-        self._index = 0
-
-    def encode(self, frame: AvatarFrame, keyframe: bool) -> list[tuple[bytes, bool]]:
-        """The access units of the next `frame`, and whether each is a keyframe."""
-        packets = self._encoder.encode(self._index, frame.nv12, keyframe)
-        self._index += 1
-        return [(bytes(packet), bool(packet.is_keyframe)) for packet in packets]
-
-    def close(self) -> None:
-        """End it. Twice is fine."""
-        self._container.close()
