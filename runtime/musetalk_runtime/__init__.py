@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from musetalk_runtime.frame import Frame, GpuFrame
     from musetalk_runtime.output.video import VideoOptions
     from musetalk_runtime.session import Session
+    from musetalk_runtime.tts.synthesizer import SpeechSynthesizer
+    from musetalk_runtime.tts.text_audio import TextAudio
 
 __all__ = [
     "Avatar",
@@ -52,6 +54,8 @@ __all__ = [
     "OutputError",
     "PipeReader",
     "Session",
+    "SpeechSynthesizer",
+    "TextAudio",
     "VideoOptions",
     "__version__",
 ]
@@ -73,6 +77,8 @@ _HOMES = {
     "OutputError": "core.errors",
     "PipeReader": "audio.live",
     "Session": "session",
+    "SpeechSynthesizer": "tts.synthesizer",
+    "TextAudio": "tts.text_audio",
     "VideoOptions": "output.video",
     "__version__": "core.version",
 }

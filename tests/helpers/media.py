@@ -40,3 +40,9 @@ def write_wav(file: Path, samples: np.ndarray, rate: int = 16_000) -> None:
         wav.setsampwidth(2)
         wav.setframerate(rate)
         wav.writeframes(samples.astype("<i2").tobytes())
+
+
+def tone_hertz(sound: np.ndarray, rate: int) -> float:
+    """The loudest frequency in `sound` [n]."""
+    spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound))))
+    return float(spectrum.argmax() * rate / len(sound))

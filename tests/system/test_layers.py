@@ -15,11 +15,11 @@ PACKAGES = {  # and which of the others each may import
     "musetalk_drawn": {RUNTIME, "musetalk_export", "musetalk_distill"},
 }
 LAYERS = [  # of the runtime, from the bottom; a module may import its own folder and the layers before it
-    "core", "storage", "audio", "avatar", "backends.cuda", "frame", "backends.interface", "backends.ort",
+    "core", "storage", "audio", "tts", "avatar", "backends.cuda", "frame", "backends.interface", "backends.ort",
     "backends.trt", "bundle", "certification", "frame_rate", "output", "session_hooks", "session", "prepare", "demo",
     "diagnostics", "update", "service.errors", "service.metrics", "service.security", "service.delivery",
     "service.catalog", "service.session", "service.scheduling", "service.avatars", "service.settings",
-    "service.service", "service.api", "service.http", "cli",
+    "service.service", "service.api", "service.http", "integrations", "cli",
 ]  # fmt: skip
 HEAVY = {
     "torch", "diffusers", "transformers", "onnx", "onnx_graphsurgeon", "polygraphy", "safetensors", "accelerate",

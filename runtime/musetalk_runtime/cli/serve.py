@@ -99,6 +99,12 @@ def add_parser(subparsers: Any) -> None:
         help="a media server (rtmp, rtsp, or srt where PyAV has it) that a session may be sent to by that name, {id} "
         "in it being the session's id; may be given several times",
     )
+    parser.add_argument(
+        "--tts",
+        default="hibari",
+        metavar="hibari|MODULE:NAME",
+        help="what speaks text: hibari (the default; needs the extra say), or an engine of your own, see docs/text.md",
+    )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="of what is told on stderr (default: text)"
@@ -156,6 +162,8 @@ def _serve(args: argparse.Namespace) -> int:
         targets=dict(args.push),
         avatar_folder=args.avatars,
         face_model=args.face_model,
+        tts=args.tts,
+        load_tts=True,
     )
     named = _distinct("bundles", [(name or DEFAULT_BUNDLE, path) for name, path in args.bundle])
     faces = _distinct("avatars", args.avatar)

@@ -23,12 +23,15 @@ from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
 
 if TYPE_CHECKING:
+    from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.session import Session
+    from musetalk_runtime.tts.text_audio import TextAudio
 
 EXAMPLES = """\
 examples:
   musetalk-edge stream -o talk.mp4                  # the demo: a drawn person, who introduces herself
+  musetalk-edge stream --text 'Hello. I say what you write.' -o talk.mp4
   musetalk-edge stream --audio speech.mp3 -o talk.mp4
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.mp3 -o talk.mp4
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav -o - | ffplay -
@@ -52,11 +55,19 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "-a", "--avatar", type=Path, default=AVATAR, help="the face, from musetalk-edge prepare (default: the demo's)"
     )
-    parser.add_argument(
+    said = parser.add_mutually_exclusive_group()
+    said.add_argument(
         "--audio",
         default=str(SPEECH),
         metavar="FILE|-",
         help="any audio or video file; - for live s16le 16 kHz mono on stdin (default: the demo's)",
+    )
+    said.add_argument("--text", help="text to say, in English unless --tts speaks another language")
+    parser.add_argument(
+        "--tts",
+        default="hibari",
+        metavar="hibari|MODULE:NAME",
+        help="what speaks text: hibari (the default; needs the extra say), or an engine of your own, see docs/text.md",
     )
     parser.add_argument(
         "-o",
@@ -81,7 +92,6 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Stream; end by the signal that stopped it, if one did."""
-    from musetalk_runtime.audio.live import PipeReader
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.session import Session
     from musetalk_runtime.storage.destination import check_distinct
@@ -89,8 +99,6 @@ def run(args: argparse.Namespace) -> int:
 
     container = _container(args.output)
     video = VideoOptions(args.encoder, args.bitrate, args.cbr)
-    if "://" in args.audio:
-        raise InvalidArgument(f"{args.audio}: is a URL, and no file")
     for option, value, stream in (("--audio -", args.audio, sys.__stdin__), ("-o -", args.output, sys.__stdout__)):
         if value == "-" and stream is None:
             raise InvalidArgument(f"{option}: that stream is closed")
@@ -98,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     check_distinct(
         *((option, Path(name)) for option, name in files if name not in {None, "-"} and "://" not in str(name))
     )
-    audio = PipeReader(sys.stdin.fileno()) if args.audio == "-" else args.audio
+    audio = _audio(args)
     with (
         OutputFile(args.report) if args.report else nullcontext() as report_file,  # now: later all would be for nothing
         open_bundle(args.bundle, cuda_graph=not args.no_cuda_graph) as bundle,
@@ -116,6 +124,22 @@ def run(args: argparse.Namespace) -> int:
     if signals:
         die_by(signals[0])
     return 0
+
+
+def _audio(args: argparse.Namespace) -> str | PipeReader | TextAudio:
+    """What is to be said, as ``Session`` takes it."""
+    if args.text is not None:
+        from musetalk_runtime.tts.synthesizer import open_synthesizer
+        from musetalk_runtime.tts.text_audio import TextAudio
+
+        return TextAudio(args.text, open_synthesizer(args.tts))
+    if "://" in args.audio:
+        raise InvalidArgument(f"{args.audio}: is a URL, and no file")
+    if args.audio != "-":
+        return str(args.audio)
+    from musetalk_runtime.audio.live import PipeReader
+
+    return PipeReader(sys.stdin.fileno())
 
 
 def _send(session: Session, output: str, container: str, video: VideoOptions) -> None:

@@ -16,7 +16,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.cores import available_cores
-from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.output.processes.encoder_pool import EncoderPool
@@ -39,6 +39,8 @@ from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.settings import Settings, check_lead
 from musetalk_runtime.session import Session
 from musetalk_runtime.session_hooks import OpenMuxer, SessionHooks
+from musetalk_runtime.tts.process import SynthesizerProcess
+from musetalk_runtime.tts.synthesizer import why_missing
 
 DEFAULT_BUNDLE = "default"  # the name of a bundle that is given without one
 ENDED_KEPT_S = 60.0  # seconds that a session which ended by itself can still be asked for
@@ -82,6 +84,7 @@ class Service:
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKER_THREADS, "service")
         self.store = self._open_store()
+        self._synthesizer: SynthesizerProcess | None = None
         self.draining = False
         self.hung = False
         self.engines = {
@@ -170,6 +173,26 @@ class Service:
         if self.store is None:
             raise ServiceError(403, "no_uploads", "this service takes no avatars: it was started without --avatars")
         return self.store
+
+    @property
+    def why_no_text(self) -> str | None:
+        """Why this service speaks no text, in one line; None where it does."""
+        return why_missing(self.settings.tts)
+
+    def require_synthesizer(self) -> SynthesizerProcess:
+        """The engine that text is spoken by; raises ServiceError where there is none."""
+        if reason := self.why_no_text:
+            raise ServiceError(403, "no_text", reason)
+        self._synthesizer = self._synthesizer or SynthesizerProcess(self.settings.tts)
+        return self._synthesizer
+
+    async def load_synthesizer(self) -> None:
+        """Load the engine that text is spoken by, where that is to be done at once; the log has what went wrong."""
+        if self.settings.load_tts and not self.why_no_text:
+            try:
+                await self.require_synthesizer().start()
+            except MuseTalkEdgeError as error:
+                log.warning("text cannot be spoken: %s", error)
 
     async def delete_avatar(self, name: str) -> None:
         """Delete an uploaded avatar that no session uses, or end its making; raises ServiceError."""
@@ -268,6 +291,8 @@ class Service:
                 self.hung = True
         if self.encoders:
             self.encoders.close()
+        if self._synthesizer:
+            await self._synthesizer.close()
         self.workers.shutdown(wait=False, cancel_futures=True)
 
     def _open_store(self) -> AvatarStore | None:

@@ -8,6 +8,7 @@ from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.service.avatars.upload import UploadLimits
 from musetalk_runtime.service.session.clip import MAX_CLIP_BYTES, MAX_CLIP_SECONDS
 from musetalk_runtime.service.session.push_targets import PushTarget, check_targets, unknown_target
+from musetalk_runtime.tts.synthesizer import HIBARI, why_missing
 
 LEADS_S = (0.5, 10.0)  # seconds: the least and the greatest lead
 MAX_SESSIONS = 1000
@@ -27,6 +28,8 @@ class Settings:
     - `targets`: URLs, by name, that streams may be sent to, where ``{id}`` stands for the session's id
     - `avatar_folder`: where uploaded avatars are kept, None to take no uploads; `upload_limits` is what they may cost,
       and `face_model` the face detector, by default the bundle's
+    - `tts`: the engine that text is spoken by, see ``open_synthesizer``; `load_tts`: load it at once, and not for the
+      first text
     - `clip_bytes`, `clip_seconds`: the limits of an uploaded clip of speech
     - `hls_wait`: seconds that an HLS player may wait for what is not there yet
     - `head_timeout`, `body_timeout`: seconds in which the head of a request, and each piece of its JSON, has to come
@@ -44,6 +47,8 @@ class Settings:
     avatar_folder: Path | None = None
     face_model: Path | None = None
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
+    tts: str = HIBARI
+    load_tts: bool = False
     clip_bytes: int = MAX_CLIP_BYTES
     clip_seconds: float = MAX_CLIP_SECONDS
     hls_wait: float = 3.0
@@ -56,6 +61,8 @@ class Settings:
     def __post_init__(self) -> None:
         check_lead(self.lead)
         check_targets(self.targets)
+        if self.tts != HIBARI and (reason := why_missing(self.tts)):
+            raise InvalidArgument(reason)
         if not MIN_IDLE_S <= self.idle <= MAX_IDLE_S:
             raise InvalidArgument(f"idle {self.idle:g} is out of range [{MIN_IDLE_S:g}, {MAX_IDLE_S:g}] s")
         if self.sessions is not None and not 1 <= self.sessions <= MAX_SESSIONS:

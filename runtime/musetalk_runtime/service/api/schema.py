@@ -8,6 +8,8 @@ from musetalk_runtime.service.avatars.new_avatar import AvatarState
 from musetalk_runtime.service.session.live_session import SessionState
 from musetalk_runtime.service.session.push import PushState
 
+MAX_TEXT_CHARACTERS = 5_000  # of one request
+
 Seconds = Annotated[float, Field(description="seconds")]
 Warnings = Annotated[
     tuple[str, ...],
@@ -112,14 +114,16 @@ class AvatarAnswer(BaseModel):
 
 
 class LimitsAnswer(BaseModel):
-    """What may be sent: a clip of speech, and an avatar's photo or video, none if that is 0 bytes; and whether its face
-    is found, or its box has to be given.
+    """What may be sent: a clip of speech, and an avatar's photo or video, none if that is 0 bytes; whether its face is
+    found, or its box has to be given; and the characters of a text, none if that is 0, with the reason.
     """
 
     clip_bytes: int
     clip_seconds: Seconds
     avatar_bytes: int
     finds_faces: bool
+    text_characters: int
+    no_text: str | None = None
 
 
 class ClipAnswer(BaseModel):
@@ -128,6 +132,21 @@ class ClipAnswer(BaseModel):
     seconds: Seconds
     queued: Seconds
     warnings: Warnings
+
+
+class Text(BaseModel):
+    """Text to say."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"text": "Hello. I say what you write"}]})
+
+    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT_CHARACTERS, description="plain text")]
+
+
+class TextAnswer(BaseModel):
+    """Text that was taken: how many sentences it has, and the characters of all text that waits now."""
+
+    sentences: int
+    queued: int
 
 
 class CutAnswer(BaseModel):

@@ -13,7 +13,7 @@ from starlette.routing import Match, Route
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.core.version import __version__
-from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams
+from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams, text
 from musetalk_runtime.service.api.page_files import site_router
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.http.head import HeadMiddleware
@@ -40,7 +40,8 @@ def create_app(service: Service, access: Access) -> FastAPI:
     )
     app.state.service, app.state.access = service, access
     site = site_router()
-    app.state.routers = [*(module.router for module in (sessions, avatars, audio, streams, hls, limits, health)), site]
+    modules = (sessions, avatars, audio, text, streams, hls, limits, health)
+    app.state.routers = [*(module.router for module in modules), site]
     for router in app.state.routers:
         app.include_router(router)
     add_security(app, access, public=[route.path for route in site.routes if isinstance(route, Route)])
@@ -55,13 +56,14 @@ def create_app(service: Service, access: Access) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    maintaining = asyncio.create_task(service.maintain())
+    tasks = [asyncio.create_task(service.maintain()), asyncio.create_task(service.load_synthesizer())]
     try:
         yield
     finally:
-        maintaining.cancel()
-        with suppress(asyncio.CancelledError):
-            await maintaining
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
         await service.shut_down()
 
 

@@ -22,6 +22,7 @@ from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push import Push
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.session.speech_queue import SpeechQueue
+from musetalk_runtime.service.session.text_queue import TextQueue
 from musetalk_runtime.session import DEFAULT_VIDEO, Session
 
 SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
@@ -37,9 +38,9 @@ class LiveSession:
     there is one. `video` says how it is encoded.
 
     Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
-    ``clock`` (of playback), ``speech`` (what is to be said), ``window`` (the newest part of the stream), ``events``,
-    ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line), ``pace``, ``push``, ``viewers`` (how
-    many watch now), ``has_audio_socket``.
+    ``clock`` (of playback), ``speech`` (what is to be said), ``text`` (what is to be synthesized), ``window`` (the
+    newest part of the stream), ``events``, ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line),
+    ``pace``, ``push``, ``viewers`` (how many watch now), ``has_audio_socket``.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class LiveSession:
         self.speech = SpeechQueue(clock, lead, idle_lead(fps))
         self.window = Window(loop)
         self.events = EventStream(loop)
+        self.text = TextQueue(self.speech, self.events)
         self.pace = Pace(clock, fps, metrics, self.events)
         self.state: SessionState = "starting"
         self.error: str | None = None
@@ -86,6 +88,7 @@ class LiveSession:
     def stop(self) -> None:
         """End soon, with a whole file; returns at once. Safe from any thread."""
         self._stopping.set()
+        self.text.clear()
         self.speech.interrupt()
         if session := self._session:
             session.stop()
@@ -103,6 +106,7 @@ class LiveSession:
     def silence(self) -> float:
         """Drop the speech that is queued or under way (barge-in); the stream time from which the mouth is closed."""
         self.pace.forgive()
+        self.text.clear()
         made = float(self.frames / self.fps)
         at, end = self.speech.cut(made)
         if session := self._session:

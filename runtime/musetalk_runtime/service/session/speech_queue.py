@@ -62,6 +62,12 @@ class SpeechQueue:
             self._complete = True
             self._changed.notify_all()
 
+    def finish(self) -> None:
+        """What was pushed is whole, and silence may follow at once."""
+        with self._changed:
+            self._pushed_at = -SPEAKING_S
+            self._changed.notify_all()
+
     def cut(self, made: float) -> tuple[float, float]:
         """Say no more: drop what waits, and what was handed out and is not in the `made` seconds of stream yet.
 
@@ -101,6 +107,12 @@ class SpeechQueue:
     def handed_out(self) -> float:
         """Seconds handed out."""
         return self._handed_out / SAMPLE_RATE
+
+    @property
+    def end(self) -> float:
+        """The stream's second where what is pushed next begins."""
+        with self._changed:
+            return self.handed_out + self.queued
 
     @property
     def speaking(self) -> bool:

@@ -54,6 +54,8 @@ export class Session {
 
   say = (file) => ask(`${this.path}/audio`, { method: "POST", body: file, signal: AbortSignal.timeout(UPLOAD) });
 
+  sayText = (text) => postJson(`${this.path}/text`, { text });
+
   // One of its addresses, as it is good now: those that carry their own permission expire.
   address = async (name) => (await ask(this.path))[name];
 

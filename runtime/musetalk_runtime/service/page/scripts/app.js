@@ -9,6 +9,7 @@ import { notice } from "./notice.js";
 import { placed } from "./place.js";
 import { Session } from "./session.js";
 import { bringIntoView, showAvatar, showVideo } from "./stage.js";
+import { enableText, offerText, told, words } from "./text_box.js";
 
 let session = null;
 let live = null;
@@ -29,6 +30,7 @@ function show() {
   $("play").textContent = session ? "Say it" : clip.file ? "Play" : "Start";
   enable($("play"), free && (session ? Boolean(clip.file) : Boolean(chosen())));
   enable($("demo"), free && Boolean(session || chosen()));
+  enableText(free && Boolean(session || chosen()));
   enable($("live"), !busy && !recording && Boolean(live || session || chosen()));
   enable($("record"), !busy && !live);
   enable($("interrupt"), !busy && Boolean(session));
@@ -114,6 +116,13 @@ async function beginWith(file) {
   return { seconds, queued: seconds };
 }
 
+async function sayText() {
+  const text = words();
+  bringIntoView();
+  session ?? watch(await placed(() => Session.begin(settings(), handlers)));
+  say(told(await session.sayText(text)));
+}
+
 async function speak() {
   if (live) return live.close();
   bringIntoView();
@@ -154,6 +163,7 @@ $("demo").addEventListener("click", () =>
     await play();
   }),
 );
+$("say-text").addEventListener("click", () => act(sayText));
 $("interrupt").addEventListener("click", () => act(() => session.interrupt()));
 $("end").addEventListener("click", () => {
   session.close();
@@ -173,6 +183,7 @@ act(async () => {
   const limits = await ask("v1/limits");
   Object.assign(clip, { bytes: limits.clip_bytes, seconds: limits.clip_seconds });
   offer(limits);
+  offerText(limits);
   await showAvatars();
   say(chosen() ? "Choose a face and give it something to say." : "Make a face first.");
   if (location.hash.length > 1) watch(await Session.join(decodeURIComponent(location.hash.slice(1)), handlers));

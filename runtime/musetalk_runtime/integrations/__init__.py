@@ -1,0 +1,1 @@
+"""Voice agents' frameworks: an avatar as a part of them."""

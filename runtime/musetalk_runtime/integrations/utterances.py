@@ -1,0 +1,72 @@
+"""The utterances of a conversation, by when in the stream they begin and end."""
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from musetalk_runtime.audio.speech_piece import SpeechPiece
+from musetalk_runtime.service.session.speech_queue import SpeechQueue
+
+
+@dataclass
+class Utterance:
+    """From when to when, in seconds of the stream; more of it may come until it is ``whole``."""
+
+    begin: float
+    end: float
+    whole: bool = False
+
+
+class Utterances:
+    """What was pushed into `speech` and not played yet, as utterances. Safe from any thread."""
+
+    def __init__(self, speech: SpeechQueue) -> None:
+        self._speech = speech
+        self._waiting: deque[Utterance] = deque()
+        self._lock = threading.Lock()
+
+    def push(self, piece: SpeechPiece) -> bool:
+        """Say `piece`, as a part of the utterance that is not whole, or of a new one; False if too much waits."""
+        begin = self._speech.end
+        if not self._speech.push(piece):
+            return False
+        end = self._speech.end
+        with self._lock:
+            if self._waiting and not self._waiting[-1].whole:
+                self._waiting[-1].end = end
+            else:
+                self._waiting.append(Utterance(begin, end))
+        return True
+
+    def finish(self) -> None:
+        """The utterance is whole."""
+        self._speech.finish()
+        with self._lock:
+            if self._waiting:
+                self._waiting[-1].whole = True
+
+    def drop(self, position: float) -> float:
+        """Forget all; gives how much of the first was played at `position` seconds of the stream."""
+        with self._lock:
+            played = position - self._waiting[0].begin if self._waiting else 0.0
+            self._waiting.clear()
+            return max(0.0, played)
+
+    def play(self, begin: float, end: float) -> tuple[bool, int]:
+        """Playback goes on from the stream's second `begin` to `end`.
+
+        Gives whether speech is heard there, and how many utterances are over then.
+        """
+        with self._lock:
+            speaking, over = False, 0
+            for utterance in self._waiting:
+                speaking = speaking or (utterance.begin < end and utterance.end > begin)
+            while self._waiting and self._waiting[0].whole and self._waiting[0].end <= end:
+                self._waiting.popleft()
+                over += 1
+            return speaking, over
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is one that has not been played to its end."""
+        return bool(self._waiting)

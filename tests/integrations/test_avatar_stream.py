@@ -1,0 +1,92 @@
+"""An avatar in a conversation, by itself."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers.media import voice
+from musetalk_runtime import InputNotFound
+from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.integrations.avatar_stream import AvatarStream
+from musetalk_runtime.integrations.live_avatar import AvatarFrame
+
+FPS = 25
+
+
+async def collect(stream: AvatarStream, count: int) -> list[AvatarFrame]:
+    frames: list[AvatarFrame] = []
+    async for frame in stream.frames():
+        frames.append(frame)
+        if frame.index == 5:
+            for part in np.array_split(voice(1.0, 24_000) / 32768, 20):
+                stream.push(part, 24_000)
+            stream.flush()
+            stream.push(voice(0.4, 44_100) / 32768, 44_100)
+            stream.flush()
+        if len(frames) == count:
+            break
+    return frames
+
+
+@pytest.mark.parametrize("fps", [25, "24000/1001"])
+def test_frames_hold_the_sound_of_their_duration_and_tell_utterances(bundle: Path, avatar: Path, fps: str) -> None:
+    async def run() -> list[AvatarFrame]:
+        stream = AvatarStream(bundle, avatar, fps)
+        await stream.open()
+        try:
+            return await collect(stream, 70)
+        finally:
+            await stream.close()
+
+    frames = asyncio.run(run())
+    rate = 25 if fps == 25 else 24000 / 1001
+    assert [frame.index for frame in frames] == list(range(70))
+    sound = np.concatenate([frame.sound for frame in frames])
+    assert abs(len(sound) - 70 * SOUND_RATE / rate) <= 1
+    assert sum(frame.ended for frame in frames) == 2
+    speaking = [frame.index for frame in frames if frame.speaking]
+    assert speaking == list(range(speaking[0], speaking[-1] + 1))  # the second begins where the first ends
+    assert len(speaking) / rate == pytest.approx(1.4, abs=0.1)
+    loud = np.flatnonzero(np.abs(sound) > 0.01) / SOUND_RATE * rate
+    assert speaking[0] <= loud[0]
+    assert loud[-1] <= speaking[-1] + 1
+    assert frames[-1].rgb().shape == (240, 320, 3)
+
+
+def test_closing_ends_the_frames_and_what_cannot_be_opened_leaves_nothing(bundle: Path, avatar: Path) -> None:
+    async def run() -> int:
+        lost = AvatarStream(bundle, avatar / "nobody")
+        with pytest.raises(InputNotFound):
+            await lost.open()
+        await lost.close()
+        stream = AvatarStream(bundle, avatar, FPS)
+        await stream.open()
+        count = 0
+        async for _ in stream.frames():
+            count += 1
+            if count == 10:
+                await stream.close()
+        await stream.close()
+        return count
+
+    assert 10 <= asyncio.run(run()) <= 13
+
+
+@pytest.mark.parametrize(
+    ("module", "framework", "extra"),
+    [
+        ("pipecat", "pipecat", "pipecat"),
+        ("pipecat_tts", "pipecat", "pipecat"),
+        ("livekit", "livekit", "livekit"),
+        ("livekit_worker", "livekit", "livekit"),
+        ("livekit_session", "livekit", "livekit"),
+    ],
+)
+def test_without_the_framework_the_error_says_how_to_get_it(module: str, framework: str, extra: str) -> None:
+    code = f"import sys; sys.modules[{framework!r}] = None; import musetalk_runtime.integrations.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"pip install 'musetalk-edge[{extra}]'" in done.stderr.splitlines()[-1]
