@@ -28,7 +28,7 @@ from musetalk_runtime.diagnostics.synthetic import write_voice
 from service import Service, serving
 
 NOT_MEASURED = ["decoding", "playback in a browser", "a network"]
-ALWAYS = "from musetalk_runtime.service import service; service.MIN_CORES_FOR_PROCESSES = 0; "
+ALWAYS = "from musetalk_runtime.service.scheduling import session_encoders as s; s.MIN_CORES_FOR_PROCESSES = 0; "
 WARM_KILLS = 5  # before memory and descriptors are looked at for the first time
 VOICE_S = 60.0
 

@@ -15,7 +15,7 @@ import pytest
 from helpers.service_client import Client, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.output.x264 import X264
-from musetalk_runtime.service import service as service_module
+from musetalk_runtime.service.scheduling import session_encoders
 from musetalk_runtime.service.scheduling.capacity import Cost
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
@@ -24,7 +24,7 @@ from musetalk_runtime.service.settings import Settings
 @pytest.fixture
 def service(bundle: Path, avatar: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """One that uses processes on any machine."""
-    monkeypatch.setattr(service_module, "MIN_CORES_FOR_PROCESSES", 0)
+    monkeypatch.setattr(session_encoders, "MIN_CORES_FOR_PROCESSES", 0)
     with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
         yield Service(b, {"one": a}, Settings(sessions=3))
 
@@ -44,7 +44,7 @@ def shown(data: bytes) -> list[int]:
 def test_a_lone_session_stays_and_others_survive_their_process(
     client: Client, service: Service, speech: Callable[[float], Path]
 ) -> None:
-    encoders = service.encoders
+    encoders = service.encoders.pool
     assert encoders
     paths = [client.begin()]
     until(lambda: encoders.pids and encoders.settled, "a process is ready")
@@ -77,8 +77,8 @@ def test_a_service_that_encodes_by_hardware_needs_no_processes(client: Client, s
     service.admission.costs = {pairing: Cost(0.001, 0.001, 0.001) for pairing in service.catalog.pairings()}
     client.begin()
     client.begin()
-    assert service.encoders
-    assert service.encoders.pids == []
+    assert service.encoders.pool
+    assert service.encoders.pool.pids == []
 
 
 def test_what_is_watched_in_many_ways_is_encoded_once(

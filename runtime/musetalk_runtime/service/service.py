@@ -8,20 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
-from functools import partial
 from typing import Literal
 
 from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import parse_rate
-from musetalk_runtime.output.processes.encoder_pool import EncoderPool
-from musetalk_runtime.output.processes.remote_muxer import open_muxer
-from musetalk_runtime.output.video import MOST_THREADS, VideoOptions
+from musetalk_runtime.output.video import VideoOptions
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.catalog import Catalog, Pairing
 from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceError, unknown_session
@@ -30,6 +26,7 @@ from musetalk_runtime.service.scheduling.admission import Admission, Admitted
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
 from musetalk_runtime.service.scheduling.remeasurement import Remeasurement
 from musetalk_runtime.service.scheduling.repeating_renderer import RepeatingRenderer
+from musetalk_runtime.service.scheduling.session_encoders import SessionEncoders
 from musetalk_runtime.service.scheduling.warm_up import warm_up
 from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.session.live_session import LiveSession
@@ -38,7 +35,7 @@ from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.settings import Settings, check_lead
 from musetalk_runtime.session import Session
-from musetalk_runtime.session_hooks import OpenMuxer, SessionHooks
+from musetalk_runtime.session_hooks import SessionHooks
 from musetalk_runtime.tts.process import SynthesizerProcess
 from musetalk_runtime.tts.synthesizer import why_missing
 
@@ -49,7 +46,6 @@ STOPPED_KEPT_S = 10.0  # seconds that a session which was stopped is kept, for v
 CLOSE_TIMEOUT_S = 8.0  # seconds in which all threads have to end
 TIMED_FRAMES = 100  # frames of each stage that a session keeps the times of: they are counted in metrics
 ADVICE = "end other work on it, or take smaller engines, a smaller picture or a GPU; it is measured again when idle"
-MIN_CORES_FOR_PROCESSES = 4  # cores below which encoder processes gain nothing
 WORKER_THREADS = 4  # threads that read and decode uploads
 MAX_UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
 
@@ -91,7 +87,7 @@ class Service:
             name: EngineWorker(bundle, Timings(self.metrics.stage, TIMED_FRAMES), self.metrics.batch)
             for name, bundle in self.catalog.bundles.items()
         }
-        self.encoders = self._open_encoders()
+        self.encoders = SessionEncoders(self.catalog.bundles.values())
         self._uploads: Counter[str] = Counter()
         self._wanted_at: dict[Token | None, float] = {}  # when a place was refused to whoever holds the token
         self._alive_at = time.monotonic()
@@ -135,7 +131,8 @@ class Service:
         worker = self.engines[pairing.bundle]
         rate = self._admit(pairing, wanted)
         self.remeasurement.cancel()
-        open_muxer = self._open_muxer()
+        others = len(self.running)
+        open_muxer = None if self._hardware_encoder else self.encoders.muxer(others)
 
         def start(session: LiveSession) -> Session:
             def renderer(face: Avatar, _: Timings) -> Renderer:
@@ -145,7 +142,7 @@ class Service:
             hooks = SessionHooks(session.speech.mouth, renderer, open_muxer, timings)
             return Session(engines, pack, session.speech, rate, hooks)
 
-        clock, video = self.playback_clock(), VideoOptions(threads=self._encoder_threads)
+        clock, video = self.playback_clock(), VideoOptions(threads=self.encoders.threads(others))
         session = LiveSession(start, pairing, rate, lead, self.metrics, clock, owner, target, video)
         if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):
             session.speech.warnings.append(shortfall)
@@ -289,8 +286,7 @@ class Service:
         for worker in self.engines.values():
             if not await asyncio.to_thread(worker.end, max(0.0, until - time.monotonic())):
                 self.hung = True
-        if self.encoders:
-            self.encoders.close()
+        self.encoders.close()
         if self._synthesizer:
             await self._synthesizer.close()
         self.workers.shutdown(wait=False, cancel_futures=True)
@@ -304,11 +300,6 @@ class Service:
         )
 
     @property
-    def _encoder_threads(self) -> int:
-        """Of a session that begins now: fewer the more run, for one of many gains nothing by several."""
-        return max(1, min(MOST_THREADS, int(available_cores() / (len(self.running) + 1))))
-
-    @property
     def _avatars_in_use(self) -> set[str]:
         measured = {self.remeasurement.avatar} if self.remeasurement.avatar else set()
         return measured | {session.pairing.avatar for session in self.running}
@@ -316,29 +307,6 @@ class Service:
     @property
     def _admitted(self) -> list[Admitted]:
         return [(session.fps, session.pairing) for session in self.running]
-
-    def _open_encoders(self) -> EncoderPool | None:
-        """Processes that encode, where there are cores for them."""
-        cores = int(available_cores())
-        if cores < MIN_CORES_FOR_PROCESSES:
-            return None
-        try:
-            pool = EncoderPool(cores)
-        except OSError as error:
-            log.warning("sessions encode in this process: there is no shared memory: %s", error)
-            return None
-        for bundle in self.catalog.bundles.values():
-            bundle.engines.new_frame = pool.frames.new
-        return pool
-
-    def _open_muxer(self) -> OpenMuxer | None:
-        """What encodes a session that begins now: a lone one's frames stay in this process."""
-        if self.encoders is None or self._hardware_encoder:
-            return None
-        if not self.running:
-            self.encoders.prepare()
-            return None
-        return partial(open_muxer, self.encoders)
 
     @property
     def _hardware_encoder(self) -> bool:
@@ -373,8 +341,7 @@ class Service:
                 del self._sessions[session.id]
         if not self.running and not self.draining:
             self.remeasurement.idle()
-        if self.encoders:
-            self.encoders.maintain()
+        self.encoders.maintain()
         if self.store:
             self.store.release_idle(self._avatars_in_use)
 
