@@ -1,6 +1,7 @@
 """One worker that makes the frames of all sessions of a bundle."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +20,7 @@ from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.service.errors import EngineFailed
+from musetalk_runtime.service.scheduling import job_queue
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker, SharedRenderer
 from musetalk_runtime.service.scheduling.round_robin import RoundRobinRenderer
 from musetalk_runtime.session_hooks import SessionHooks
@@ -185,6 +187,23 @@ def test_engines_that_fail_fail_all_that_wait_and_all_that_come(bundle: Path, fa
         for renderer in renderers:
             renderer.close()
         assert worker.error == "CUDA: an illegal memory access"
+
+
+def test_a_session_that_leaves_while_its_frames_wait_for_others_ends_nothing(
+    bundle: Path, faces: list[Avatar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_queue, "FILL_S", 0.5)
+    far = Timetable(time.monotonic() + 1000)
+    with Bundle.open(bundle) as opened, EngineWorker(opened, Timings(), lambda _: None) as worker:
+        leaving, staying = (worker.renderer(face, far) for face in faces)
+        dropped = leaving.render(shots(faces[0], [speech(opened, 0)]))
+        time.sleep(0.1)
+        leaving.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            dropped.wait()
+        time.sleep(0.6)
+        assert len(staying.render(shots(faces[1], [speech(opened, 0)])).wait()) == 1
+        staying.close()
 
 
 def test_closing_drops_what_waits(bundle: Path, faces: list[Avatar]) -> None:
