@@ -41,6 +41,10 @@ the same weights.
 
   tiny      the student's shape with few channels, about 1 M parameters in all: quick on a CPU
   student   bk-sdm-tiny's shape, 318 M parameters, with Stable Diffusion's VAE and whisper-tiny's encoder
+  student-taesd
+            the same with a small decoder of TAESD's shape, 1.2 M parameters, in place of the VAE's
+  student-half-taesd
+            the same with a small decoder of half TAESD's width
   teacher   Stable Diffusion 1.x's shape, 850 M parameters, as in MuseTalk; with the same VAE and encoder
   demo      for real time on two CPU cores, with a small decoder: to be trained from scratch
   demo-teacher
@@ -112,7 +116,7 @@ def _init_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         f"{PROGRAM} init", description=INIT_HELP, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("preset", metavar="PRESET", help="tiny, student, teacher, demo or demo-teacher")
+    parser.add_argument("preset", metavar="PRESET", help="one of those above")
     parser.add_argument("dir", type=Path, metavar="DIR", help="new folder to write")
     parser.add_argument(
         "--tree", choices=("musetalk", "diffusers"), default="musetalk", help="layout of DIR (default: %(default)s)"

@@ -59,7 +59,7 @@ def _write_graphs(models: Checkpoint, golden: Golden, folder: Path, half: bool) 
     """Write the four graphs; the modules of `models` are used up."""
     wrap: dict[str, Callable[[], nn.Module]] = {
         "unet": lambda: UNetGraph(models.unet, models.spec.tokens),
-        "vae_decoder": lambda: decoder_graph(models.decoder),
+        "vae_decoder": lambda: decoder_graph(models.decoder, models.spec.image_size),
         "vae_encoder": lambda: EncoderGraph(models.vae),
         "audio_encoder": lambda: AudioGraph(models.audio),
     }

@@ -2,7 +2,7 @@
 
 The originals are diffusers' and transformers' own modules, not this package's graphs, so a mistake in a graph shows
 as an error against them. ``golden.npz`` holds float32 arrays named ``<graph>.<tensor>``, and ``chain.images``: the
-decoder's output for the UNet's prediction.
+decoder's output for the UNet's prediction. The rows that a small decoder's graph leaves out are black.
 """
 
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from musetalk_export.checkpoint.checkpoint import Checkpoint
 from musetalk_export.graphs.unet import position_code
+from musetalk_export.graphs.vae import rows_left_out
 from musetalk_runtime.core.errors import InvalidCheckpoint
 from musetalk_runtime.core.model import HOP, SAMPLE_RATE, ModelSpec
 
@@ -46,12 +47,12 @@ def make_golden(checkpoint: Checkpoint) -> Golden:
             "unet.tokens": tokens,
             "unet.prediction": prediction,
             "vae_decoder.latents": whole,
-            "vae_decoder.images": _decode(checkpoint.decoder, whole),
+            "vae_decoder.images": _decode(checkpoint, whole),
             "vae_encoder.images": images,
             "vae_encoder.latents": whole,
             "audio_encoder.mel": mel,
             "audio_encoder.states": states,
-            "chain.images": _decode(checkpoint.decoder, prediction),
+            "chain.images": _decode(checkpoint, prediction),
         }
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
@@ -64,9 +65,11 @@ def _encode(vae: Any, images: Tensor) -> Tensor:
     return latents
 
 
-def _decode(decoder: Any, latents: Tensor) -> Tensor:
-    images: Tensor = decoder.decode(latents / decoder.config.scaling_factor).sample
-    return (images / 2 + 0.5).clamp(0, 1)
+def _decode(checkpoint: Checkpoint, latents: Tensor) -> Tensor:
+    decoder = checkpoint.decoder
+    images: Tensor = (decoder.decode(latents / decoder.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+    images[:, :, : rows_left_out(decoder, checkpoint.spec.image_size)] = 0
+    return images
 
 
 def _images(spec: ModelSpec, generator: torch.Generator) -> Tensor:

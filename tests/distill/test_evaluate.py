@@ -9,6 +9,7 @@ import torch
 
 from helpers.training import small_checkpoint, small_shards
 from musetalk_distill.cli import main
+from musetalk_distill.evaluate.flicker import Flicker
 from musetalk_distill.evaluate.lips import lip_correlation, lip_opening
 from musetalk_distill.evaluate.scores import Scores, psnr, ssim
 from musetalk_distill.train.tasks.decoder_task import make_decoder
@@ -38,7 +39,8 @@ def face(height: float, size: int = 64, skin: float = 0.8) -> torch.Tensor:
 def test_identical_pictures() -> None:
     scores, images = Scores(), torch.rand(3, 3, 64, 64)
     scores.truth.add(images, images)
-    assert scores.to_json() == {"truth": {"psnr": 100.0, "ssim": 1.0}, "teacher": None, "lips": None}
+    same = {"psnr": 100.0, "ssim": 1.0, "flicker": None}
+    assert scores.to_json() == {"truth": same, "teacher": None, "vae": None, "lips": None}
 
 
 def test_only_the_mouth_counts() -> None:
@@ -51,6 +53,33 @@ def test_only_the_mouth_counts() -> None:
     found = scores.to_json()
     assert found["truth"]["psnr"] == 100
     assert found["teacher"]["psnr"] == pytest.approx(20, abs=1e-3)
+
+
+def test_flicker_is_what_comes_and_goes() -> None:
+    expected = torch.rand(4, 3, 64, 64)
+    steady, alternating = expected + 0.2, expected.clone()
+    alternating[::2] += 0.1
+    assert flicker(steady, expected, [0, 1, 2, 3]) == pytest.approx(0, abs=1e-4)
+    assert flicker(alternating, expected, [0, 1, 2, 3]) == pytest.approx(25.5, rel=1e-4)
+    assert flicker(alternating, expected, [0, 2, 4, 5]) == pytest.approx(25.5, rel=1e-4)  # one pair of neighbours
+    assert flicker(alternating, expected, [0, 2, 4, 6]) is None
+    alternating[:, :, 32:] = expected[:, :, 32:]
+    assert flicker(alternating, expected, [0, 1, 2, 3]) == 0
+
+
+def test_flicker_across_batches_but_not_across_clips() -> None:
+    expected = torch.rand(4, 3, 64, 64)
+    found = expected + torch.tensor([0.0, 0.1, 0.3, 0.0])[:, None, None, None]
+    measure = Flicker()
+    measure.add(found[:1], expected[:1], [(0, 0)])
+    measure.add(found[1:], expected[1:], [(0, 1), (0, 2), (1, 3)])
+    assert measure.value == pytest.approx(255 * 0.15, rel=1e-4)
+
+
+def flicker(found: torch.Tensor, expected: torch.Tensor, frames: list[int]) -> float | None:
+    measure = Flicker()
+    measure.add(found, expected, [(0, frame) for frame in frames])
+    return measure.value
 
 
 def test_psnr_and_ssim_of_known_cases() -> None:
@@ -95,15 +124,20 @@ def test_command(small, tmp_path, capsys) -> None:
     assert main([*arguments, "--shards", str(shards), "-o", str(tmp_path / "report.json")]) == 0
     printed = capsys.readouterr().out.splitlines()
     report = json.loads((tmp_path / "report.json").read_text())
-    bound, teacher, same, small_decoder = report["models"]
-    assert [line.split("  ")[0] for line in printed[1:5]] == [row["name"] for row in report["models"]]
-    assert same["teacher"] == {"psnr": 100.0, "ssim": 1.0}
+    bound, small_bound, teacher, same, small_decoder = report["models"]
+    assert [line.split("  ")[0] for line in printed[1:6]] == [row["name"] for row in report["models"]]
+    assert same["teacher"] == {"psnr": 100.0, "ssim": 1.0, "flicker": 0.0}
+    assert [row["vae"] is None for row in report["models"]] == [True, False, True, True, False]
     assert same["truth"] == teacher["truth"]
-    assert bound["unet_parameters"] == 0
+    assert bound["unet_parameters"] == small_bound["unet_parameters"] == 0
+    assert small_bound["decoder_gflop"] == small_decoder["decoder_gflop"]
+    assert small_bound["truth"] != bound["truth"]
     assert same["unet_parameters"] == count(read_checkpoint(checkpoint).unet)
     assert small_decoder["decoder_gflop"] != same["decoder_gflop"]
     assert small_decoder["unet_gflop"] == same["unet_gflop"] > 0
     assert small_decoder["teacher"]["psnr"] < 40
+    assert small_decoder["vae"] == small_decoder["teacher"]  # it is the same U-Net here
+    assert small_decoder["vae"]["flicker"] > 1
     assert all(row["ms"] > 0 for row in report["models"])
     assert report["clips"] == 1
 

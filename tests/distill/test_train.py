@@ -14,6 +14,7 @@ from musetalk_distill.shards.shards import Shards
 from musetalk_distill.train import state as state_module
 from musetalk_distill.train.processes import Processes
 from musetalk_distill.train.tasks.factory import make_task
+from musetalk_distill.train.tasks.losses import temporal
 from musetalk_distill.train.train import train
 from musetalk_distill.train.trainer import Trainer
 from musetalk_distill.train.training_log import TrainingLog
@@ -60,6 +61,31 @@ def test_loss_falls_and_every_tensor_moves(small, what) -> None:
     assert still == []
     averaged = trainer.average.weights
     assert [name for name, tensor in before.items() if torch.equal(averaged[name], tensor)] == []
+
+
+def test_temporal_loss_counts_what_changes() -> None:
+    expected = torch.rand(6, 3, 16, 16)
+    steady = torch.tensor([0.1, 0.1, -0.2, -0.2, 0.3, 0.3])[:, None, None, None]
+    assert temporal(expected + steady, expected) == pytest.approx(0, abs=1e-6)
+    comes_and_goes = torch.tensor([0.1, -0.1, 0.0, 0.4, 0.0, 0.0])[:, None, None, None]
+    assert temporal(expected + comes_and_goes, expected) == pytest.approx(0.2, rel=1e-5)
+
+
+def test_a_decoder_sees_pairs_with_the_same_noise(small) -> None:
+    trainer, batch = make_trainer(small, "decoder", predictions=0, noise=5.0, losses={"temporal": 1.0})
+    decoded = []
+    trainer.task.decode = lambda latents: decoded.append(latents) or latents.new_zeros(len(latents), 3, 64, 64)
+    trainer.task.terms(lambda latents: latents.new_ones(len(latents), 3, 64, 64), batch, step=100)
+    noise = decoded[0] - batch.target
+    assert torch.allclose(noise[::2], noise[1::2], atol=1e-5)
+    assert noise.std() > 0.1
+
+
+def test_temporal_loss_needs_whole_pairs(small, tmp_path) -> None:
+    chosen = options("decoder", batch=3, losses={"temporal": 1.0})
+    with pytest.raises(InvalidArgument, match="batch of 3 cannot be shared by one process in groups of 2 frames"):
+        train(small[1], tmp_path / "run", small[0], chosen)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

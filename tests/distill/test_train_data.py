@@ -52,6 +52,19 @@ def test_references_are_other_frames_of_the_clip() -> None:
     assert len(set(references[frames == 10])) == 11
 
 
+def test_pairs_are_neighbours_of_one_clip() -> None:
+    sampler = FrameSampler([7, 1, 12], seed=0, pairs=True)
+    drawn = [sampler.draw(step, 10) for step in range(4)]
+    frames, references = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    first, second = frames[::2], frames[1::2]
+    assert sorted(first) == list(range(20))
+    np.testing.assert_array_equal(sampler.clip(first), sampler.clip(second))
+    expected = {**{frame: frame + 1 for frame in range(20)}, 6: 5, 7: 7, 19: 18}
+    assert second.tolist() == [expected[frame] for frame in first.tolist()]
+    np.testing.assert_array_equal(sampler.clip(references), sampler.clip(frames))
+    assert (references != frames)[sampler.clip(frames) != 1].all()
+
+
 def test_batch_holds_what_the_shards_hold(shards) -> None:
     opened = Shards.open(shards)
     dataset = FrameDataset(opened, "train", seed=1)

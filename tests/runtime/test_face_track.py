@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from helpers.media import moving_picture
-from musetalk_runtime.avatar.box import box_problem, face_box
+from musetalk_runtime.avatar.box import MIDDLE, box_problem, face_box, hidden_rows
 from musetalk_runtime.avatar.pack import MASK_SIZE
+from musetalk_runtime.backends.ort.compose import compose
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.face import Faces
-from musetalk_runtime.prepare.mask import HALF, face_mask
+from musetalk_runtime.prepare.mask import MAX_EXTENT, face_mask
 from musetalk_runtime.prepare.scene import scene_of
 from musetalk_runtime.prepare.track import follow_face
 
@@ -135,9 +136,28 @@ def test_the_mask_is_soft_and_stays_in_the_lower_half(extent: float, mouth: floa
     assert mask.shape == (MASK_SIZE, MASK_SIZE)
     assert mask[[0, -1]].max() == 0
     assert mask[:, [0, -1]].max() == 0
-    assert mask[: int(HALF * MASK_SIZE)].max() == 0
+    assert mask[: int(MIDDLE * MASK_SIZE)].max() == 0
     assert mask.max() == 255
     assert max(np.abs(np.diff(mask, axis=0)).max(), np.abs(np.diff(mask, axis=1)).max()) < 90
+
+
+@pytest.mark.parametrize("size", [64, 256])
+@pytest.mark.parametrize("side", [16, 61, 256, 700])
+def test_hidden_rows_are_never_shown(size: int, side: int) -> None:
+    random = np.random.default_rng(size + side)
+    box = (10, 7, 10 + side, 7 + side)
+    landmarks = np.tile([[10 + side / 2, 0.0]], (5, 1))  # a mouth as high as one is believed
+    mask = face_mask(box, landmarks, MAX_EXTENT)
+    face = random.integers(0, 256, (size, size, 3), dtype=np.uint8)
+    black = face.copy()
+    black[: hidden_rows(size)] = 0
+    assert hidden_rows(size) > 0.35 * size
+    frame = random.integers(0, 256, (720 * 3 // 2, 720), dtype=np.uint8)
+    one, other = frame.copy(), frame.copy()
+    compose(one, face, mask, box)
+    compose(other, black, mask, box)
+    assert (one != frame).any()
+    np.testing.assert_array_equal(one, other)
 
 
 def test_the_mask_grows_with_its_extent_and_follows_the_mouth() -> None:

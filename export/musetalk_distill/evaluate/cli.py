@@ -12,11 +12,17 @@ from musetalk_runtime.storage.output_file import write_output
 HELP = """\
 Compare models on the clips of the split "val": PSNR and SSIM of the mouth (the lower half of the face) against the true
 pictures and the teacher's, how the opening of the lips follows what is known of it, and what a frame costs. The table
-goes to stdout, its figures and more to the JSON file. The first row paints the true latents: the VAE's own bound.
+goes to stdout, its figures and more to the JSON file. A model with a small decoder is compared with its checkpoint's
+own decoder too. Flicker is how differently two models' mouths change from one frame to the next: dtSSD (Erofeev et
+al., 2015), in levels of 255. The first row paints the true latents: the VAE's own bound.
 """
 
-COLUMNS = ("unet M", "dec. M", "unet GF", "dec. GF", "ms", "PSNR", "SSIM", "PSNR/t", "SSIM/t", "lips r", "lag")
-FOOTNOTE = "M: million parameters. GF: GFLOP a frame. ms: a frame, one at a time, FP32. /t: against the teacher."
+COLUMNS = ("unet M", "dec. M", "unet GF", "dec. GF", "ms", "PSNR", "SSIM", "PSNR/t", "SSIM/t", "flick/t",
+           "PSNR/v", "SSIM/v", "flick/v", "lips r", "lag")  # fmt: skip
+FOOTNOTE = (
+    "M: million parameters. GF: GFLOP a frame. ms: a frame, one at a time, FP32. flick: flicker, levels of 255.\n"
+    "/t: against the teacher. /v: against the same latents through the VAE's decoder."
+)
 
 
 def add_parser(subparsers: Any) -> None:
@@ -62,17 +68,19 @@ def table(report: dict[str, Any]) -> str:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    truth, teacher, lips = row["truth"] or {}, row["teacher"] or {}, row["lips"] or {}
+    truth, lips = row["truth"] or {}, row["lips"] or {}
     return [
         f"{row['unet_parameters'] / 1e6:.2f}",
         f"{row['decoder_parameters'] / 1e6:.2f}",
         f"{row['unet_gflop']:.2f}",
         f"{row['decoder_gflop']:.2f}",
         f"{row['ms']:.1f}",
+        _cell(truth.get("psnr"), 2),
+        _cell(truth.get("ssim"), 4),
         *(
-            _cell(values.get(name), digits)
-            for values in (truth, teacher)
-            for name, digits in (("psnr", 2), ("ssim", 4))
+            _cell((row[other] or {}).get(name), digits)
+            for other in ("teacher", "vae")
+            for name, digits in (("psnr", 2), ("ssim", 4), ("flicker", 2))
         ),
         _cell(lips.get("correlation"), 3),
         _cell(lips.get("lag"), 0),

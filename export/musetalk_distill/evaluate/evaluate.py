@@ -1,7 +1,7 @@
 """The evaluation of models, side by side, on the clips of the split "val"."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from musetalk_distill.evaluate.candidate import Candidate
 from musetalk_distill.evaluate.lips import lip_opening
-from musetalk_distill.evaluate.scores import Scores, to_pictures
+from musetalk_distill.evaluate.scores import Likeness, Scores, to_pictures
 from musetalk_distill.shards.shards import ClipTensors, Shards
 from musetalk_distill.train.data.dataset import FrameDataset
 
@@ -26,20 +26,20 @@ def evaluate(
     """The figures of each of `checkpoints` on the first `clips` (0: all) clips of "val" in `shards`.
 
     `teacher` is a row of its own, and what the others are compared with besides the truth; with `decoder`, a small
-    one's folder, every checkpoint has a second row. The first row is the decoder on the true latents: the bound that
-    the VAE sets, and what the lips' measure makes of true mouths. Raises InputNotFound, InvalidFolder,
+    one's folder, every checkpoint has a second row, which is also compared with the checkpoint's own decoder on the
+    same latents. The first row is the decoder on the true latents: the bound that the VAE sets, and what the lips'
+    measure makes of true mouths. The small decoder on them comes second. Raises InputNotFound, InvalidFolder,
     InvalidCheckpoint, or InvalidArgument if there is no clip.
     """
     data = Shards.open(shards)
     dataset = FrameDataset(data, "val", 0)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    candidates = _candidates(checkpoints, data, teacher, decoder, device)
-    expert = candidates[1] if teacher else None
+    candidates, others = _candidates(checkpoints, data, teacher, decoder, device)
     scores = [Scores() for _ in candidates]
     chosen = range(min(clips or len(dataset.clips), len(dataset.clips)))
     for index in chosen:
         log.info("clip %d of %d", index + 1, len(chosen))
-        _score_clip(dataset, index, candidates, expert, scores, device)
+        _score_clip(dataset, index, candidates, others, scores, device)
     one = dataset.batch([0], device)
     rows = [
         {"name": candidate.name, **candidate.cost(one), **score.to_json()}
@@ -50,20 +50,27 @@ def evaluate(
 
 def _candidates(
     checkpoints: Sequence[Path], data: Shards, teacher: Path | None, decoder: Path | None, device: torch.device
-) -> list[Candidate]:
+) -> tuple[list[Candidate], dict[str, list[int | None]]]:
+    """The candidates, and by score of Scores which other one each of them is compared with."""
     paths = [*([teacher] if teacher else []), *checkpoints]
-    found = [Candidate(paths[0], data.spec, device, painter=False)]
+    found, whole = [Candidate(paths[0], data.spec, device, painter=False)], list[int | None]([None])
+    if decoder is not None:
+        found.append(Candidate(paths[0], data.spec, device, decoder, painter=False))
+        whole.append(0)
+    first = len(found)
     found += [Candidate(path, data.spec, device) for path in paths]
+    whole += [None] * len(paths)
     if decoder is not None:
         found += [Candidate(path, data.spec, device, decoder) for path in checkpoints]
-    return found
+        whole += range(first + len(paths) - len(checkpoints), first + len(paths))
+    return found, {"teacher": [first if teacher else None] * len(found), "vae": whole}
 
 
 def _score_clip(
     dataset: FrameDataset,
     index: int,
     candidates: list[Candidate],
-    expert: Candidate | None,
+    others: Mapping[str, Sequence[int | None]],
     scores: list[Scores],
     device: torch.device,
 ) -> None:
@@ -74,24 +81,28 @@ def _score_clip(
         places = frames[start : start + BATCH]
         batch = dataset.batch([first + place for place in places], device)
         painted = [candidate.paint(batch) for candidate in candidates]
-        taught = None if expert is None else painted[candidates.index(expert)]
         truth, shown = _truth(clip, places, device)
         for number, images in enumerate(painted):
             measured[number].append(lip_opening(images))
             if len(shown):
                 scores[number].truth.add(images[shown], truth)
-                if taught is not None:
-                    scores[number].teacher.add(images[shown], taught[shown])
+            for name, other_of in others.items():
+                if (other := other_of[number]) is not None:
+                    likeness: Likeness = getattr(scores[number], name)
+                    likeness.add_motion(images, painted[other], [(index, place) for place in places])
+                    if len(shown):
+                        likeness.add(images[shown], painted[other][shown])
     if clip.opening is not None:
         for score, found in zip(scores, measured, strict=True):
             score.add_openings(found, clip.opening)
 
 
 def _frames(clip: ClipTensors) -> list[int]:
-    """The frames to paint: all where the mouth's opening is known, else those whose pictures are kept."""
+    """The frames to paint: all where the mouth's opening is known, else those whose pictures are kept, and the next."""
     if clip.opening is not None:
         return list(range(len(clip.latents)))
-    return [] if clip.images_at is None else sorted(clip.images_at.tolist())
+    kept = [] if clip.images_at is None else clip.images_at.tolist()
+    return sorted({place for first in kept for place in (first, first + 1) if place < len(clip.latents)})
 
 
 def _truth(clip: ClipTensors, places: list[int], device: torch.device) -> tuple[Tensor, list[int]]:

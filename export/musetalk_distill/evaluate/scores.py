@@ -1,6 +1,7 @@
-"""The scores of one model over the clips: PSNR, SSIM, and how its lips follow the known openings."""
+"""The scores of one model over the clips: PSNR, SSIM, flicker, and how its lips follow the known openings."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from musetalk_distill.evaluate.flicker import Flicker, Place
 from musetalk_distill.evaluate.lips import Floats, lip_correlation
 from musetalk_distill.train.tasks.latent_decoder import mouth
 
@@ -17,9 +19,10 @@ C1, C2 = 0.01**2, 0.03**2  # SSIM's constants, for pictures in [0, 1]
 
 
 class Likeness:
-    """PSNR of the mean squared error over all mouths, and their mean SSIM."""
+    """PSNR of the mean squared error over all mouths, their mean SSIM, and their flicker."""
 
     def __init__(self) -> None:
+        self._flicker = Flicker()
         self._error, self._ssim, self._frames = 0.0, 0.0, 0
 
     def add(self, found: Tensor, expected: Tensor) -> None:
@@ -29,18 +32,28 @@ class Likeness:
         self._ssim += float(ssim(found, expected).sum())
         self._frames += len(found)
 
+    def add_motion(self, found: Tensor, expected: Tensor, places: Sequence[Place]) -> None:
+        """Compare how the mouths of pictures ``[N, 3, I, I]`` in [0, 1] change from frame to frame."""
+        self._flicker.add(found, expected, places)
+
     def to_json(self) -> dict[str, Any] | None:
-        """``psnr`` in dB and ``ssim``, or None if nothing was compared."""
+        """``psnr`` in dB, ``ssim``, and ``flicker`` in levels of 255 (None without neighbours), or None if nothing was
+        compared."""
         if not self._frames:
             return None
-        return {"psnr": round(psnr(self._error / self._frames), 3), "ssim": round(self._ssim / self._frames, 5)}
+        flicker = self._flicker.value
+        return {
+            "psnr": round(psnr(self._error / self._frames), 3),
+            "ssim": round(self._ssim / self._frames, 5),
+            "flicker": None if flicker is None else round(flicker, 4),
+        }
 
 
 class Scores:
-    """Likeness to the truth and to the teacher, and the lips' openings against what is known of them."""
+    """Likeness to the truth, to the teacher and to the VAE's decoder, and the lips' openings against what is known."""
 
     def __init__(self) -> None:
-        self.truth, self.teacher = Likeness(), Likeness()
+        self.truth, self.teacher, self.vae = Likeness(), Likeness(), Likeness()
         self._openings: list[tuple[Floats, Floats]] = []
 
     def add_openings(self, measured: list[Floats], known: Floats) -> None:
@@ -52,6 +65,7 @@ class Scores:
         return {
             "truth": self.truth.to_json(),
             "teacher": self.teacher.to_json(),
+            "vae": self.vae.to_json(),
             "lips": None if lips is None else {
                 "correlation": round(lips.correlation, 4), "lag": lips.lag, "unlagged": round(lips.unlagged, 4)
             },

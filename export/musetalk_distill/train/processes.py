@@ -31,11 +31,15 @@ class Processes:
         """Whether this process computes on an NVIDIA GPU."""
         return self.device.type == "cuda"
 
-    def part(self, batch: int) -> slice:
-        """This process's part of a batch; raises InvalidArgument if it cannot be shared evenly."""
+    def part(self, batch: int, together: int = 1) -> slice:
+        """This process's part of a batch of frames that come `together`; InvalidArgument if it cannot be shared."""
         share, rest = divmod(batch, self.count)
-        if rest:
-            raise InvalidArgument(f"a batch of {batch} cannot be shared by {self.count} processes: expected a multiple")
+        if rest or share % together:
+            whom = "one process" if self.count == 1 else f"{self.count} processes"
+            what = "" if together == 1 else f" in groups of {together} frames"
+            raise InvalidArgument(
+                f"a batch of {batch} cannot be shared by {whom}{what}: expected a multiple of {self.count * together}"
+            )
         return slice(share * self.index, share * (self.index + 1))
 
     def wrap(self, module: nn.Module) -> Any:

@@ -39,9 +39,9 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     and SIGTERM raise KeyboardInterrupt and Terminated once the step in hand is in a checkpoint.
     """
     processes = Processes()
-    part = processes.part(options.batch)
+    part = processes.part(options.batch, 2 if options.pairs else 1)
     data = Shards.open(shards)
-    dataset = FrameDataset(data, "train", options.seed)
+    dataset = FrameDataset(data, "train", options.seed, options.pairs)
     task = make_task(checkpoint, data.spec, options, processes.index)
     trainer = Trainer(task, options, processes)
     config = replace(options, precision=trainer.precision).to_json(sha256(shards / MANIFEST), checkpoint)

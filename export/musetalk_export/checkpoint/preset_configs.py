@@ -57,13 +57,16 @@ SD_VAE = {
 }
 TINY_VAE = {**SD_VAE, "block_out_channels": [8, 8, 16, 16], "layers_per_block": 1, "norm_num_groups": 8}
 DEMO_VAE = {**SD_VAE, "block_out_channels": [32, 64, 64, 64], "layers_per_block": 1, "norm_num_groups": 16}
-DEMO_DECODER = {
-    "decoder_block_out_channels": [16, 16, 16, 16],
+# The decoder of TAESD, the small autoencoder for Stable Diffusion's latents, as diffusers' AutoencoderTiny has it.
+TAESD_DECODER = {
+    "decoder_block_out_channels": [64, 64, 64, 64],
     "num_decoder_blocks": [3, 3, 3, 1],
     # The encoder is there because AutoencoderTiny has one, and as small as it can be.
     "encoder_block_out_channels": [1],
     "num_encoder_blocks": [1],
 }
+HALF_TAESD_DECODER = {**TAESD_DECODER, "decoder_block_out_channels": [32, 32, 32, 32]}
+DEMO_DECODER = {**TAESD_DECODER, "decoder_block_out_channels": [16, 16, 16, 16]}
 WHISPER_TINY = {
     "d_model": 384,
     "encoder_layers": 4,

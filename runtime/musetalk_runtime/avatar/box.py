@@ -6,6 +6,9 @@ import numpy.typing as npt
 MIN_BOX = 16  # pixels
 MAX_BOX = 4  # times the frame's longer side
 CHIN_MARGIN = 0.04  # of the height from top to chin
+MIDDLE = 0.5 / (1 + CHIN_MARGIN)  # where the face's middle lies in the box, from its top: masks are 0 above it
+SPARE = 1 / 16  # of the box's height above the middle, for what looks at the surroundings of a mask
+ROWS_STEP = 8  # of which hidden rows are a multiple
 NOSE_SHARE = 0.6  # of the way from between the eyes to the nose tip lies the middle of the box
 
 Box = tuple[int, int, int, int]
@@ -22,6 +25,11 @@ def face_box(face: npt.NDArray[np.float64]) -> Box | None:
     box = (round(x0), round(top), round(x1), round(bottom))
     sound = nose_y < chin and min(box[2] - box[0], box[3] - box[1]) >= MIN_BOX
     return box if sound else None
+
+
+def hidden_rows(size: int) -> int:
+    """How many rows at the top of a face of `size` pixels are never shown: no mask reaches them."""
+    return int(size * (MIDDLE - SPARE)) // ROWS_STEP * ROWS_STEP
 
 
 def box_problem(box: Box, width: int, height: int) -> str | None:

@@ -33,7 +33,8 @@ class RunnablePlan(Protocol):
 
 @dataclass(frozen=True)
 class CertifiedOutput(Difference):
-    """The difference of one output at one profile; ``psnr_db`` of faces, whose peak is 1."""
+    """The difference of one output at one profile; ``psnr_db`` of faces, whose peak is 1, without rows that are left
+    black."""
 
     profile: int
     psnr_db: float | None = None
@@ -105,6 +106,7 @@ def _row(graph: str, shapes: Profile, index: int, found: Array, expected: Array,
     row = difference(graph, f"{name}[{size}]", found, expected, bound)
     psnr = None
     if name == "images":
-        error = float(np.sqrt(np.mean((found.astype(np.float64) - expected) ** 2)))
+        painted = expected.any(axis=(0, 1, 3)) if expected.any() else slice(None)
+        error = float(np.sqrt(np.mean((found.astype(np.float64) - expected)[:, :, painted] ** 2)))
         psnr = round(-20 * float(np.log10(max(error, 1e-10))), 1) if np.isfinite(error) else None
     return CertifiedOutput(row.graph, row.output, row.max_error, row.relative_error, row.bound, index, psnr)

@@ -10,7 +10,8 @@ The four graphs, with N the batch (dynamic), S ``latent_size``, I ``image_size``
 | audio_encoder | ``mel [N, mel_bins, T]`` | ``states [N, T / 2, audio_states, audio_width]`` |
 
 ``prediction [N, C, S, S]`` is the latents of the face to show. All latents are times the scaling factor. ``latents``
-of the UNet are those of the face with its lower half black, then those of the whole face.
+of the UNet are those of the face with its lower half black, then those of the whole face. A small decoder leaves the
+first ``hidden_rows(I)`` rows of its images black, which are never shown.
 """
 
 from dataclasses import asdict, dataclass, fields

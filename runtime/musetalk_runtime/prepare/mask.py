@@ -4,12 +4,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.avatar.box import CHIN_MARGIN, Box
+from musetalk_runtime.avatar.box import MIDDLE, Box
 from musetalk_runtime.avatar.pack import MASK_SIZE
 
 MIN_EXTENT, MAX_EXTENT = 0.5, 1.6
 
-HALF = 0.5 / (1 + CHIN_MARGIN)  # where the face's middle lies in the box, from its top
 MOUTH = (0.5, 0.75)  # where the mouth lies when no landmarks tell
 FEATHER = 0.04
 RAMP = 0.07  # the width over which the mask fades towards the box's sides
@@ -24,12 +23,12 @@ def face_mask(box: Box, landmarks: npt.NDArray[np.float64] | None, extent: float
     mouth_x, mouth_y = MOUTH if landmarks is None else _mouth(box, landmarks)
     cells = (np.arange(MASK_SIZE) + 0.5) / MASK_SIZE
     x, y = cells[None, :], cells[:, None]
-    middle = (HALF + 1) / 2
+    middle = (MIDDLE + 1) / 2
     jaw = _inside(x, y, (0.6 * mouth_x + 0.2, middle), (0.37 * extent, 0.25 * extent))
     lips = _inside(x, y, (mouth_x, mouth_y), (0.30 * extent, 0.15 * extent))
     region = cv2.GaussianBlur((jaw | lips).astype(np.float32), (0, 0), FEATHER * MASK_SIZE)
     sides = _fade(x, RAMP) * _fade(1 - x, RAMP)
-    mask = region * sides * _fade(y - HALF, RAMP) * _fade(1 - y, RAMP)
+    mask = region * sides * _fade(y - MIDDLE, RAMP) * _fade(1 - y, RAMP)
     return np.asarray((mask * 255).round(), np.uint8)
 
 

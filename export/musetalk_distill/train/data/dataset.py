@@ -18,14 +18,17 @@ MAX_OPEN_CLIPS = 256  # clips that are mapped at a time
 
 
 class FrameDataset:
-    """The frames of `split`; ``sampler`` draws them, ``starts`` is each one's first audio state within its clip."""
+    """The frames of `split`; ``sampler`` draws them, ``starts`` is each one's first audio state within its clip.
 
-    def __init__(self, shards: Shards, split: str, seed: int) -> None:
+    With `pairs` they are drawn two by two, each with its neighbour.
+    """
+
+    def __init__(self, shards: Shards, split: str, seed: int, pairs: bool = False) -> None:
         self.spec: ModelSpec = shards.spec
         self.clips = shards.clips(split)
         if not self.clips:
             raise InvalidArgument(f"{shards.path}: no clip is in the split {split!r}: prepare more speakers")
-        self.sampler = FrameSampler([clip.frames for clip in self.clips], seed)
+        self.sampler = FrameSampler([clip.frames for clip in self.clips], seed, pairs)
         self.starts: Indices = np.concatenate([_starts(clip, self.spec) for clip in self.clips])
         self._shards = shards
         self._open: OrderedDict[int, ClipTensors] = OrderedDict()

@@ -10,11 +10,13 @@ from musetalk_runtime.core.arrays import Indices
 class FrameSampler:
     """Frames of all clips, counted through, in a new order every epoch; each with another frame of its own clip.
 
-    `frames` are the lengths of the clips. Nothing is kept between calls but the permutations of the latest epochs.
+    `frames` are the lengths of the clips. With `pairs` every second frame is the neighbour of the one before it: the
+    next of its clip, or of the last frame the one before. Nothing is kept between calls but the permutations of the
+    latest epochs.
     """
 
-    def __init__(self, frames: Sequence[int], seed: int) -> None:
-        self._seed = seed
+    def __init__(self, frames: Sequence[int], seed: int, pairs: bool = False) -> None:
+        self._seed, self._pairs = seed, pairs
         self._length = np.asarray(frames, np.int64)
         self.first: Indices = np.concatenate([[0], np.cumsum(self._length)])  # by clip: index of its first frame
         self._epochs: dict[int, Indices] = {}
@@ -24,15 +26,29 @@ class FrameSampler:
         return int(self.first[-1])
 
     def draw(self, step: int, batch: int) -> tuple[Indices, Indices]:
-        """The frames ``[batch]`` of step `step` and the reference frame of each; a clip of one frame is its own."""
+        """The frames ``[batch]`` of step `step` and the reference frame of each; a clip of one frame is its own.
+
+        Pairs are drawn for a `batch` that is even, and the references of a pair are as far away as each other.
+        """
+        frames, shift = self._draw(step, batch // 2 if self._pairs else batch)
+        if self._pairs:
+            frames, shift = np.stack((frames, self._neighbour(frames)), 1).ravel(), np.repeat(shift, 2)
+        clip = self.clip(frames)
+        first, length = self.first[clip], self._length[clip]
+        return frames, first + (frames - first + shift) % length
+
+    def _draw(self, step: int, batch: int) -> tuple[Indices, Indices]:
+        """Frames, and how far away the reference of each is, in frames of its clip that begins again at its end."""
         place = step * batch + np.arange(batch)
         epochs, places = place // len(self), place % len(self)
         frames = np.concatenate([self._epoch(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
-        clip = self.clip(frames)
-        first, length = self.first[clip], self._length[clip]
         share = _generator(self._seed, 1, step).random(batch)
-        shift = 1 + np.floor(share * (length - 1)).astype(np.int64)
-        return frames, first + (frames - first + shift) % length
+        return frames, 1 + np.floor(share * (self._length[self.clip(frames)] - 1)).astype(np.int64)
+
+    def _neighbour(self, frames: Indices) -> Indices:
+        clip = self.clip(frames)
+        first, last = self.first[clip], self.first[clip + 1] - 1
+        return np.where(frames < last, frames + 1, np.maximum(frames - 1, first))
 
     def clip(self, frames: Indices) -> Indices:
         """The clip of each of `frames`."""

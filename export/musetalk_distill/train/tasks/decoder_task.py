@@ -16,7 +16,7 @@ from musetalk_distill.train.data.batch import Batch
 from musetalk_distill.train.data.sampler import noise_seed
 from musetalk_distill.train.tasks.frozen import FrozenModule
 from musetalk_distill.train.tasks.latent_decoder import LatentDecoder
-from musetalk_distill.train.tasks.losses import EncoderFeatures, edges, mouth_twice, relative
+from musetalk_distill.train.tasks.losses import EncoderFeatures, edges, mouth_twice, relative, temporal
 from musetalk_distill.train.tasks.one_step import OneStepUNet
 from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.task import Model, Task, Terms
@@ -36,6 +36,7 @@ class DecoderTask(Task):
         self._encoder = FrozenModule(EncoderFeatures(vae.encoder))
         self.frozen = [self.decode, self._encoder, self._unet]
         self.weights = options.weights
+        self._together = 2 if options.pairs else 1
         self._options, self._process = options, process
 
     def terms(self, model: Model, batch: Batch, step: int) -> Terms:
@@ -47,6 +48,8 @@ class DecoderTask(Task):
             expected = self.decode(latents).clamp(0, 1).float()
         images = model(latents)
         terms = {"pixels": mouth_twice(images, expected), "edges": edges(images, expected)}
+        if self.weights["temporal"]:
+            terms["temporal"] = temporal(images, expected)
         if self.weights["features"]:
             with torch.no_grad():
                 shown = self._encoder(expected)
@@ -60,16 +63,17 @@ class DecoderTask(Task):
         self._tiny.save_pretrained(folder)  # config.json and safetensors
 
     def _latents(self, batch: Batch, seed: int) -> Tensor:
-        """Predictions for a part of the batch, true latents for the rest, all with noise."""
-        predicted, options = round(len(batch) * self._options.predictions), self._options
+        """Predictions for a part of the batch, true latents for the rest, all with noise: a pair has the same."""
+        options, count = self._options, len(batch) // self._together
+        predicted = round(count * options.predictions) * self._together
         latents = batch.target
         if predicted:
             prediction, _ = self._unet(batch.inputs[:predicted], batch.tokens[:predicted])
             latents = torch.cat((prediction.float(), latents[predicted:]))
         generator = torch.Generator(latents.device).manual_seed(seed)
-        noise = torch.randn(latents.shape, generator=generator, device=latents.device)
-        deviation = torch.rand(len(latents), 1, 1, 1, generator=generator, device=latents.device) * options.noise
-        return latents + noise * deviation
+        noise = torch.randn(count, *latents.shape[1:], generator=generator, device=latents.device)
+        deviation = torch.rand(count, 1, 1, 1, generator=generator, device=latents.device) * options.noise
+        return latents + (noise * deviation).repeat_interleave(self._together, dim=0)
 
 
 def _quarter(latents: Tensor, seed: int) -> Tensor:

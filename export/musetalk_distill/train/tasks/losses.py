@@ -9,6 +9,7 @@
 | ``pixels`` | decoder | mean absolute difference from the big decoder's images, the mouths counted once more |
 | ``edges`` | decoder | mean absolute difference of the images' gradients, at full, half and quarter size |
 | ``features`` | decoder | relative squared difference of the frozen VAE encoder's features of the two images |
+| ``temporal`` | decoder | mean absolute difference of the images' changes from one frame to the next |
 """
 
 from collections.abc import Sequence
@@ -55,6 +56,15 @@ def edges(found: Tensor, expected: Tensor) -> Tensor:
         x = difference if scale == 0 else avg_pool2d(difference, 2**scale)
         total = total + x.diff(dim=2).abs().mean() + x.diff(dim=3).abs().mean()
     return total / SCALES
+
+
+def temporal(found: Tensor, expected: Tensor) -> Tensor:
+    """The mean absolute difference of the changes from frame to frame: ``[2 * N, 3, I, I]``, pairs of neighbours.
+
+    It is what flickers: an error that both frames have does not count.
+    """
+    error = found.float() - expected.float()
+    return (error[1::2] - error[::2]).abs().mean()
 
 
 class EncoderFeatures(nn.Module):

@@ -16,7 +16,7 @@ LEARNING_RATES = {"student": 1e-4, "teacher": 2e-4, "decoder": 5e-4}
 LOSSES = {
     "student": {"output": 1.0, "truth": 0.5, "features": 0.5, "pixels": 1.0},
     "teacher": {"truth": 1.0, "pixels": 1.0},
-    "decoder": {"pixels": 1.0, "edges": 1.0, "features": 0.2},
+    "decoder": {"pixels": 1.0, "edges": 1.0, "features": 0.2, "temporal": 0.0},
 }
 CHANGEABLE = ("compile",)  # options that may change when a run is resumed
 
@@ -77,6 +77,11 @@ class TrainOptions:
     def weights(self) -> dict[str, float]:
         """The weight of each loss by its name."""
         return LOSSES[self.what] | self.losses
+
+    @property
+    def pairs(self) -> bool:
+        """Whether a batch holds pairs of neighbouring frames."""
+        return self.weights.get("temporal", 0.0) > 0
 
     def to_json(self, data: str, checkpoint: Path) -> dict[str, Any]:
         """All that makes a run what it is, with the hash of its shards and the path of its checkpoint."""
