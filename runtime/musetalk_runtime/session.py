@@ -242,10 +242,13 @@ class Session(Closable):
         with self.timings.measure("encode_sound"):
             packets = muxer.encode_sound(frame.sound)
         with self.timings.measure("encode"):
-            packets += muxer.encode_frame(frame.index, frame.nv12, self._keyframe.is_set())
+            keyframe = self._keyframe.is_set()
             self._keyframe.clear()
+            video = muxer.encode_frame(frame.index, frame.nv12, keyframe)
+        if self._direction.encoded:
+            self._direction.encoded(video, frame.sound)
         with self.timings.measure("mux"):
-            muxer.write(packets)
+            muxer.write(packets + video)
 
 
 def _source(audio: str | Path | Iterable[bytes] | AudioSource) -> AudioSource:

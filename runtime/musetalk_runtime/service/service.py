@@ -132,7 +132,8 @@ class Service:
             def renderer(face: Avatar, _: Timings) -> Renderer:
                 return RepeatingRenderer(worker.renderer(face, session), lambda: session.pace.share)
 
-            hooks = SessionHooks(session.speech.mouth, renderer, Timings(self.metrics.stage, TIMED_FRAMES))
+            timings = Timings(self.metrics.stage, TIMED_FRAMES)
+            hooks = SessionHooks(session.speech.mouth, renderer, timings, session.packets.publish)
             return Session(engines, pack, session.speech, rate, hooks)
 
         clock, video = self.playback_clock(), VideoOptions(threads=self._encoder_threads)
@@ -218,6 +219,12 @@ class Service:
     def viewers(self) -> int:
         """How many watch, of all sessions."""
         return sum(session.viewers for session in self._sessions.values())
+
+    def check_viewers(self) -> None:
+        """Raise ServiceError where as many watch as may."""
+        if self.viewers >= self.settings.viewers:
+            message = f"{self.viewers} watch, that is all this service takes"
+            raise ServiceError(503, "too_many_viewers", message, RETRY_SOON)
 
     def want_place(self, owner: Token | None) -> None:
         """Note that a session was refused for others that run: those of `owner`, or of anybody."""

@@ -77,6 +77,7 @@ class SessionAnswer(BaseModel):
     push: Annotated[PushState | None, Field(description="how the sending to a media server is")] = None
     warnings: Warnings = ()
     stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
+    whep: Annotated[str, Field(description="WebRTC, as WHEP has it: POST an offer", examples=["/v1/sessions/ID/whep"])]
     hls: Annotated[str, Field(description="the same as HLS", examples=["/v1/sessions/ID/hls/stream.m3u8"])]
     events: Annotated[str, Field(description="server-sent events", examples=["/v1/sessions/ID/events"])]
     audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]

@@ -110,6 +110,7 @@ def _answer(session: LiveSession, access: Access) -> schema.SessionAnswer:
         push=session.push.state if session.push else None,
         warnings=tuple(session.speech.warnings),
         stream=access.link(f"{path}/stream.mp4"),
+        whep=access.link(f"{path}/whep"),
         hls=access.link(f"{path}/hls/stream.m3u8"),
         events=access.link(f"{path}/events"),
         audio=access.link(f"{path}/audio"),

@@ -44,10 +44,7 @@ async def watch(
     byte `Stream-Offset` on. Who was cut off goes on, without a gap, with `Range: bytes=N-`, N counted in the stream, or
     with `?from=`, the number of a fragment (`mfhd` in its `moof`).
     """
-    if service.viewers >= service.settings.viewers:
-        raise ServiceError(
-            503, "too_many_viewers", f"{service.viewers} watch, that is all this service takes", RETRY_SOON
-        )
+    service.check_viewers()
     session.add_viewer()
     try:
         reader = Reader(session.window, slow)

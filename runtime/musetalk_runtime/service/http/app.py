@@ -13,7 +13,7 @@ from starlette.routing import Match, Route
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.core.version import __version__
-from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams
+from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams, whep
 from musetalk_runtime.service.api.page_files import site_router
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.http.head import HeadMiddleware
@@ -40,7 +40,10 @@ def create_app(service: Service, access: Access) -> FastAPI:
     )
     app.state.service, app.state.access = service, access
     site = site_router()
-    app.state.routers = [*(module.router for module in (sessions, avatars, audio, streams, hls, limits, health)), site]
+    app.state.routers = [
+        *(module.router for module in (sessions, avatars, audio, streams, whep, hls, limits, health)),
+        site,
+    ]
     for router in app.state.routers:
         app.include_router(router)
     add_security(app, access, public=[route.path for route in site.routes if isinstance(route, Route)])

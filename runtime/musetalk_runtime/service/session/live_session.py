@@ -5,7 +5,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push import Push
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.session.speech_queue import SpeechQueue
+from musetalk_runtime.service.webrtc.packet_feed import PacketFeed
 from musetalk_runtime.session import DEFAULT_VIDEO, Session
 
 SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
@@ -39,7 +40,8 @@ class LiveSession:
     Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
     ``clock`` (of playback), ``speech`` (what is to be said), ``window`` (the newest part of the stream), ``events``,
     ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line), ``pace``, ``push``, ``viewers`` (how
-    many watch now), ``has_audio_socket``.
+    many watch now), ``has_audio_socket``, ``packets`` (what is encoded, for WebRTC), ``peers`` (what ends each WebRTC
+    connection, by its id).
     """
 
     def __init__(
@@ -75,6 +77,8 @@ class LiveSession:
         self._used_at = self._watched_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
+        self.packets = PacketFeed(loop, self.force_keyframe)
+        self.peers: dict[str, Callable[[], Awaitable[None]]] = {}
         self.push = Push(target, self.id, self.window, self.events, clock, self.touch) if target else None
 
     def start(self) -> None:
@@ -117,6 +121,21 @@ class LiveSession:
     def remove_viewer(self) -> None:
         """Count one viewer less."""
         self.viewers -= 1
+
+    def add_peer(self, key: str, close: Callable[[], Awaitable[None]]) -> None:
+        """Count a viewer by WebRTC, until `remove_peer`; `close` ends its connection."""
+        self.peers[key] = close
+        self.add_viewer()
+
+    def remove_peer(self, key: str) -> None:
+        """Count one viewer by WebRTC less."""
+        if self.peers.pop(key, None):
+            self.remove_viewer()
+
+    def force_keyframe(self) -> None:
+        """Make the next frame a keyframe. Safe from any thread."""
+        if session := self._session:
+            session.force_keyframe()
 
     def claim_audio_socket(self) -> bool:
         """Take the one place of an audio socket, until `release_audio_socket`; False where another has it."""
@@ -264,6 +283,7 @@ class LiveSession:
         self.touch()
         self._move(state)
         self.events.end()
+        self.packets.end()
         self.window.end(self.error)
         self._log(state)
 
