@@ -74,7 +74,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for a free one (default: 8787)")
     parser.add_argument(
-        "--lead", type=float, default=2.0, help="seconds that speech is generated ahead of playback (default: 2)"
+        "--lead",
+        type=float,
+        default=2.0,
+        help="seconds that speech is generated ahead of playback, 0 for WebRTC: two frames (default: 2)",
     )
     parser.add_argument(
         "--sessions",
@@ -98,6 +101,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="NAME=URL",
         help="a media server (rtmp, rtsp, or srt where PyAV has it) that a session may be sent to by that name, {id} "
         "in it being the session's id; may be given several times",
+    )
+    parser.add_argument(
+        "--ice-server",
+        action="append",
+        default=[],
+        metavar="URL[,USER,PASSWORD]",
+        help="a STUN or TURN server for WebRTC across networks: stun:HOST[:PORT] or turn:HOST[:PORT],USER,PASSWORD; "
+        "viewers are told of it; may be given several times",
     )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
     parser.add_argument(
@@ -137,6 +148,7 @@ def _serve(args: argparse.Namespace) -> int:
         from musetalk_runtime.service.http.server import SupervisedServer, listen
         from musetalk_runtime.service.service import DEFAULT_BUNDLE, Service
         from musetalk_runtime.service.settings import Settings
+        from musetalk_runtime.service.webrtc.ice_server import IceServer
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
     if not args.bundle and not args.avatar and not args.avatars:
@@ -156,6 +168,7 @@ def _serve(args: argparse.Namespace) -> int:
         targets=dict(args.push),
         avatar_folder=args.avatars,
         face_model=args.face_model,
+        ice_servers=tuple(map(IceServer.parse, args.ice_server)),
     )
     named = _distinct("bundles", [(name or DEFAULT_BUNDLE, path) for name, path in args.bundle])
     faces = _distinct("avatars", args.avatar)

@@ -1,4 +1,4 @@
-"""The tracks of a WebRTC connection: a session's packets at the pace of its playback."""
+"""The tracks of a WebRTC connection: a session's packets, no earlier than playback wants them."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,50 +8,57 @@ from typing import Any
 import av
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 
-from musetalk_runtime.service.session.playback_clock import PlaybackClock
-from musetalk_runtime.service.webrtc.packet_feed import EncodedPacket, Kind
+from musetalk_runtime.service.delivery.packet_feed import EncodedPacket, Kind, PacketFeed, PacketQueue
 
 TIME_BASE = Fraction(1, 90_000)
+MAX_AHEAD_S = 0.25  # seconds before its time that a packet is sent: a session without a lead is never further ahead
+MAX_LATE_S = 0.5  # seconds after its time from which a packet is left out
 STEP_S = 0.05  # seconds between looks at the clock, which may jump
-MAX_LATE_S = 0.5  # seconds after which a packet is left out
 
 
 class PacketTrack(MediaStreamTrack):
-    """The packets of one `kind` in `queue`, each when `clock` has come to it.
+    """The packets of one `kind` in `feed`, from the first call of `recv` on. `now` is the second that is played.
 
-    What is too late is left out, and video goes on with the next keyframe, which `force_keyframe` asks for.
+    What comes too late is left out, and video goes on with the next keyframe. ``sent`` is the time in the stream of the
+    last packet, in seconds.
     """
 
-    def __init__(
-        self,
-        kind: Kind,
-        queue: "asyncio.Queue[EncodedPacket | None]",
-        clock: PlaybackClock,
-        force_keyframe: Callable[[], None],
-    ) -> None:
+    def __init__(self, kind: Kind, feed: PacketFeed, now: Callable[[], float]) -> None:
         super().__init__()
-        self.kind = kind
-        self._queue, self._clock, self._force_keyframe = queue, clock, force_keyframe
+        self.kind, self._kind = kind, kind
+        self.sent: Fraction | None = None
+        self._feed, self._now = feed, now
+        self._queue: PacketQueue | None = None
         self._joined = kind == "audio"
 
     async def recv(self) -> Any:
         """The next one, as PyAV's Packet; raises MediaStreamError at the end."""
+        if self.readyState != "live":
+            raise MediaStreamError
+        if self._queue is None:
+            self._queue = self._feed.subscribe(self._kind)
         while (found := await self._queue.get()) is not None:
-            if found.kind != self.kind or not (self._joined or found.keyframe):
-                continue
-            if self._late(found) > MAX_LATE_S:
-                if self._joined and self.kind == "video":
-                    self._joined = False
-                    self._force_keyframe()
-                continue
-            self._joined = True
-            while (ahead := -self._late(found)) > 0:
-                await asyncio.sleep(min(ahead, STEP_S))
-            packet = av.Packet(found.data)
-            packet.pts, packet.time_base = round(found.pts / TIME_BASE), TIME_BASE
-            return packet
+            if self._takes(found):
+                while (ahead := float(found.pts) - self._now() - MAX_AHEAD_S) > 0:
+                    await asyncio.sleep(min(ahead, STEP_S))
+                packet = av.Packet(found.data)
+                packet.pts, packet.time_base = round(found.pts / TIME_BASE), TIME_BASE
+                self.sent = found.pts
+                return packet
         self.stop()
         raise MediaStreamError
 
-    def _late(self, packet: EncodedPacket) -> float:
-        return self._clock.now() - float(packet.pts)
+    def stop(self) -> None:
+        """Take no more. Stopping twice is fine."""
+        if self._queue is not None:
+            self._feed.unsubscribe(self._queue)
+        super().stop()
+
+    def _takes(self, packet: EncodedPacket) -> bool:
+        if self._now() - float(packet.pts) > MAX_LATE_S:
+            if self._joined and self.kind == "video":
+                self._joined = False
+                self._feed.request_keyframe()
+            return False
+        self._joined = self._joined or packet.keyframe
+        return self._joined
