@@ -65,10 +65,10 @@ class LiveSession:
         self.id = secrets.token_urlsafe(18)
         self.pairing, self.fps, self.lead, self.owner = pairing, fps, lead, owner
         self.clock = clock
-        self.speech = SpeechQueue(clock, lead, live_lead(fps) if lead == 0 else idle_lead(fps))
+        self.speech = SpeechQueue(clock, lead, idle_lead(fps))
         self.window = Window(loop)
         self.events = EventStream(loop)
-        self.pace = Pace(clock, fps, metrics, self.events, SLACK_S if lead == 0 else 0.0)
+        self.pace = Pace(clock, fps, metrics, self.events)
         self.turns = TurnTimer(metrics, self.events)
         self.state: SessionState = "starting"
         self.error: str | None = None
@@ -85,6 +85,7 @@ class LiveSession:
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
         self.packets = PacketFeed(loop, fps, self.force_keyframe)
         self.peers: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._keep_lead()
         self.push = Push(target, self.id, self.window, self.events, clock, self.touch) if target else None
 
     def start(self) -> None:
@@ -246,11 +247,17 @@ class LiveSession:
         return {**{name: round(value, 2) for name, value in seconds.items()}, "viewers": self.viewers}
 
     def _keep_lead(self) -> None:
-        """A session without a lead has a short one while all who watch need it: those of fragmented MP4."""
-        if self.lead == 0 and self.viewers and not self.peers:
-            self.speech.keep(idle_lead(self.fps), idle_lead(self.fps))
-        elif self.lead == 0:
+        """There is no lead while all watch by WebRTC, and none in a session without one while anybody does. All others
+        need one.
+        """
+        by_stream = self.viewers - len(self.peers)
+        live = not by_stream or bool(self.peers) if self.lead == 0 else bool(self.peers) and not by_stream
+        self.pace.slack = SLACK_S if live else 0.0
+        if live:
             self.speech.keep(0, live_lead(self.fps))
+        else:
+            idle = idle_lead(self.fps)
+            self.speech.keep(self.lead or idle, idle)
 
     def _run(self) -> None:
         try:
