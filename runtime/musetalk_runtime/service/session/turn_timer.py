@@ -40,7 +40,7 @@ class TurnTimer:
         loud = np.flatnonzero(power > THRESHOLD)
         if not len(loud):
             return
-        first, last = loud[[0, -1]] * STEP / SAMPLE_RATE
+        first, last = (float(step) * STEP / SAMPLE_RATE for step in loud[[0, -1]])
         with self._lock:
             if at + first - self._spoken >= QUIET_S:
                 self._begin("speech", at + first, first if first > LIVE_S else 0.0)
