@@ -1,17 +1,16 @@
 #!/usr/bin/env python3
 """How soon and how well a browser sees a conversation by WebRTC, on this machine.
 
-    PYTHONPATH=runtime python scripts/bench_webrtc.py [--runs 10] [--turns 15] [--seconds 60] [-b BUNDLE -a NAME=AVATAR]
+    PYTHONPATH=runtime python scripts/bench_webrtc.py [--turns 15] [--seconds 60] [--fps auto]
 
 Starts `musetalk-edge serve` (the demo, unless -b and -a say otherwise) and Chromium without a window, whose microphone
 says the demo's speech. Prints JSON:
 
 - click: milliseconds from "Speak live" to the first frame on the screen, in a new session each time
 - glass: from a sample of speech that is sent over the WebSocket to the mouth that moves in the <video>, and to the
-  sound that is heard there; by WebRTC, and by fragmented MP4 in a session with the usual lead
-- turns: means of /metrics, from the first sample of speech to the frame that shows it
+  sound that is heard there, and by /metrics to the frame that leaves the service; by WebRTC, and by fragmented MP4 in
+  a session with the usual lead
 - sync: how far sound is played after the picture of the same time, by the browser's own estimate, each second
-- lips: the mouth's motion against the loudness of the sound, both as played; the lag at which they agree most
 - viewers: frames a second of five viewers of one session at once
 
 Not measured: a network, a screen's and a loudspeaker's own delay, other browsers. Service and browser share the
@@ -47,7 +46,6 @@ MICROPHONE = [
     f"--use-file-for-fake-audio-capture={SPEECH}",
 ]
 NOT_MEASURED = ["a network", "a screen's and a loudspeaker's own delay", "other browsers"]
-LAGS_MS = range(-200, 201, 20)
 
 CLICK = """new Promise(done => {
     const clicked = performance.now();
@@ -66,7 +64,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=10, help="clicks (default: 10)")
     parser.add_argument("--turns", type=int, default=15, help="turns (default: 15)")
-    parser.add_argument("--seconds", type=int, default=60, help="of a conversation, for sync and lips (default: 60)")
+    parser.add_argument("--seconds", type=int, default=60, help="of a conversation, for sync (default: 60)")
+    parser.add_argument("--fps", default="auto", help="of the sessions (default: auto)")
     parser.add_argument("-b", "--bundle")
     parser.add_argument("-a", "--avatar", metavar="NAME=AVATAR")
     args = parser.parse_args()
@@ -75,7 +74,7 @@ def main() -> None:
     with serving(*options) as service, profile as folder:
         url = f"http://127.0.0.1:{service.port}/"
         with browsing(url, Path(folder), *MICROPHONE) as page:
-            avatar = service.ask("GET", "/v1/avatars")[1][0]
+            avatar = {**service.ask("GET", "/v1/avatars")[1][0], "fps": args.fps}
             found = {"click": _describe([_click(page) for _ in range(args.runs)])}
             page.run(TOOLS)
             speech = base64.b64encode(_speech()).decode()
@@ -84,7 +83,7 @@ def main() -> None:
                 kind: _glass(page, service, avatar, kind, lead, args.turns)
                 for kind, lead in (("webrtc", 0), ("mp4", None))
             }
-            found["sync"], found["lips"] = _conversation(page, service, avatar, args.seconds)
+            found["sync"] = _sync(page, service, avatar, args.seconds)
             found["viewers"] = _viewers(page, service, avatar, 5)
     print(json.dumps({**found, "not_measured": NOT_MEASURED}, indent=1))
 
@@ -100,7 +99,7 @@ def _click(page: Page) -> float:
 
 
 def _begin(service: Service, avatar: dict[str, Any], lead: float | None) -> dict[str, Any]:
-    wanted = {"avatar": avatar["name"], "fps": 25, **({} if lead is None else {"lead": lead})}
+    wanted = {"avatar": avatar["name"], "fps": avatar["fps"], **({} if lead is None else {"lead": lead})}
     for _ in range(60):
         status, session = service.ask("POST", "/v1/sessions", wanted)
         if status == 201:
@@ -132,12 +131,14 @@ def _glass(
     count, total = (after - was for after, was in zip(_turns(service), before, strict=True))
     return {
         **{what: _describe([one[what] for one in found if one[what] is not None]) for what in ("mouth", "sound")},
+        "mouth_ms": [one["mouth"] and round(one["mouth"]) for one in found],
+        "stream_fps": session["fps"],
         "missed": sum(one["mouth"] is None or one["sound"] is None for one in found),
         "to_frame_out_mean_ms": round(1e3 * total / count) if count else None,
     }
 
 
-def _conversation(page: Page, service: Service, avatar: dict[str, Any], seconds: int) -> tuple[Any, Any]:
+def _sync(page: Page, service: Service, avatar: dict[str, Any], seconds: int) -> Any:
     session = _begin(service, avatar, 0)
     _open(page, session, avatar, "webrtc")
     page.run("""navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: false, noiseSuppression: false,
@@ -145,29 +146,11 @@ def _conversation(page: Page, service: Service, avatar: dict[str, Any], seconds:
     offsets: list[float] = []
     for _ in range(0, seconds, 20):
         offsets += page.run(f"sync(watched, {min(20, seconds)})")
-    played = page.run("({ frames: watched.frames, sound: watched.sound })")
     page.run("watched.close(); 0")
     service.ask("DELETE", f"/v1/sessions/{session['id']}")
-    sync = (
-        {**_describe(offsets), "worst_ms": round(max(map(abs, offsets))), "seconds": len(offsets)} if offsets else None
-    )
-    return sync, _lips(np.array(played["frames"]), np.array(played["sound"]))
-
-
-def _lips(frames: Any, sound: Any) -> dict[str, Any]:
-    """Motion, smoothed over 0.2 s, against loudness, likewise, 20 ms apart; positive: the picture is late."""
-    at = np.arange(max(frames[0, 0], sound[0, 0]) + 3000, min(frames[-1, 0], sound[-1, 0]) - 500, 20)
-    smooth = np.ones(10) / 10
-    motion = np.convolve(np.interp(at, frames[:, 0], frames[:, 1]), smooth, "same")
-    loud = np.convolve(np.interp(at, sound[:, 0], sound[:, 1]), smooth, "same")
-    best = max(LAGS_MS, key=lambda lag: _correlation(motion, loud, lag))
-    return {"correlation": round(_correlation(motion, loud, best), 3), "lag_ms": best, "seconds": round(len(at) / 50)}
-
-
-def _correlation(late: Any, early: Any, lag_ms: int) -> float:
-    steps = lag_ms // 20
-    a, b = (late[steps:], early[: len(early) - steps]) if steps >= 0 else (late[:steps], early[-steps:])
-    return float(np.corrcoef(a, b)[0, 1])
+    if not offsets:
+        return None
+    return {**_describe(offsets), "worst_ms": round(max(map(abs, offsets))), "seconds": len(offsets)}
 
 
 def _viewers(page: Page, service: Service, avatar: dict[str, Any], count: int, seconds: float = 10.0) -> Any:
@@ -208,9 +191,9 @@ def _speech() -> bytes:
     return samples[loud[0] : loud[0] + int(0.8 * RATE)].tobytes()
 
 
-def _describe(times: list[float]) -> dict[str, Any] | None:
+def _describe(times: list[float]) -> dict[str, Any]:
     if not times:
-        return None
+        return {}
     return {"p50_ms": round(statistics.median(times)), "min_ms": round(min(times)), "max_ms": round(max(times))}
 
 

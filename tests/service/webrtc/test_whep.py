@@ -73,8 +73,11 @@ def test_frames_and_sound_come_decoded_and_in_step(
     client.ask("POST", f"{path}/audio", speech(4.0).read_bytes())
     viewer = watching(client, path, lambda viewer: _then(watch(viewer), viewer))
     assert {(frame.width, frame.height) for frame in viewer.video} == {(320, 240)}
-    assert set(np.diff([frame.pts for frame in viewer.video])) == {3600}  # of 90 kHz: 25 frames a second
-    assert set(np.diff([frame.pts for frame in viewer.audio])) == {960}
+    steps = {"video": 3600, "audio": 960}  # of 90 kHz, 25 frames a second; of 48 kHz, 20 ms
+    for kind, frames in (("video", viewer.video), ("audio", viewer.audio)):
+        found = np.diff([frame.pts for frame in frames])
+        assert set(found % steps[kind]) == {0}  # one may be lost on the way
+        assert np.median(found) == steps[kind]
     assert any(np.abs(one.to_ndarray().astype(int)).max() > 1000 for one in viewer.audio)
     assert viewer.location.startswith(f"{path}/whep/")
     until(lambda: service.viewers == 0, "the viewer is gone")

@@ -1,4 +1,4 @@
-"""The tracks of a WebRTC connection: a session's packets, no earlier than playback wants them."""
+"""The tracks of a WebRTC connection: a session's packets, at an even pace."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,23 +11,24 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from musetalk_runtime.service.delivery.packet_feed import EncodedPacket, Kind, PacketFeed, PacketQueue
 
 TIME_BASE = Fraction(1, 90_000)
-MAX_AHEAD_S = 0.25  # seconds before its time that a packet is sent: a session without a lead is never further ahead
 MAX_LATE_S = 0.5  # seconds after its time from which a packet is left out
 STEP_S = 0.05  # seconds between looks at the clock, which may jump
 
 
 class PacketTrack(MediaStreamTrack):
-    """The packets of one `kind` in `feed`, from the first call of `recv` on. `now` is the second that is played.
+    """The packets of one `kind` in `feed`, from the first call of `recv` on.
 
-    What comes too late is left out, and video goes on with the next keyframe. ``sent`` is the time in the stream of the
-    last packet, in seconds.
+    `now` is the second that is played. A packet is sent up to `ahead` seconds before its time: so those that are made
+    at once, as where nobody speaks, leave at the pace of those that take longer, and receivers need hold few back. What
+    comes too late is left out, and video goes on with the next keyframe. ``sent`` is the time in the stream of the last
+    packet, in seconds.
     """
 
-    def __init__(self, kind: Kind, feed: PacketFeed, now: Callable[[], float]) -> None:
+    def __init__(self, kind: Kind, feed: PacketFeed, now: Callable[[], float], ahead: float) -> None:
         super().__init__()
         self.kind, self._kind = kind, kind
         self.sent: Fraction | None = None
-        self._feed, self._now = feed, now
+        self._feed, self._now, self._ahead = feed, now, ahead
         self._queue: PacketQueue | None = None
         self._joined = kind == "audio"
 
@@ -39,8 +40,8 @@ class PacketTrack(MediaStreamTrack):
             self._queue = self._feed.subscribe(self._kind)
         while (found := await self._queue.get()) is not None:
             if self._takes(found):
-                while (ahead := float(found.pts) - self._now() - MAX_AHEAD_S) > 0:
-                    await asyncio.sleep(min(ahead, STEP_S))
+                while (wait := float(found.pts) - self._now() - self._ahead) > 0:
+                    await asyncio.sleep(min(wait, STEP_S))
                 packet = av.Packet(found.data)
                 packet.pts, packet.time_base = round(found.pts / TIME_BASE), TIME_BASE
                 self.sent = found.pts
