@@ -18,6 +18,7 @@ FADED_SAMPLES = SAMPLE_RATE // 50  # of the queued speech that fade out after a 
 MOUTH_FADE_S = 0.1  # seconds the mouth takes to close after a cut
 LOOKAHEAD_S = 0.12  # seconds of speech after a frame that it is generated from
 SPEAKING_S = 0.3  # seconds after a push for which somebody counts as speaking
+LATE_PUSH_S = 0.05  # seconds that a push may be late without a lead, until silence takes its place
 MAX_WAIT_S = 0.1  # seconds between two looks at the clock
 
 
@@ -145,7 +146,9 @@ class SpeechQueue:
         """Seconds that may be handed out ahead of playback."""
         if self._queued:
             return self._lead
-        return self._idle / 2 if self.speaking else self._idle  # a push that is a little late leaves no gap
+        if not self.speaking:
+            return self._idle
+        return self._idle - LATE_PUSH_S if self._live else self._idle / 2  # a push that is a little late leaves no gap
 
     def _take(self, count: int) -> SpeechPiece:
         piece = self._dequeue(count)

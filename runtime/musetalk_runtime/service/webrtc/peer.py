@@ -67,7 +67,7 @@ class Peer:
     def _send(self, kind: Kind) -> None:
         """Offer the packets of one `kind`, and hear what the viewer sends of it."""
         session = self._session
-        track = PacketTrack(kind, session.packets, session.clock.now, float(1 / session.fps))
+        track = PacketTrack(kind, session.packets, session.clock.now)
         track.on("ended", self._end)
         transceiver = self._connection.addTransceiver(track, "sendrecv" if kind == "audio" else "sendonly")
         transceiver.setCodecPreferences(_codecs(kind))  # before the offer is read: else VP8 may be agreed on

@@ -18,17 +18,17 @@ STEP_S = 0.05  # seconds between looks at the clock, which may jump
 class PacketTrack(MediaStreamTrack):
     """The packets of one `kind` in `feed`, from the first call of `recv` on.
 
-    `now` is the second that is played. A packet is sent up to `ahead` seconds before its time: so those that are made
-    at once, as where nobody speaks, leave at the pace of those that take longer, and receivers need hold few back. What
-    comes too late is left out, and video goes on with the next keyframe. ``sent`` is the time in the stream of the last
+    `now` is the second that is played, and a packet is sent when that has come to it. So those that are made at once,
+    as where nobody speaks, leave at the pace of those that take longer, and receivers need hold few back. What comes
+    too late is left out, and video goes on with the next keyframe. ``sent`` is the time in the stream of the last
     packet, in seconds.
     """
 
-    def __init__(self, kind: Kind, feed: PacketFeed, now: Callable[[], float], ahead: float) -> None:
+    def __init__(self, kind: Kind, feed: PacketFeed, now: Callable[[], float]) -> None:
         super().__init__()
         self.kind, self._kind = kind, kind
         self.sent: Fraction | None = None
-        self._feed, self._now, self._ahead = feed, now, ahead
+        self._feed, self._now = feed, now
         self._queue: PacketQueue | None = None
         self._joined = kind == "audio"
 
@@ -40,7 +40,7 @@ class PacketTrack(MediaStreamTrack):
             self._queue = self._feed.subscribe(self._kind)
         while (found := await self._queue.get()) is not None:
             if self._takes(found):
-                while (wait := float(found.pts) - self._now() - self._ahead) > 0:
+                while (wait := float(found.pts) - self._now()) > 0:
                     await asyncio.sleep(min(wait, STEP_S))
                 packet = av.Packet(found.data)
                 packet.pts, packet.time_base = round(found.pts / TIME_BASE), TIME_BASE
