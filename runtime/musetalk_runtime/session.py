@@ -238,7 +238,9 @@ class Session(Closable):
             for frame in self.frames():
                 keyframe = self._keyframe.is_set()
                 self._keyframe.clear()
-                muxer.put(frame, keyframe)
+                units = muxer.put(frame, keyframe)
+                if self._direction.encoded:
+                    self._direction.encoded(units, frame.sound)
                 yield frame
 
 

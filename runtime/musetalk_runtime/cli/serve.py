@@ -74,7 +74,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for a free one (default: 8787)")
     parser.add_argument(
-        "--lead", type=float, default=2.0, help="seconds that speech is generated ahead of playback (default: 2)"
+        "--lead",
+        type=float,
+        default=2.0,
+        help="seconds that speech is generated ahead of playback, 0 for WebRTC: two frames (default: 2)",
     )
     parser.add_argument(
         "--sessions",
@@ -104,6 +107,14 @@ def add_parser(subparsers: Any) -> None:
         default="hibari",
         metavar="hibari|MODULE:NAME",
         help="what speaks text: hibari (the default; needs the extra say), or an engine of your own, see docs/text.md",
+    )
+    parser.add_argument(
+        "--ice-server",
+        action="append",
+        default=[],
+        metavar="URL[,USER,PASSWORD]",
+        help="a STUN or TURN server for WebRTC across networks: stun:HOST[:PORT] or turn:HOST[:PORT],USER,PASSWORD; "
+        "viewers are told of it; may be given several times",
     )
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
     parser.add_argument(
@@ -143,6 +154,7 @@ def _serve(args: argparse.Namespace) -> int:
         from musetalk_runtime.service.http.server import SupervisedServer, listen
         from musetalk_runtime.service.service import DEFAULT_BUNDLE, Service
         from musetalk_runtime.service.settings import Settings
+        from musetalk_runtime.service.webrtc.ice_server import IceServer
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
     if not args.bundle and not args.avatar and not args.avatars:
@@ -164,6 +176,7 @@ def _serve(args: argparse.Namespace) -> int:
         face_model=args.face_model,
         tts=args.tts,
         load_tts=True,
+        ice_servers=tuple(map(IceServer.parse, args.ice_server)),
     )
     named = _distinct("bundles", [(name or DEFAULT_BUNDLE, path) for name, path in args.bundle])
     faces = _distinct("avatars", args.avatar)

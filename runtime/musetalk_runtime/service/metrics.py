@@ -36,15 +36,22 @@ GAUGES = {
 }
 
 
+HISTOGRAMS = {
+    "first_fragment_seconds": "From the opening of a session to its first fragment.",
+    "turn_speech_seconds": "From the first sample of speech after a silence to the frame that shows it.",
+    "turn_interruption_seconds": "From an interruption to the first frame with a closed mouth.",
+}
+
+
 class Metrics:
-    """Counters, the time by stage, and the histogram of the time to the first fragment. Safe from any thread."""
+    """Counters, the time by stage, and histograms: of the first fragment, and of turns. Safe from any thread."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._stage_seconds: defaultdict[str, float] = defaultdict(float)
         self._stage_frames: Counter[str] = Counter()
-        self._first: list[int] = [0] * (len(BUCKETS_S) + 1)
-        self._first_sum = 0.0
+        self._observed = {name: [0] * (len(BUCKETS_S) + 1) for name in HISTOGRAMS}
+        self._sums = dict.fromkeys(HISTOGRAMS, 0.0)
         self._lock = threading.Lock()
 
     def add(self, name: str, count: int = 1) -> None:
@@ -70,20 +77,28 @@ class Metrics:
 
     def first_fragment(self, seconds: float) -> None:
         """Note how long after its opening a session had its first fragment."""
-        with self._lock:
-            self._first[sum(seconds > bound for bound in BUCKETS_S)] += 1
-            self._first_sum += seconds
+        self._observe("first_fragment_seconds", seconds)
+
+    def turn(self, what: str, seconds: float) -> None:
+        """Note the latency of a turn, ``speech`` or ``interruption``. See ``TurnTimer``."""
+        self._observe(f"turn_{what}_seconds", seconds)
 
     def text(self, gauges: dict[str, float]) -> str:
         """In Prometheus' text format, with the values of GAUGES as they are now."""
         with self._lock:
-            counts, first, total = dict(self._counts), list(self._first), self._first_sum
+            counts = dict(self._counts)
+            histograms = [_histogram(name, self._observed[name], self._sums[name]) for name in HISTOGRAMS]
             seconds, frames = dict(self._stage_seconds), dict(self._stage_frames)
         blocks = [_metric(name, "gauge", tell, gauges.get(name, 0)) for name, tell in GAUGES.items()]
         blocks += [_metric(name, "counter", tell, counts.get(name, 0)) for name, tell in COUNTERS.items()]
         blocks += [_by_stage("stage_seconds_total", "Time of each stage, of all sessions together.", seconds)]
         blocks += [_by_stage("stage_frames_total", "Frames that each stage's time was for.", frames)]
-        return "\n".join([*blocks, _histogram(first, total)]) + "\n"
+        return "\n".join([*blocks, *histograms]) + "\n"
+
+    def _observe(self, name: str, seconds: float) -> None:
+        with self._lock:
+            self._observed[name][sum(seconds > bound for bound in BUCKETS_S)] += 1
+            self._sums[name] += seconds
 
 
 def _metric(name: str, kind: str, tell: str, value: float) -> str:
@@ -97,9 +112,9 @@ def _by_stage(name: str, tell: str, values: Mapping[str, float]) -> str:
     return "\n".join([f"# HELP {name} {tell}", f"# TYPE {name} counter", *lines])
 
 
-def _histogram(counts: list[int], total: float) -> str:
-    name = f"{PREFIX}first_fragment_seconds"
-    lines = [f"# HELP {name} From the opening of a session to its first fragment.", f"# TYPE {name} histogram"]
+def _histogram(name: str, counts: list[int], total: float) -> str:
+    tell, name = HISTOGRAMS[name], PREFIX + name
+    lines = [f"# HELP {name} {tell}", f"# TYPE {name} histogram"]
     for n, bound in enumerate([*map(str, BUCKETS_S), "+Inf"]):
         lines.append(f'{name}_bucket{{le="{bound}"}} {sum(counts[: n + 1])}')
     return "\n".join([*lines, f"{name}_sum {total:g}", f"{name}_count {sum(counts)}"])

@@ -132,22 +132,24 @@ class Service:
         rate = self._admit(pairing, wanted)
         self.remeasurement.cancel()
         others = len(self.running)
-        open_muxer = None if self._hardware_encoder else self.encoders.muxer(others)
+        open_muxer = None if lead and self._hardware_encoder else self.encoders.muxer(others)
 
         def start(session: LiveSession) -> Session:
             def renderer(face: Avatar, _: Timings) -> Renderer:
                 return RepeatingRenderer(worker.renderer(face, session), lambda: session.pace.share)
 
             timings = Timings(self.metrics.stage, TIMED_FRAMES)
-            hooks = SessionHooks(session.speech.mouth, renderer, open_muxer, timings)
+            hooks = SessionHooks(session.speech.mouth, renderer, open_muxer, timings, session.encoded)
             return Session(engines, pack, session.speech, rate, hooks)
 
-        clock, video = self.playback_clock(), VideoOptions(threads=self.encoders.threads(others))
+        # NVENC holds three frames back, libx264 none.
+        encoder = "auto" if lead else "x264"
+        clock, video = self.playback_clock(), VideoOptions(encoder, threads=self.encoders.threads(others))
         session = LiveSession(start, pairing, rate, lead, self.metrics, clock, owner, target, video)
         if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):
             session.speech.warnings.append(shortfall)
         if speech is not None:
-            session.speech.push(speech)
+            session.say(speech)
             session.speech.complete()
         self._sessions[session.id] = session
         self.metrics.add("sessions_total")
@@ -246,6 +248,20 @@ class Service:
         """How many watch, of all sessions."""
         return sum(session.viewers for session in self._sessions.values())
 
+    def check_viewers(self) -> None:
+        """Raise ServiceError where as many watch as may."""
+        if self.viewers >= self.settings.viewers:
+            message = f"{self.viewers} watch, that is all this service takes"
+            raise ServiceError(503, "too_many_viewers", message, RETRY_SOON)
+
+    def check_peers(self) -> None:
+        """Raise ServiceError where as many watch, in all or by WebRTC, as may."""
+        self.check_viewers()
+        peers = sum(len(session.peers) for session in self._sessions.values())
+        if peers >= self.settings.peers:
+            message = f"{peers} watch by WebRTC, that is all this service takes"
+            raise ServiceError(503, "too_many_viewers", message, RETRY_SOON)
+
     def want_place(self, owner: Token | None) -> None:
         """Note that a session was refused for others that run: those of `owner`, or of anybody."""
         self._wanted_at[owner] = time.monotonic()
@@ -279,6 +295,7 @@ class Service:
         if not await asyncio.to_thread(self.remeasurement.join, CLOSE_TIMEOUT_S):
             self.hung = True
         for session in list(self._sessions.values()):
+            await session.close_peers()
             if not await asyncio.to_thread(session.join, max(0.0, until - time.monotonic())):
                 self.hung = True
             if session.push:
@@ -337,7 +354,7 @@ class Service:
             if session.running:
                 session.maintain()
                 self._end_unused(session)
-            elif session.unused > (STOPPED_KEPT_S if session.stopping else ENDED_KEPT_S):
+            elif session.unused > (STOPPED_KEPT_S if session.stopping else ENDED_KEPT_S) and not session.peers:
                 del self._sessions[session.id]
         if not self.running and not self.draining:
             self.remeasurement.idle()

@@ -8,6 +8,7 @@ from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.service.avatars.upload import UploadLimits
 from musetalk_runtime.service.session.clip import MAX_CLIP_BYTES, MAX_CLIP_SECONDS
 from musetalk_runtime.service.session.push_targets import PushTarget, check_targets, unknown_target
+from musetalk_runtime.service.webrtc.ice_server import IceServer
 from musetalk_runtime.tts.synthesizer import HIBARI, why_missing
 
 LEADS_S = (0.5, 10.0)  # seconds: the least and the greatest lead
@@ -20,11 +21,12 @@ class Settings:
     """How a service is set up. Raises InvalidArgument.
 
     - `sessions`: how many may run at once, None for as many as this machine is measured to hold
-    - `lead`: seconds of stream generated ahead of playback
+    - `lead`: seconds of stream generated ahead of playback; 0 for viewers by WebRTC: two frames at most
     - `idle`: seconds after which a session without viewers and speech ends; where another is refused meanwhile, it is
       ended 30 s after its last viewer left, whether it speaks or not
     - `grace`: seconds that running streams have to end in
-    - `viewers`: how many may watch at once
+    - `viewers`: how many may watch at once, and `peers`: how many of them by WebRTC
+    - `ice_servers`: STUN and TURN servers, for this service and its viewers by WebRTC
     - `targets`: URLs, by name, that streams may be sent to, where ``{id}`` stands for the session's id
     - `avatar_folder`: where uploaded avatars are kept, None to take no uploads; `upload_limits` is what they may cost,
       and `face_model` the face detector, by default the bundle's
@@ -43,6 +45,8 @@ class Settings:
     idle: float = 300.0
     grace: float = 10.0
     viewers: int = 256
+    peers: int = 64
+    ice_servers: tuple[IceServer, ...] = ()
     targets: Mapping[str, str] = field(default_factory=dict)
     avatar_folder: Path | None = None
     face_model: Path | None = None
@@ -77,5 +81,5 @@ class Settings:
 
 def check_lead(lead: float) -> None:
     """Raise InvalidArgument for a lead out of range."""
-    if not LEADS_S[0] <= lead <= LEADS_S[1]:
-        raise InvalidArgument(f"lead {lead:g} is out of range [{LEADS_S[0]:g}, {LEADS_S[1]:g}] s")
+    if lead != 0 and not LEADS_S[0] <= lead <= LEADS_S[1]:
+        raise InvalidArgument(f"lead {lead:g} is out of range [{LEADS_S[0]:g}, {LEADS_S[1]:g}] s, and not 0")

@@ -1,7 +1,7 @@
 """A muxer in an encoder process, which another one continues if that one ends."""
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
@@ -186,6 +186,7 @@ def open_muxer(
 ) -> Muxer | RemoteMuxer:
     """A muxer in a process of `pool`, or here while none is ready. See ``Muxer``."""
     if process := pool.acquire():
+        options = replace(options, encoder="x264")
         return RemoteMuxer(pool, process, target, Opening(container, picture, channels, options, BEGINNING), timings)
     return Muxer(target, container, picture, channels, options, timings)
 

@@ -36,7 +36,7 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     """
     with service.upload("clip"):
         clip = await read_clip(request, service, spend_of(session.owner))
-    if not session.speech.push(clip.speech):
+    if not session.say(clip.speech):
         raise ServiceError(429, "queue_full", f"{session.speech.queued:.0f} s of speech wait already", RETRY_SOON)
     for warning in clip.warnings:
         session.events.publish("warning", message=f"clip: {warning}")
@@ -90,7 +90,7 @@ async def _receive_speech(
         if not spend(len(data)):
             session.events.publish("warning", message=f"audio socket: {LIMIT_SPENT}")
             return REFUSED, LIMIT_SPENT
-        while session.running and not session.speech.push(piece, SOCKET_QUEUE_S):
+        while session.running and not session.say(piece, SOCKET_QUEUE_S):
             if close_when_full:
                 return TOO_FAST, "faster than playback"
             await asyncio.sleep(ROOM_INTERVAL_S)

@@ -39,7 +39,7 @@ class SessionSettings(BaseModel):
         float | None,
         Field(
             description="seconds that speech sent at once is generated ahead of playback: less lets a viewer that "
-            "cannot skip hear an interruption sooner"
+            "cannot skip hear an interruption sooner. 0 is for WebRTC: no frame is made more than two frames ahead"
         ),
     ] = None
     push: Annotated[
@@ -62,6 +62,14 @@ class LiveSession(SessionSettings):
     audio: Annotated[Literal["live"], Field(description="speech is sent while the session runs")] = "live"
 
 
+class IceServerAnswer(BaseModel):
+    """A STUN or TURN server, in the form of a browser's RTCIceServer."""
+
+    urls: str
+    username: str | None = None
+    credential: str | None = None
+
+
 class SessionAnswer(BaseModel):
     """A session. Without tokens, whoever knows its id may watch it and speak. With tokens it is its token's alone, and
     its addresses are signed: each works for an hour, for whoever has it, without a header.
@@ -79,6 +87,16 @@ class SessionAnswer(BaseModel):
     push: Annotated[PushState | None, Field(description="how the sending to a media server is")] = None
     warnings: Warnings = ()
     stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
+    whep: Annotated[
+        str | None,
+        Field(
+            description="WebRTC, as WHEP has it, to watch and to speak: POST an offer. Null without the extra",
+            examples=["/v1/sessions/ID/whep"],
+        ),
+    ]
+    ice_servers: Annotated[
+        tuple[IceServerAnswer, ...], Field(description="STUN and TURN servers, for RTCPeerConnection")
+    ] = ()
     hls: Annotated[str, Field(description="the same as HLS", examples=["/v1/sessions/ID/hls/stream.m3u8"])]
     events: Annotated[str, Field(description="server-sent events", examples=["/v1/sessions/ID/events"])]
     audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]

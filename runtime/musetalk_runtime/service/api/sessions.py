@@ -15,6 +15,8 @@ from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.session.live_session import LiveSession, idle_lead
 from musetalk_runtime.service.session.push_targets import PushTarget
+from musetalk_runtime.service.webrtc.extra import has_webrtc
+from musetalk_runtime.service.webrtc.ice_server import IceServer
 
 router = APIRouter(prefix="/v1", tags=["sessions"], responses=ERRORS)
 
@@ -24,7 +26,7 @@ async def begin_session(
     wanted: schema.LiveSession, service: TheService, access: TheAccess, request: Request
 ) -> schema.SessionAnswer:
     """Begin a session. The avatar idles until it is given something to say, and is generated once, whoever watches."""
-    return _answer(_begin(wanted, service, token_of(request)), access)
+    return _answer(_begin(wanted, service, token_of(request)), service, access)
 
 
 @router.post("/sessions/audio", status_code=201, openapi_extra=CLIP_BODY)
@@ -46,9 +48,9 @@ async def begin_session_of_a_file(
     else:
         session = _begin(wanted, service, owner)
         session.speech.push(silence(int(idle_lead(session.fps) * SAMPLE_RATE)))  # its frames are soon made
-        session.speech.push(clip.speech)
+        session.say(clip.speech)
     session.speech.warnings += clip.warnings
-    return _answer(session, access)
+    return _answer(session, service, access)
 
 
 @router.get("/sessions")
@@ -57,13 +59,13 @@ async def list_sessions(service: TheService, access: TheAccess, request: Request
     owner = token_of(request)
     if owner is None:
         raise ServiceError(403, "no_token", "sessions are listed for a token's holder: start it with --tokens")
-    return [_answer(session, access) for session in service.running if session.owner is owner]
+    return [_answer(session, service, access) for session in service.running if session.owner is owner]
 
 
 @router.get("/sessions/{id}")
-async def show_session(session: TheSession, access: TheAccess) -> schema.SessionAnswer:
+async def show_session(session: TheSession, service: TheService, access: TheAccess) -> schema.SessionAnswer:
     """How a session is."""
-    return _answer(session, access)
+    return _answer(session, service, access)
 
 
 @router.delete("/sessions/{id}", status_code=204, response_class=Response)
@@ -94,7 +96,7 @@ def _begin(
     return service.open(wanted.avatar, str(wanted.fps), wanted.lead, wanted.bundle, speech, owner, target)
 
 
-def _answer(session: LiveSession, access: Access) -> schema.SessionAnswer:
+def _answer(session: LiveSession, service: Service, access: Access) -> schema.SessionAnswer:
     path = f"/v1/sessions/{session.id}"
     figures = session.figures()
     return schema.SessionAnswer(
@@ -110,7 +112,15 @@ def _answer(session: LiveSession, access: Access) -> schema.SessionAnswer:
         push=session.push.state if session.push else None,
         warnings=tuple(session.speech.warnings),
         stream=access.link(f"{path}/stream.mp4"),
+        whep=access.link(f"{path}/whep") if has_webrtc() else None,
+        ice_servers=tuple(_ice_server(server) for server in service.settings.ice_servers) if has_webrtc() else (),
         hls=access.link(f"{path}/hls/stream.m3u8"),
         events=access.link(f"{path}/events"),
         audio=access.link(f"{path}/audio"),
+    )
+
+
+def _ice_server(server: IceServer) -> schema.IceServerAnswer:
+    return schema.IceServerAnswer(
+        urls=server.url, username=server.username or None, credential=server.credential or None
     )

@@ -44,10 +44,7 @@ async def watch(
     byte `Stream-Offset` on. Who was cut off goes on, without a gap, with `Range: bytes=N-`, N counted in the stream, or
     with `?from=`, the number of a fragment (`mfhd` in its `moof`).
     """
-    if service.viewers >= service.settings.viewers:
-        raise ServiceError(
-            503, "too_many_viewers", f"{service.viewers} watch, that is all this service takes", RETRY_SOON
-        )
+    service.check_viewers()
     session.add_viewer()
     try:
         reader = Reader(session.window, slow)
@@ -65,8 +62,10 @@ async def events(session: TheSession) -> Response:
     """What happens, as server-sent events.
 
     `state` {state, at, error}, first at once; `buffer` {generated, ahead, queued, viewers} each second; `interrupted`
-    {at}; `rate` {fps}, when fewer frames are made since the machine is too slow, or more again; `push` {to, state,
-    message}; `warning` {message}. Times are seconds of the stream.
+    {at}; `turn` {what, at, seconds}, a turn's latency once its frame is out: of `speech`, from its first sample to the
+    frame that shows it; of an `interruption`, to a closed mouth; `rate` {fps}, when fewer frames are made since the
+    machine is too slow, or more again; `push` {to, state, message}; `warning` {message}. Times are seconds of the
+    stream.
     """
     return StreamingBody(session.events.subscribe(session.snapshot()), "text/event-stream", lambda: None)
 

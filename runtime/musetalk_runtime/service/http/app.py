@@ -13,7 +13,7 @@ from starlette.routing import Match, Route
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.core.version import __version__
-from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams, text
+from musetalk_runtime.service.api import audio, avatars, health, hls, limits, sessions, streams, text, whep
 from musetalk_runtime.service.api.page_files import site_router
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.http.head import HeadMiddleware
@@ -40,7 +40,7 @@ def create_app(service: Service, access: Access) -> FastAPI:
     )
     app.state.service, app.state.access = service, access
     site = site_router()
-    modules = (sessions, avatars, audio, text, streams, hls, limits, health)
+    modules = (sessions, avatars, audio, text, streams, whep, hls, limits, health)
     app.state.routers = [*(module.router for module in modules), site]
     for router in app.state.routers:
         app.include_router(router)

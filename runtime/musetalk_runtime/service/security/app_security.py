@@ -22,7 +22,7 @@ def add_security(app: FastAPI, access: Access, public: Iterable[str]) -> None:
             allow_origins=access.origins,
             allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "Range"],
-            expose_headers=["Stream-Init", "Stream-Offset", "Content-Range", "Retry-After"],
+            expose_headers=["Stream-Init", "Stream-Offset", "Content-Range", "Retry-After", "Location", "Link"],
         )
     if access.tokens:
         app.openapi = lambda: _openapi_with_security(app)  # type: ignore[method-assign]

@@ -1,5 +1,6 @@
 """The middleware that checks the host, the origin, and the token or signature of a request."""
 
+import re
 from collections.abc import Collection
 
 from starlette.datastructures import Headers
@@ -10,6 +11,7 @@ from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.tokens import Token
 
+WHEP = re.compile(r"/v1/sessions/[^/]+/whep(/[^/]+)?")  # viewers post an offer there, and delete their connection
 REALM = {"WWW-Authenticate": 'Bearer realm="musetalk-edge"'}
 
 
@@ -53,8 +55,8 @@ class AuthMiddleware:
         return token
 
     def _has_signature(self, scope: Scope, path: str) -> bool:
-        reads = scope["type"] == "websocket" or scope["method"] in ("GET", "HEAD")
-        return reads and self._access.signed_urls.verify(path, scope["query_string"])
+        reads = scope["type"] == "websocket" or scope["method"] in ("GET", "HEAD") or WHEP.fullmatch(path)
+        return bool(reads) and self._access.signed_urls.verify(path, scope["query_string"])
 
 
 def _path(scope: Scope, root_path: str) -> str:

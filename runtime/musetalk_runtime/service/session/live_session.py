@@ -5,15 +5,18 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
+from musetalk_runtime.audio.speech_piece import SpeechPiece
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
-from musetalk_runtime.output.video import VideoOptions
+from musetalk_runtime.output.video import AccessUnit, VideoOptions
 from musetalk_runtime.service.catalog import Pairing
 from musetalk_runtime.service.delivery.event_stream import EventStream, ServerSentEvent
 from musetalk_runtime.service.delivery.fragments import Fragment, Splitter
+from musetalk_runtime.service.delivery.packet_feed import PacketFeed
 from musetalk_runtime.service.delivery.window import Window
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.security.tokens import Token
@@ -21,11 +24,14 @@ from musetalk_runtime.service.session.pace import Pace
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push import Push
 from musetalk_runtime.service.session.push_targets import PushTarget
-from musetalk_runtime.service.session.speech_queue import SpeechQueue
+from musetalk_runtime.service.session.speech_queue import LOOKAHEAD_S, MAX_QUEUED_S, SpeechQueue
 from musetalk_runtime.service.session.text_queue import TextQueue
+from musetalk_runtime.service.session.turn_timer import TurnTimer
 from musetalk_runtime.session import DEFAULT_VIDEO, Session
 
 SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
+SLACK_S = 0.1  # seconds that frames may come late in a session without a lead, before its clock waits
+FRAMES_AHEAD = 2  # frames that such a session is ahead of playback, at most
 log = logging.getLogger(__name__)
 
 OpenSession = Callable[["LiveSession"], Session]
@@ -40,7 +46,8 @@ class LiveSession:
     Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
     ``clock`` (of playback), ``speech`` (what is to be said), ``text`` (what is to be synthesized), ``window`` (the
     newest part of the stream), ``events``, ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line),
-    ``pace``, ``push``, ``viewers`` (how many watch now), ``has_audio_socket``.
+    ``pace``, ``push``, ``viewers`` (how many watch now), ``has_audio_socket``, ``packets`` (what is encoded, for
+    WebRTC), ``peers`` (what ends each WebRTC connection, by its id), ``turns`` (the latency of its turns).
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class LiveSession:
         self.events = EventStream(loop)
         self.text = TextQueue(self.speech, self.events)
         self.pace = Pace(clock, fps, metrics, self.events)
+        self.turns = TurnTimer(metrics, self.events)
         self.state: SessionState = "starting"
         self.error: str | None = None
         self.viewers = 0
@@ -78,6 +86,9 @@ class LiveSession:
         self._used_at = self._watched_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
+        self.packets = PacketFeed(loop, fps, self.force_keyframe)
+        self.peers: dict[str, Callable[[], Awaitable[None]]] = {}
+        self._keep_lead()
         self.push = Push(target, self.id, self.window, self.events, clock, self.touch) if target else None
 
     def start(self) -> None:
@@ -103,12 +114,29 @@ class LiveSession:
         self.stop()
         self._fail(error)
 
+    def say(self, piece: SpeechPiece, limit: float = MAX_QUEUED_S) -> bool:
+        """Say `piece` after what waits already; False, and nothing said, if more than `limit` s wait."""
+        at = self.speech.end
+        if not self.speech.push(piece, limit):
+            return False
+        self.turns.hear(piece, at)
+        return True
+
+    def encoded(self, units: Sequence[AccessUnit], sound: Floats) -> None:
+        """Take what is encoded of the next frames, as ``SessionHooks`` has it. For the session's thread."""
+        self.packets.publish(units, sound)
+        if units:
+            if self.lead == 0:
+                self.clock.start()
+            self.turns.made(units[-1].index / self._rate)
+
     def silence(self) -> float:
         """Drop the speech that is queued or under way (barge-in); the stream time from which the mouth is closed."""
         self.pace.forgive()
         self.text.clear()
         made = float(self.frames / self.fps)
         at, end = self.speech.cut(made)
+        self.turns.interrupt(at)
         if session := self._session:
             session.hush(end)
         self._metrics.add("dropped_frames_total", max(0, int((end - made) * self.fps)))
@@ -118,10 +146,31 @@ class LiveSession:
     def add_viewer(self) -> None:
         """Count one more viewer, until `remove_viewer`."""
         self.viewers += 1
+        self._keep_lead()
 
     def remove_viewer(self) -> None:
         """Count one viewer less."""
         self.viewers -= 1
+        self._keep_lead()
+
+    def add_peer(self, key: str, close: Callable[[], Awaitable[None]]) -> None:
+        """Count a viewer by WebRTC, until `remove_peer`; `close` ends its connection."""
+        self.peers[key] = close
+        self.add_viewer()
+
+    async def close_peers(self) -> None:
+        """End all WebRTC connections."""
+        await asyncio.gather(*(close() for close in self.peers.values()))
+
+    def remove_peer(self, key: str) -> None:
+        """Count one viewer by WebRTC less."""
+        if self.peers.pop(key, None):
+            self.remove_viewer()
+
+    def force_keyframe(self) -> None:
+        """Make the next frame a keyframe. Safe from any thread. Viewers ask ``packets`` for one."""
+        if session := self._session:
+            session.force_keyframe()
 
     def claim_audio_socket(self) -> bool:
         """Take the one place of an audio socket, until `release_audio_socket`; False where another has it."""
@@ -202,6 +251,19 @@ class LiveSession:
         seconds = {"generated": float(self.frames / self.fps), "ahead": self.ahead, "queued": self.speech.queued}
         return {**{name: round(value, 2) for name, value in seconds.items()}, "viewers": self.viewers}
 
+    def _keep_lead(self) -> None:
+        """There is no lead while all watch by WebRTC, and none in a session without one while anybody does. All others
+        need one.
+        """
+        by_stream = self.viewers - len(self.peers)
+        live = not by_stream or bool(self.peers) if self.lead == 0 else bool(self.peers) and not by_stream
+        self.pace.slack = SLACK_S if live else 0.0
+        if live:
+            self.speech.keep(0, live_lead(self.fps))
+        else:
+            idle = idle_lead(self.fps)
+            self.speech.keep(self.lead or idle, idle)
+
     def _run(self) -> None:
         try:
             with self._open(self) as session:
@@ -269,8 +331,14 @@ class LiveSession:
         self.touch()
         self._move(state)
         self.events.end()
+        self.packets.end()
         self.window.end(self.error)
         self._log(state)
+
+
+def live_lead(fps: Fraction) -> float:
+    """Seconds of sound to hand out ahead of playback without a lead: what a frame is generated from, and two frames."""
+    return LOOKAHEAD_S + float(FRAMES_AHEAD / fps)
 
 
 def idle_lead(fps: Fraction) -> float:

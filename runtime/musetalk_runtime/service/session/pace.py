@@ -20,13 +20,15 @@ class Pace:
 
     ``factor`` is the seconds of stream made a second between the last two calls of `measure`. ``share`` is how many of
     the frames are to be made, the others repeating the one before: fewer while playback keeps waiting, and one more
-    step after a while without, which is longer each time that was too early.
+    step after a while without, which is longer each time that was too early. Frames may come ``slack`` seconds
+    late before the clock waits: viewers by WebRTC make up for that by themselves.
     """
 
     def __init__(self, clock: PlaybackClock, fps: Fraction, metrics: Metrics, events: EventStream) -> None:
         self.factor = 0.0
         self.share = SHARES[0]
         self._clock = clock
+        self.slack = 0.0
         self._fps = fps
         self._metrics = metrics
         self._events = events
@@ -42,7 +44,7 @@ class Pace:
         """Note that there are `frames` frames in all."""
         if time.monotonic() < self._jumped_until:
             return
-        waited = self._clock.wait(float(frames / self._fps))
+        waited = self._clock.wait(float(frames / self._fps) + self.slack)
         self._waited += waited
         self._late_s += waited
         if self._waited > LATE_S and time.monotonic() > self._no_warning_until:

@@ -13,10 +13,12 @@ from musetalk_runtime.service.session.playback_clock import PlaybackClock
 MAX_QUEUED_S = 600.0  # seconds of speech that may wait
 SPEECH_SAMPLES = SAMPLE_RATE // 5  # of speech handed out at once, at most
 SILENCE_SAMPLES = SAMPLE_RATE // 10  # of silence handed out at once
+LIVE_SAMPLES = SAMPLE_RATE // 50  # of either handed out at once, without a lead
 FADED_SAMPLES = SAMPLE_RATE // 50  # of the queued speech that fade out after a cut
 MOUTH_FADE_S = 0.1  # seconds the mouth takes to close after a cut
 LOOKAHEAD_S = 0.12  # seconds of speech after a frame that it is generated from
 SPEAKING_S = 0.3  # seconds after a push for which somebody counts as speaking
+LATE_PUSH_S = 0.05  # seconds that a push may be late without a lead, until silence takes its place
 MAX_WAIT_S = 0.1  # seconds between two looks at the clock
 
 
@@ -24,7 +26,8 @@ class SpeechQueue:
     """An ``AudioSource``: the speech that was pushed, otherwise silence.
 
     It paces the session: speech is handed out up to `lead` seconds ahead of `clock`, silence only `idle` seconds, since
-    speech that is pushed next comes after it. `push` and `cut` are for any thread; they wait for nothing.
+    speech that is pushed next comes after it. Without a lead (0), speech too is handed out `idle` seconds ahead,
+    and all of it in pieces of 20 ms. `push` and `cut` are for any thread; they wait for nothing.
     """
 
     live = True
@@ -33,8 +36,8 @@ class SpeechQueue:
     def __init__(self, clock: PlaybackClock, lead: float, idle: float) -> None:
         self.warnings: list[str] = []
         self._clock = clock
-        self._lead = max(lead, idle)
-        self._idle = idle
+        self._lead = self._idle = 0.0
+        self._live = False
         self._queue: deque[SpeechPiece] = deque()
         self._queued = 0  # samples of speech that wait
         self._handed_out = 0  # samples handed out
@@ -45,6 +48,13 @@ class SpeechQueue:
         self._closing = float("inf")  # the stream time from which the mouth closes
         self._dropped = 0.0  # the stream time up to which speech was dropped by a cut
         self._opening = -float("inf")  # the stream time from which the mouth opens again
+        self.keep(lead, idle)
+
+    def keep(self, lead: float, idle: float) -> None:
+        """From now on, be so far ahead."""
+        with self._changed:
+            self._lead, self._idle, self._live = max(lead, idle), idle, lead == 0
+            self._changed.notify_all()
 
     def push(self, piece: SpeechPiece, limit: float = MAX_QUEUED_S) -> bool:
         """Say `piece` after what waits already; False, and nothing said, if more than `limit` s wait."""
@@ -82,7 +92,8 @@ class SpeechQueue:
             self._pushed_at = -SPEAKING_S
             self._dropped = self.handed_out + tail.seconds
             self._closing, self._opening = min(made, self._dropped), float("inf")
-            self._clock.jump(self._closing + MOUTH_FADE_S)
+            if not self._live:  # else what is in the stream has been seen
+                self._clock.jump(self._closing + MOUTH_FADE_S)
             self._changed.notify_all()
             return self._closing + MOUTH_FADE_S, self._dropped
 
@@ -130,7 +141,8 @@ class SpeechQueue:
         """What is handed out next, once playback is far enough; None at the end."""
         with self._changed:
             while not (self._ended or (self._complete and not self._queued)):
-                wanted = min(self._queued, SPEECH_SAMPLES) or SILENCE_SAMPLES
+                most = (LIVE_SAMPLES, LIVE_SAMPLES) if self._live else (SPEECH_SAMPLES, SILENCE_SAMPLES)
+                wanted = min(self._queued, most[0]) or most[1]
                 missing = self._handed_out + wanted - (self._clock.now() + self._limit()) * SAMPLE_RATE
                 if missing <= 0:
                     return self._take(wanted)
@@ -141,7 +153,9 @@ class SpeechQueue:
         """Seconds that may be handed out ahead of playback."""
         if self._queued:
             return self._lead
-        return self._idle / 2 if self.speaking else self._idle  # a push that is a little late leaves no gap
+        if not self.speaking:
+            return self._idle
+        return self._idle - LATE_PUSH_S if self._live else self._idle / 2  # a push that is a little late leaves no gap
 
     def _take(self, count: int) -> SpeechPiece:
         piece = self._dequeue(count)

@@ -24,12 +24,13 @@ export class Badge {
     $("state").dataset.state = "off";
   }
 
-  #seen(video, { connected, over, edge }) {
+  #seen(video, { connected, over, edge, live }) {
     if (video.paused && video.currentTime > 0 && !video.ended) return ["paused", "Paused"];
     if (!connected && video.currentTime > 0 && !over) return ["waits", "Reconnecting"];
     if (video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA && !video.ended) return ["waits", "Loading"];
     if (edge.hurries) return ["waits", "Catching up"];
-    while (this.told.length > 1 && this.told[1].at <= video.currentTime) this.told.shift();
+    const at = live ? Infinity : video.currentTime; // by WebRTC what is told is seen
+    while (this.told.length > 1 && this.told[1].at <= at) this.told.shift();
     const { state } = this.told[0];
     return [state, STATES[state] ?? "Ending"];
   }

@@ -50,6 +50,17 @@ export class Player {
     this.#steer();
   }
 
+  // When the frame at `seconds` of the stream is shown, by performance.now.
+  seen(seconds) {
+    return new Promise((done) => {
+      const look = (_, { mediaTime, expectedDisplayTime }) => {
+        if (mediaTime >= seconds - 0.02) done(expectedDisplayTime);
+        else if (!this.closed) this.video.requestVideoFrameCallback(look);
+      };
+      this.video.requestVideoFrameCallback?.(look);
+    });
+  }
+
   close() {
     this.closed = true;
     this.stream?.close();

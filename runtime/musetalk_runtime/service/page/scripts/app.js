@@ -126,21 +126,21 @@ async function sayText() {
 async function speak() {
   if (live) return live.close();
   bringIntoView();
-  session ?? watch(await placed(() => Session.begin(settings(), handlers)));
-  const { address, player, state } = session;
-  if (state === "speaking") await session.interrupt();
-  live = await Live.open(() => address("audio"), {
+  session ?? watch(await placed(() => Session.begin({ ...settings(), conversation: true }, handlers)));
+  const spoken = session;
+  if (spoken.state === "speaking") await spoken.interrupt();
+  live = await Live.open(spoken, {
     onLevel: (level) => ($("level").value = level),
     onEnd: (error) => {
       live = null;
-      player.edge.conversation = false;
+      if (!spoken.closed) spoken.converse(false);
       complain(error || $("error-text").textContent);
       if (session) say("The microphone is off.");
       show();
     },
   });
   if (!session) return live.close(); // it ended while the microphone was asked for
-  player.edge.conversation = true;
+  spoken.converse(true);
   say("Speak now: the face says what you say.");
 }
 

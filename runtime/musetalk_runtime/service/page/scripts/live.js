@@ -1,4 +1,5 @@
-// Speech as it is spoken, from the microphone to a session. A connection that drops is made again.
+// Speech as it is spoken, from the microphone to a session: by WebRTC where that plays it, else over a WebSocket. A
+// connection that drops is made again.
 import { passes } from "./api.js";
 import { loudness, Microphone } from "./microphone.js";
 
@@ -12,30 +13,45 @@ const PASSING = [1006, 1012]; // it was cut, or could not be made
 const REFUSED = 1008; // as for a second voice, which may be what the service still takes for the lost connection
 
 export class Live {
-  // `address` gives the session's for speech, as it is good now. `onLevel` gets the loudness, `onEnd` is told once, in
-  // words if something is wrong.
-  static async open(address, { onLevel, onEnd }) {
+  // To `session`. `onLevel` gets the loudness, `onEnd` is told once, in words if something is wrong.
+  static async open(session, { onLevel, onEnd }) {
     const made = new Live();
-    Object.assign(made, { address, onLevel, onEnd, failures: 0, heard: false, closed: false });
+    Object.assign(made, { session, onLevel, onEnd, failures: 0, heard: false, closed: false, player: null });
     made.microphone = await Microphone.open({
       onPcm: (piece) => made.#send(piece),
       onEnd: () => made.close("The microphone went away."),
     });
-    made.#connect();
+    if (!made.#goesByWebRtc()) made.#connect();
     return made;
   }
 
   close(error = "") {
     if (this.closed) return;
     this.closed = true;
+    this.player?.speak(null);
     this.microphone.close();
     this.socket?.close();
     this.onEnd(error);
   }
 
+  // Whether the connection that plays the session takes the microphone; one that falls back to a stream does no more.
+  #goesByWebRtc() {
+    const { player } = this.session;
+    if (player.live && player !== this.player) {
+      const { socket } = this;
+      Object.assign(this, { player, socket: null });
+      socket?.close();
+      player.speak(this.microphone.track);
+    } else if (!player.live && this.player) {
+      this.player = null;
+      this.#connect();
+    }
+    return player.live;
+  }
+
   async #connect() {
     try {
-      const url = new URL(await this.address(), document.baseURI);
+      const url = new URL(await this.session.address("audio"), document.baseURI);
       url.protocol = url.protocol.replace("http", "ws");
       if (!this.closed) this.#open(url);
     } catch (error) {
@@ -65,6 +81,7 @@ export class Live {
 
   #send(piece) {
     this.onLevel(loudness(piece));
+    if (this.#goesByWebRtc()) return;
     const { socket } = this;
     if (socket?.readyState !== WebSocket.OPEN) return;
     if (socket.bufferedAmount < WAITING) {

@@ -26,6 +26,10 @@ export class Microphone {
     return made;
   }
 
+  get track() {
+    return this.stream.getAudioTracks()[0];
+  }
+
   close() {
     this.stream.getTracks().forEach((track) => track.stop());
     this.context?.close();
@@ -37,7 +41,7 @@ export class Microphone {
     const pcm = new AudioWorkletNode(this.context, "pcm", { channelCount: 1, channelCountMode: "explicit", numberOfOutputs: 0 });
     pcm.port.onmessage = ({ data }) => onPcm(data);
     this.context.createMediaStreamSource(this.stream).connect(pcm);
-    this.stream.getAudioTracks()[0].onended = onEnd;
+    this.track.onended = onEnd;
     await this.context.resume();
   }
 }

@@ -1,0 +1,135 @@
+// Plays a session by WebRTC, as WHEP has it: as it is made, and with the microphone on the same connection.
+import { failure, request } from "./api.js";
+import { once, sleep } from "./promises.js";
+
+const FIRST = 2.5; // seconds from the start until a frame is seen, after which it is given up
+const STALL = 2; // seconds without a frame after which the connection is made anew, once
+const TICK = 500; // milliseconds between looks at the connection
+const GATHERING = 1; // seconds for the addresses that STUN and TURN servers tell
+const TAIL = 0.5; // seconds that a session which has ended is still shown
+
+export class WebRtcPlayer {
+  static supported = Boolean(self.RTCPeerConnection);
+
+  // Of a session's answer, `whep` and `ice_servers` are used; `renew` gives the former anew. `onLost` is told why there is
+  // no picture, `onEnd` when the session is over; `onRefused` may help where the browser wants a click before it plays.
+  constructor(video, { whep, ice_servers }, { onLost, onEnd, onRefused, renew }) {
+    Object.assign(this, { video, whep, iceServers: ice_servers, onLost, onEnd, onRefused, renew });
+    Object.assign(this, { live: true, closed: false, over: false, connected: false, reconnections: 0, buffered: 0, track: null });
+    this.edge = { hear() {}, behind: () => 0, end: () => this.#end() };
+    this.ticking = setInterval(() => this.#tick(), TICK);
+    this.#begin();
+  }
+
+  // Say what `track` of a microphone hears, or nothing more if it is null.
+  async speak(track) {
+    this.track = track;
+    await this.voice?.replaceTrack(track).catch(() => {});
+  }
+
+  // Frames are shown as they come: none is left to be skipped.
+  skip() {}
+
+  // When the frame that the service has just sent is shown, by performance.now.
+  seen() {
+    const sent = performance.now();
+    return new Promise((done) => {
+      const look = (now, { receiveTime = now, expectedDisplayTime }) => {
+        if (receiveTime >= sent - 20) done(expectedDisplayTime);
+        else this.video.requestVideoFrameCallback(look);
+      };
+      this.video.requestVideoFrameCallback?.(look);
+    });
+  }
+
+  close() {
+    this.closed = true;
+    clearInterval(this.ticking);
+    this.#drop();
+    this.video.srcObject = null;
+  }
+
+  async #begin() {
+    const shown = once(this.video, "loadeddata").then(() => true);
+    try {
+      const late = sleep(FIRST).then(() => false);
+      const connected = this.#connect();
+      connected.catch(() => {}); // if it comes too late
+      if (!(await Promise.race([connected.then(() => shown), late]))) throw new Error("nothing was received");
+      this.connected = true;
+    } catch (error) {
+      this.#lose(error.message);
+    }
+  }
+
+  async #connect() {
+    const connection = (this.connection = new RTCPeerConnection({ iceServers: this.iceServers, bundlePolicy: "max-bundle" }));
+    const stream = (this.video.srcObject = new MediaStream());
+    connection.ontrack = ({ receiver, track }) => {
+      receiver.jitterBufferTarget = 0;
+      stream.addTrack(track);
+    };
+    connection.onconnectionstatechange = () => connection.connectionState === "failed" && this.#again();
+    connection.addTransceiver("video", { direction: "recvonly" });
+    this.voice = connection.addTransceiver("audio", { direction: "sendrecv" }).sender;
+    if (this.track) await this.voice.replaceTrack(this.track);
+    await connection.setLocalDescription();
+    if (this.iceServers.length) await Promise.race([gathered(connection), sleep(GATHERING)]);
+    const headers = { "Content-Type": "application/sdp" };
+    const answer = await request(this.whep, { method: "POST", headers, body: connection.localDescription.sdp });
+    if (!answer.ok) throw await failure(answer);
+    const location = answer.headers.get("Location");
+    if (this.closed || connection !== this.connection) return forget(location);
+    this.location = location;
+    await connection.setRemoteDescription({ type: "answer", sdp: await answer.text() });
+    this.video.play().catch(({ name }) => name === "NotAllowedError" && this.onRefused());
+  }
+
+  // Once: a network that has changed is found anew, a service that is away is not.
+  async #again() {
+    if (this.closed || this.over || !this.connected) return;
+    this.connected = false;
+    this.reconnections++;
+    this.#drop();
+    try {
+      this.whep = await this.renew();
+    } catch (error) {
+      return this.#lose(error.message);
+    }
+    if (!this.closed) this.#begin();
+  }
+
+  #drop() {
+    this.connection?.close();
+    if (this.location) forget(this.location);
+    this.location = this.connection = this.voice = null;
+    this.count = this.heard = undefined;
+  }
+
+  #lose(reason) {
+    if (!this.closed && !this.over) this.onLost(reason);
+  }
+
+  async #end() {
+    this.over = true;
+    await sleep(TAIL);
+    if (!this.closed) this.onEnd();
+  }
+
+  async #tick() {
+    const { connection } = this;
+    if (!connection || !this.connected) return;
+    const found = [...(await connection.getStats()).values()].find(({ type, kind }) => type === "inbound-rtp" && kind === "video");
+    if (!found || connection !== this.connection) return;
+    const { framesReceived, jitterBufferDelay, jitterBufferEmittedCount } = found;
+    if (jitterBufferEmittedCount) this.buffered = jitterBufferDelay / jitterBufferEmittedCount;
+    if (framesReceived !== this.count) [this.count, this.heard] = [framesReceived, performance.now()];
+    else if (performance.now() - this.heard > STALL * 1000) this.#again();
+  }
+}
+
+const gathered = async (connection) => {
+  while (connection.iceGatheringState !== "complete") await once(connection, "icegatheringstatechange");
+};
+
+const forget = (location) => request(location, { method: "DELETE", keepalive: true }).catch(() => {});

@@ -1,0 +1,88 @@
+// What scripts/bench_webrtc.py runs in the page: it watches by the page's own players, and looks and listens.
+(async () => {
+const { Player } = await import("/player.js");
+const { WebRtcPlayer } = await import("/webrtc.js");
+const sleep = ms => new Promise(done => setTimeout(done, ms));
+const context = new AudioContext();
+const canvas = Object.assign(document.createElement("canvas"), { width: 32, height: 16 });
+const ink = canvas.getContext("2d", { willReadFrequently: true });
+await context.resume();
+
+window.open_ = async (kind, session, box) => {
+    const began = performance.now();
+    const video = Object.assign(document.createElement("video"), { playsInline: true });
+    video.style = "position: fixed; top: 0; left: 0; width: 160px; z-index: 9";
+    document.body.append(video);
+    const problems = [];
+    const handlers = { onLost: text => problems.push(text), onError: text => problems.push(text), onEnd() {}, onRefused() {} };
+    const player = kind === "webrtc" ? new WebRtcPlayer(video, session, handlers) : new Player(video, session.stream, handlers);
+    player.edge.conversation = true;
+    const events = new EventSource(session.events);
+    events.addEventListener("buffer", ({ data }) => player.edge.hear(JSON.parse(data)));
+    const watched = { video, player, problems, frames: [], sound: [], closed: false };
+    let last = null;
+    const see = (now, { expectedDisplayTime }) => {
+        if (watched.closed) return;
+        watched.first ??= now - began;
+        const [x0, y0, x1, y1] = box;
+        ink.drawImage(video, x0, (y0 + y1) / 2, x1 - x0, (y1 - y0) / 2, 0, 0, 32, 16);
+        const pixels = ink.getImageData(0, 0, 32, 16).data;
+        let moved = 0;
+        if (last) for (let n = 0; n < pixels.length; n += 4) moved += Math.abs(pixels[n] - last[n]);
+        last = pixels;
+        watched.frames.push([expectedDisplayTime, moved / 512]);
+        video.requestVideoFrameCallback(see);
+    };
+    video.requestVideoFrameCallback(see);
+    while (!watched.first && !problems.length) await sleep(5);
+    const analyser = Object.assign(context.createAnalyser(), { fftSize: 512 });
+    const source = kind === "webrtc" ? context.createMediaStreamSource(video.srcObject) : context.createMediaElementSource(video);
+    source.connect(analyser);
+    const samples = new Float32Array(512);
+    const listening = setInterval(() => {
+        analyser.getFloatTimeDomainData(samples);
+        watched.sound.push([performance.now(), Math.sqrt(samples.reduce((sum, x) => sum + x * x, 0) / 512)]);
+    }, 5);
+    watched.close = () => {
+        watched.closed = true;
+        clearInterval(listening);
+        events.close();
+        player.close();
+        video.remove();
+    };
+    return watched;
+};
+
+// Say `pcm` live; gives when its first sample was sent.
+window.say = async (socket, pcm, piece) => {
+    const began = performance.now();
+    for (let n = 0; n * piece < pcm.length; n++) {
+        await sleep(began + n * 20 - performance.now());
+        socket.send(pcm.slice(n * piece, (n + 1) * piece));
+    }
+    return began;
+};
+
+window.turn = async (watched, socket, pcm, piece) => {
+    await sleep(1200 + 200 * Math.random());
+    const now = performance.now();
+    const still = Math.max(...watched.frames.filter(([at]) => at > now - 900).map(([, moved]) => moved));
+    const began = await say(socket, pcm, piece);
+    await sleep(1200);
+    const mouth = watched.frames.find(([at, moved]) => at > began && moved > 1.6 * still + 0.3);
+    const sound = watched.sound.find(([at, loud]) => at > began && loud > 0.01);
+    return { mouth: mouth ? mouth[0] - began : null, sound: sound ? sound[0] - began : null };
+};
+
+window.sync = async (watched, seconds) => {
+    const offsets = [];
+    for (let n = 0; n < seconds; n++) {
+        await sleep(1000);
+        const playout = {};
+        for (const one of (await watched.player.connection.getStats()).values())
+            if (one.type === "inbound-rtp") playout[one.kind] = one.estimatedPlayoutTimestamp;
+        if (playout.audio && playout.video) offsets.push(playout.video - playout.audio);
+    }
+    return offsets;
+};
+})();
