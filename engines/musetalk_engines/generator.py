@@ -26,7 +26,7 @@ def _to_bytes(model: ModelProto, images: str, faces: str) -> None:
     graph = model.graph
     image = next(output for output in graph.output if output.name == images)
     batch, channels, height, width = image.type.tensor_type.shape.dim
-    shape = [batch.dim_param, height.dim_value, width.dim_value, channels.dim_value]
+    shape: list[str | int | None] = [batch.dim_param, height.dim_value, width.dim_value, channels.dim_value]
     graph.initializer.append(helper.make_tensor(f"{faces}/levels", TensorProto.FLOAT, [], [255.0]))
     graph.initializer.append(helper.make_tensor(f"{faces}/half", TensorProto.FLOAT, [], [0.5]))
     graph.node.extend(
