@@ -25,7 +25,7 @@ from musetalk_runtime.core.stage import Stage
 from musetalk_runtime.core.timings import peak_memory_mb
 from musetalk_runtime.frame import Frame, GpuFrame, mixed
 from musetalk_runtime.frame_rate import parse_rate
-from musetalk_runtime.output.muxer import Muxer, Writable
+from musetalk_runtime.output.muxer import Muxer, Writable, access_unit
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.relay_process import RelayProcess
 from musetalk_runtime.output.video import Picture, VideoOptions
@@ -246,7 +246,7 @@ class Session(Closable):
             self._keyframe.clear()
             video = muxer.encode_frame(frame.index, frame.nv12, keyframe)
         if self._direction.encoded:
-            self._direction.encoded(video, frame.sound)
+            self._direction.encoded([access_unit(packet) for packet in video], frame.sound)
         with self.timings.measure("mux"):
             muxer.write(packets + video)
 

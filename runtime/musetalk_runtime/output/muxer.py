@@ -17,11 +17,12 @@ from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.encoder import open_encoder
 from musetalk_runtime.output.mp4 import MP4_FLAGS
-from musetalk_runtime.output.video import Picture, VideoOptions
+from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 
 MIN_FRAGMENTS_PER_SECOND = 10  # a second, at least
 MAX_BUFFER_BYTES = 1 << 18  # bytes handed over at once, at most
 AAC_BITS = 96_000  # a second and channel
+SEQUENCE_PARAMETERS = 7  # an H.264 NAL unit's type
 AAC_OPTIONS = {"aac_coder": "fast"}  # a quarter of the default's time, for as many bits
 
 
@@ -116,6 +117,21 @@ class Muxer:
 def fragment_frames(fps: Fraction) -> int:
     """How many frames an MP4 fragment has, but for the last one before a keyframe, which may have fewer."""
     return max(1, int(fps / MIN_FRAGMENTS_PER_SECOND))
+
+
+def access_unit(packet: Any) -> AccessUnit:
+    """What `packet`, of `Muxer.encode_frame`, holds."""
+    return AccessUnit(packet.pts, _annex_b(packet), packet.is_keyframe)
+
+
+def _annex_b(packet: Any) -> bytes:
+    """An access unit of libx264 or NVENC; a keyframe with the parameter sets that a container has in its head."""
+    data = bytes(packet)
+    parameters = packet.stream.codec_context.extradata if packet.is_keyframe else None
+    begins = data.find(b"\0\0\1") + 3
+    if parameters and data[begins] & 0x1F != SEQUENCE_PARAMETERS:
+        return bytes(parameters) + data
+    return data
 
 
 def _mp4_options(fps: Fraction) -> dict[str, str]:

@@ -36,6 +36,15 @@ class VideoOptions:
 
 
 @dataclass(frozen=True)
+class AccessUnit:
+    """Frame `index` in H.264, as Annex B has it; a keyframe with its parameter sets."""
+
+    index: int
+    data: bytes
+    keyframe: bool
+
+
+@dataclass(frozen=True)
 class Picture:
     """Width and height in pixels, both even, and frames a second."""
 

@@ -4,9 +4,9 @@ import asyncio
 from fractions import Fraction
 from typing import Any
 
-import av
 import numpy as np
 
+from musetalk_runtime.output.video import AccessUnit
 from musetalk_runtime.service.delivery import packet_feed
 from musetalk_runtime.service.delivery.packet_feed import EncodedPacket, PacketFeed, PacketQueue
 
@@ -14,16 +14,8 @@ FPS = Fraction(25)
 STEP = 48_000 // 25
 
 
-class Encoded:
-    """As much of PyAV's packet as the feed reads."""
-
-    def __init__(self, index: int) -> None:
-        context = av.CodecContext.create("h264", "r")
-        self.stream = type("Stream", (), {"codec_context": context})
-        self.pts, self.time_base, self.is_keyframe = index, 1 / FPS, index == 0
-
-    def __bytes__(self) -> bytes:
-        return b"\0\0\0\1\x65" if self.is_keyframe else b"\0\0\0\1\x41"
+def encoded(index: int) -> AccessUnit:
+    return AccessUnit(index, b"", index == 0)
 
 
 def taken(queue: PacketQueue) -> list[EncodedPacket | None]:
@@ -38,7 +30,7 @@ def test_sound_comes_with_its_frame_and_the_end_is_told() -> None:
         await asyncio.sleep(0.01)
         early = taken(audio)
         for index in range(4):
-            feed.publish([Encoded(index)], np.zeros((2, STEP), np.float32))
+            feed.publish([encoded(index)], np.zeros((2, STEP), np.float32))
         await asyncio.sleep(0.01)
         found = early, taken(video), taken(audio)
         feed.end()
@@ -83,7 +75,7 @@ def test_a_slow_subscriber_loses_the_oldest(monkeypatch: Any) -> None:
         feed = PacketFeed(asyncio.get_running_loop(), FPS, lambda: None)
         queue = feed.subscribe("video")
         for index in range(9):
-            feed.publish([Encoded(index)], np.zeros((2, STEP), np.float32))
+            feed.publish([encoded(index)], np.zeros((2, STEP), np.float32))
         await asyncio.sleep(0.01)
         return taken(queue)
 

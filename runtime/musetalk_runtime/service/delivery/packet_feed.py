@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
 from musetalk_runtime.core.arrays import Floats
+from musetalk_runtime.output.video import AccessUnit
 from musetalk_runtime.service.delivery.opus_encoder import OpusEncoder
 
 MAX_QUEUED = 1024  # packets that wait for a slow subscriber; then the oldest are dropped
 KEYFRAME_INTERVAL_S = 0.3  # seconds between two keyframes that subscribers ask for, at least
-SEQUENCE_PARAMETERS = 7  # an H.264 NAL unit's type
 
 Kind = Literal["video", "audio"]
 
@@ -73,8 +73,8 @@ class PacketFeed:
             wait = self._keyframe_at + KEYFRAME_INTERVAL_S - self._loop.time()
             self._keyframe = self._loop.call_later(max(0.0, wait), self._make_keyframe)
 
-    def publish(self, packets: Sequence[Any], sound: Floats) -> None:
-        """Take PyAV's `packets` of video, and the next `sound` ``[channels, n]`` at 48 kHz; never waits."""
+    def publish(self, units: Sequence[AccessUnit], sound: Floats) -> None:
+        """Take the next frames' `units`, and the next `sound` ``[channels, n]`` at 48 kHz; never waits."""
         begin, self._samples = self._samples, self._samples + sound.shape[1]
         if not self._queues:
             self._opus = None
@@ -83,8 +83,8 @@ class PacketFeed:
         self._opus = self._opus or OpusEncoder(begin)
         self._sound += [EncodedPacket("audio", data, pts) for data, pts in self._opus.encode(sound)]
         found = []
-        for packet in packets:
-            frame = EncodedPacket("video", _annex_b(packet), packet.pts * packet.time_base, packet.is_keyframe)
+        for unit in units:
+            frame = EncodedPacket("video", unit.data, unit.index / self._fps, unit.keyframe)
             found.append(frame)
             while self._sound and self._sound[0].pts < frame.pts + 1 / self._fps:
                 found.append(self._sound.popleft())
@@ -111,13 +111,3 @@ class PacketFeed:
     def _make_keyframe(self) -> None:
         self._keyframe, self._keyframe_at = None, self._loop.time()
         self._force_keyframe()
-
-
-def _annex_b(packet: Any) -> bytes:
-    """An access unit of libx264 or NVENC; a keyframe with the parameter sets that the MP4 has in its head."""
-    data = bytes(packet)
-    parameters = packet.stream.codec_context.extradata if packet.is_keyframe else None
-    begins = data.find(b"\0\0\1") + 3
-    if parameters and data[begins] & 0x1F != SEQUENCE_PARAMETERS:
-        return bytes(parameters) + data
-    return data

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
-from musetalk_runtime.output.video import VideoOptions
+from musetalk_runtime.output.video import AccessUnit, VideoOptions
 from musetalk_runtime.service.catalog import Pairing
 from musetalk_runtime.service.delivery.event_stream import EventStream, ServerSentEvent
 from musetalk_runtime.service.delivery.fragments import Fragment, Splitter
@@ -118,13 +118,13 @@ class LiveSession:
         self.turns.hear(piece, at)
         return True
 
-    def encoded(self, packets: Sequence[Any], sound: Floats) -> None:
+    def encoded(self, units: Sequence[AccessUnit], sound: Floats) -> None:
         """Take what is encoded of the next frames, as ``SessionHooks`` has it. For the session's thread."""
-        self.packets.publish(packets, sound)
-        if packets:
+        self.packets.publish(units, sound)
+        if units:
             if self.lead == 0:
                 self.clock.start()
-            self.turns.made(float(packets[-1].pts * packets[-1].time_base))
+            self.turns.made(float(units[-1].index / self.fps))
 
     def silence(self) -> float:
         """Drop the speech that is queued or under way (barge-in); the stream time from which the mouth is closed."""
