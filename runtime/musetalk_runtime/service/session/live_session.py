@@ -70,7 +70,7 @@ class LiveSession:
         self.speech = SpeechQueue(clock, lead, idle_lead(fps))
         self.window = Window(loop)
         self.events = EventStream(loop)
-        self.text = TextQueue(self.speech, self.events)
+        self.text = TextQueue(self.say, self.speech, self.events)
         self.pace = Pace(clock, fps, metrics, self.events)
         self.turns = TurnTimer(metrics, self.events)
         self.state: SessionState = "starting"

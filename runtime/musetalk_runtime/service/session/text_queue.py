@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from musetalk_runtime.audio.chunk import Resampler
-from musetalk_runtime.audio.speech_piece import Aligner
+from musetalk_runtime.audio.speech_piece import Aligner, SpeechPiece
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.service.delivery.event_stream import EventStream
 from musetalk_runtime.service.session.speech_queue import SpeechQueue
@@ -18,14 +18,14 @@ ROOM_INTERVAL_S = 0.1  # seconds between looks whether that much waits
 
 
 class TextQueue:
-    """Sentences that wait to be synthesized; their speech goes into `speech`. For the event loop.
+    """Sentences that wait to be synthesized; `say` takes their speech, which goes into `speech`. For the event loop.
 
     What goes wrong is told by `events`: a sentence that cannot be spoken is left out, and an engine that breaks down
     drops all that waits.
     """
 
-    def __init__(self, speech: SpeechQueue, events: EventStream) -> None:
-        self._speech, self._events = speech, events
+    def __init__(self, say: Callable[[SpeechPiece], object], speech: SpeechQueue, events: EventStream) -> None:
+        self._say_piece, self._speech, self._events = say, speech, events
         self._waiting: deque[str] = deque()
         self._epoch = 0  # counts what was dropped, so that a sentence under way knows
         self._task: asyncio.Task[None] | None = None
@@ -69,6 +69,6 @@ class TextQueue:
                 piece = align(resample(samples[None], rate))
                 if epoch != self._epoch:
                     continue  # the engine finishes its sentence, which nobody hears
-                self._speech.push(piece)
+                self._say_piece(piece)
         if epoch == self._epoch:
-            self._speech.push(align(resample.end()))
+            self._say_piece(align(resample.end()))
