@@ -1,6 +1,7 @@
 """A session by WebRTC, to aiortc."""
 
 import asyncio
+import random
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -229,6 +230,7 @@ def test_connections_leave_nothing_behind(client: Client, service: Service) -> N
         (OFFER.replace("H264", "VP8"), "application/sdp", 422, "bad_offer"),
         (OFFER.replace("m=video", "m=application"), "application/sdp", 422, "bad_offer"),
         (OFFER + OFFER[OFFER.index("m=") :].replace("mid:0", "mid:1") * 50, "application/sdp", 422, "bad_offer"),
+        (OFFER.replace("BUNDLE 0", "BUNDLE x 0"), "application/sdp", 422, "bad_offer"),
         (re.sub("a=ice-ufrag.*\n", "", OFFER), "application/sdp", 422, "bad_offer"),
         (re.sub("a=fingerprint.*\n", "", OFFER), "application/sdp", 422, "bad_offer"),
         ("v" * (65 << 10), "application/sdp", 413, "too_large"),
@@ -240,6 +242,33 @@ def test_what_is_no_offer_is_refused(
     path = f"{client.begin()}/whep"
     found, error = client.ask("POST", path, content.encode("utf-8", "replace"), **{"Content-Type": kind})
     assert (found, error["error"]["code"]) == (status, code)
+    assert service.viewers == 0
+
+
+def test_offers_that_are_nearly_right_are_answered_or_refused(client: Client, service: Service) -> None:
+    chance = random.Random(0)  # noqa: S311 - it is to be the same again
+    path = client.begin()
+    statuses = set()
+    for _ in range(60):
+        lines = OFFER.split("\n")
+        for _ in range(chance.randint(1, 3)):
+            place, way = chance.randrange(len(lines)), chance.randrange(4)
+            if way == 0:
+                lines.insert(place, chance.choice(lines))
+            elif way == 1:
+                lines[place] = lines[place][: chance.randint(0, len(lines[place]))]
+            elif way == 2:
+                lines[place] = lines[place].replace(chance.choice("0123456789"), chance.choice(["", "-", "99999"]))
+            else:
+                words = lines[place].split(" ")
+                words[chance.randrange(len(words))] = chance.choice(["", "-1", "x" * 300, "\0", "é", "9" * 20])
+                lines[place] = " ".join(words)
+        with client.request("POST", f"{path}/whep", "\n".join(lines).encode(), **SDP) as answer:
+            answer.read()
+            statuses.add(answer.status)
+        if answer.status == 201:
+            assert client.ask("DELETE", answer.headers["Location"])[0] == 204
+    assert statuses == {201, 422}
     assert service.viewers == 0
 
 

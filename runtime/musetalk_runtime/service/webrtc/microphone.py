@@ -14,7 +14,7 @@ from musetalk_runtime.service.session.live_session import LiveSession
 Spend = Callable[[int], bool]
 
 MAX_QUIET_S = 0.06  # seconds that may wait to be said; with more, what is quiet is left out
-MAX_QUEUED_S = 0.6  # seconds that may wait; with more, anything is left out
+MAX_QUEUED_S = 1.0  # seconds that may wait; with more, anything is left out
 QUIET = 10 ** (-45 / 20) * 32768  # root mean square of 16-bit samples: -45 dBFS
 RELEASE_S = 2.0  # seconds without a packet after which another may speak
 

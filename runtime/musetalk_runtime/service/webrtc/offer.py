@@ -2,6 +2,7 @@
 
 import logging
 import re
+from ipaddress import ip_address
 
 from aiortc.sdp import MediaDescription, SessionDescription
 
@@ -11,7 +12,7 @@ from musetalk_runtime.service.errors import ServiceError
 MAX_CANDIDATES = 32  # of ICE, that are looked at
 KINDS: tuple[Kind, ...] = ("video", "audio")
 RECEIVES = ("recvonly", "sendrecv")
-CANDIDATE = re.compile(r"a=candidate:\S+ \d+ \S+ \d+ (?P<host>\S+) ")
+CANDIDATE = re.compile(r"a=candidate:\S+ \d+ \S+ \d+ (?P<host>\S+) (?P<port>\d{1,5}) ")
 log = logging.getLogger(__name__)
 
 
@@ -33,8 +34,9 @@ def read_offer(text: str) -> tuple[str, list[Kind]]:
         raise bad_offer("it receives nothing: expected recvonly or sendrecv")
     if not all(_is_secured(media) for media in offer.media):
         raise bad_offer("it lacks ice-ufrag, ice-pwd or fingerprint")
-    bundled = {item for group in offer.group if group.semantic == "BUNDLE" for item in group.items}
-    if len(kinds) > 1 and not bundled >= {media.rtp.muxId for media in offer.media}:
+    names = sorted(media.rtp.muxId or "" for media in offer.media)
+    bundles = [sorted(group.items) for group in offer.group if group.semantic == "BUNDLE"]
+    if not all(names) or (bundles != [names] and (bundles or len(names) > 1)):
         raise bad_offer("expected all tracks in one BUNDLE")
     return _cleaned(text), kinds
 
@@ -51,12 +53,23 @@ def _is_secured(media: MediaDescription) -> bool:
     return bool(ice and ice.usernameFragment and ice.password and dtls and dtls.fingerprints)
 
 
+def _is_address(candidate: str) -> bool:
+    found = CANDIDATE.match(candidate)
+    if not found or not 0 < int(found["port"]) < 1 << 16:
+        return False
+    try:
+        ip_address(found["host"])
+    except ValueError:
+        return False
+    return True
+
+
 def _cleaned(text: str) -> str:
     lines, candidates = [], 0
     for line in text.splitlines():
-        if found := CANDIDATE.match(line):
+        if line.startswith("a=candidate"):
             candidates += 1
-            if found["host"].endswith(".local") or candidates > MAX_CANDIDATES:
+            if candidates > MAX_CANDIDATES or not _is_address(line):
                 continue
         if line != "a=end-of-candidates":  # the browser's own checks tell of more
             lines.append(line)

@@ -1,6 +1,7 @@
 """One viewer's WebRTC connection."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from musetalk_runtime.service.webrtc.microphone import Microphone
 from musetalk_runtime.service.webrtc.offer import bad_offer, read_offer
 from musetalk_runtime.service.webrtc.sender_reports import SenderReports
 from musetalk_runtime.service.webrtc.tracks import PacketTrack
+
+log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 15.0  # seconds from the answer until it is connected
 CONSTRAINED_BASELINE = "42e01f"  # what libx264's ultrafast makes; level 3.1, but receivers are asked for more
@@ -96,6 +99,8 @@ class Peer:
             self._timeout.cancel()
         try:
             await self._connection.close()
+        except Exception:  # a bug of aiortc's must not let a viewer be counted for ever
+            log.exception("a WebRTC connection was not closed")
         finally:
             self._session.remove_peer(self.id)
 
