@@ -99,6 +99,8 @@ class Runs:
 
     def compare(self, kind: str, count: int, repeat: int) -> dict[str, Any]:
         """Figures of `count` sessions together, both ways, and how many times as fast they are batched."""
+        if kind == "processes":  # the first use of shared memory takes many times as long as the next ones
+            self.once(kind, count, True)
         runs = [(self.once(kind, count, True), self.once(kind, count, False)) for _ in range(repeat)]
         batched, alone = ([run[side] for run in runs] for side in (0, 1))
         both = {"batched": _medians(batched), "one_by_one": _medians(alone)}

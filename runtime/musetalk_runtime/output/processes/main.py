@@ -32,7 +32,10 @@ async def serve(control: socket.socket, memory: mmap.mmap) -> None:
     tasks: set[asyncio.Task[None]] = set()
 
     def accept() -> None:
-        data, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        try:
+            data, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        except ConnectionResetError:  # the service has ended with something unread
+            data, descriptors = b"", []
         for descriptor in descriptors:
             task = loop.create_task(_session(socket.socket(fileno=descriptor), memory))
             tasks.add(task)

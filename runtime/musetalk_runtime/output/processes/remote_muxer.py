@@ -1,6 +1,7 @@
 """A muxer in an encoder process, which another one continues if that one ends."""
 
 import socket
+from collections import deque
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -18,6 +19,8 @@ from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, R
 from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 
 AAC_SAMPLES = 1024  # of a packet
+KEPT_SOUNDS = 60  # frames' sound, of which what may be lost is a part
+REPLY_BYTES = 1 << 18  # that most replies fit into
 MAX_ATTEMPTS = 5  # processes tried one after the other, all of which ended
 
 
@@ -49,8 +52,9 @@ class RemoteMuxer:
     ) -> None:
         self._pool, self._target, self._opening, self._timings = pool, target, opening, timings
         self._pending: list[_Pending] = []
-        self._sound = np.empty((opening.channels, 0), np.float32)  # the newest
+        self._sounds: deque[Floats] = deque(maxlen=KEPT_SOUNDS)  # the newest
         self._sent = 0  # samples
+        self._buffer, self._received = bytearray(REPLY_BYTES), 0  # of a reply
         self._begun = False
         self._process: EncoderProcess | None = process
         self._socket: socket.socket | None = None
@@ -77,7 +81,7 @@ class RemoteMuxer:
     def put(self, frame: Frame, keyframe: bool = False) -> list[AccessUnit]:
         """See ``Muxer.put``; where another process goes on, it gives those again that may be lost."""
         with self._timings.measure("encode"):
-            self._sound = np.concatenate([self._sound[:, -SOUND_RATE:], frame.sound], axis=1)
+            self._sounds.append(frame.sound)
             self._sent += frame.sound.shape[1]
             pending = _Pending(frame.index, self._pool.frames.shared(frame.nv12), self._sent, keyframe)
             self._pending.append(pending)
@@ -141,8 +145,11 @@ class RemoteMuxer:
         assert self._socket  # noqa: S101 - it is connected
         try:
             self._socket.sendall(b"".join(request))
-            well, size, unfinished, unit_size, keyframe = REPLY.unpack(self._read(REPLY.size))
-            data, unit = self._read(size), self._read(unit_size)
+            self._read(0, REPLY.size)
+            well, size, unfinished, unit_size, keyframe = REPLY.unpack_from(self._buffer)
+            begin, end = REPLY.size + size, REPLY.size + size + unit_size
+            self._read(self._received, end)
+            data, unit = bytes(self._buffer[REPLY.size : begin]), bytes(self._buffer[begin:end])
         except OSError as error:
             raise _Ended from error
         if not well:
@@ -150,21 +157,23 @@ class RemoteMuxer:
         self._pending = [pending for pending in self._pending if pending.index >= unfinished]
         return data, (unit, keyframe)
 
-    def _read(self, size: int) -> bytes:
+    def _read(self, received: int, size: int) -> None:
+        """Have `size` bytes of the reply in the buffer, `received` of which are there. Each call waits for the lock."""
         assert self._socket  # noqa: S101 - it is connected
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            count = self._socket.recv_into(view)
-            if not count:
-                raise _Ended
-            view = view[count:]
-        return bytes(data)
+        if size > len(self._buffer):
+            self._buffer += bytes(size - len(self._buffer))
+        with memoryview(self._buffer) as view:
+            while received < size:
+                if not (count := self._socket.recv_into(view[received:])):
+                    raise _Ended
+                received += count
+        self._received = received
 
     def _between(self, first: int, end: int) -> Floats:
         """The sound from sample `first` to `end`."""
-        start = self._sent - self._sound.shape[1]
-        return self._sound[:, max(0, first - start) : max(0, end - start)]
+        sound = np.concatenate(self._sounds, axis=1)
+        start = self._sent - sound.shape[1]
+        return sound[:, max(0, first - start) : max(0, end - start)]
 
     def _disconnect(self) -> None:
         if self._socket:
