@@ -252,7 +252,7 @@ def test_init_is_deterministic_and_takes_new_folders_only(
         assert (again / file).read_bytes() == (musetalk_tree / file).read_bytes()
     assert main(["init", "tiny", str(again)]) == 2
     assert main(["init", "huge", str(tmp_path / "huge")]) == 2
-    assert "expected tiny, student, teacher" in capsys.readouterr().err
+    assert "expected tiny, student, student-taesd, student-half-taesd, teacher" in capsys.readouterr().err
     with pytest.raises(InvalidArgument, match="no tree"):
         init_checkpoint("tiny", tmp_path / "other", tree="oak")
     assert sorted(tmp_path.iterdir()) == [again]

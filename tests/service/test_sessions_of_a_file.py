@@ -76,10 +76,9 @@ def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:
     path = f"/v1/sessions/{session['id']}"
     viewer = Viewer(client, path, whole=True)
     if live:
-        assert client.ask("POST", f"{path}/audio", clip.getvalue()) == (
-            202,
-            {"seconds": 2.0, "queued": 2.0, "warnings": []},
-        )
+        status, answer = client.ask("POST", f"{path}/audio", clip.getvalue())
+        assert (status, answer["seconds"], answer["warnings"]) == (202, 2.0, [])
+        assert 1.8 <= answer["queued"] <= 2.0, "the session may have taken a piece of it already"
         until(lambda: client.ask("GET", path)[1]["generated"] > 3, "it has been said")
         client.ask("DELETE", path)
     viewer.join(60)
