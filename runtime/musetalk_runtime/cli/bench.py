@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.cli.bundle_argument import add_bundle_argument, open_bundle
+from musetalk_runtime.cli.engine_arguments import add_bundle_argument, open_bundle
 from musetalk_runtime.core.errors import InvalidArgument
 
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.cli.bundle_argument import say
+from musetalk_runtime.cli.engine_arguments import say
 
 EXAMPLES = """\
 examples:

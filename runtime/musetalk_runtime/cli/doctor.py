@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.cli.bundle_argument import say
+from musetalk_runtime.cli.engine_arguments import say
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musetalk_runtime.cli.bundle_argument import add_bundle_argument, open_bundle
+from musetalk_runtime.cli.engine_arguments import add_bundle_argument, open_bundle
 from musetalk_runtime.cli.progress import StatusLine
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
-from musetalk_runtime.cli.bundle_argument import must_certify, open_bundle
+from musetalk_runtime.cli.engine_arguments import add_tts_argument, must_certify, open_bundle
 from musetalk_runtime.cli.logs import log_json
 from musetalk_runtime.core.errors import InvalidArgument, MachineError, MuseTalkEdgeError, one_line
 from musetalk_runtime.demo import AVATAR, BUNDLE
@@ -46,76 +46,11 @@ def add_parser(subparsers: Any) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "-b",
-        "--bundle",
-        type=_bundle,
-        action="append",
-        default=[],
-        metavar="[NAME=]BUNDLE",
-        help="the engines, from build-engines; may be given several times, each with a name (default: the demo's)",
-    )
-    parser.add_argument(
-        "-a",
-        "--avatar",
-        type=_named,
-        action="append",
-        default=[],
-        metavar="NAME=AVATAR",
-        help="a face, from musetalk-edge prepare, and its name; may be given several times (default, without -b and "
-        "--avatars: the demo's)",
-    )
-    parser.add_argument(
-        "--avatars", type=Path, metavar="DIR", help="take photos and videos, and keep the avatars made of them in DIR"
-    )
-    parser.add_argument(
-        "--face-model", type=Path, metavar="FILE", help="a YuNet face detector for --avatars; default: the bundle's"
-    )
+    _add_faces(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8787, help="port to listen on, 0 for a free one (default: 8787)")
-    parser.add_argument(
-        "--lead",
-        type=float,
-        default=2.0,
-        help="seconds that speech is generated ahead of playback, 0 for WebRTC: two frames (default: 2)",
-    )
-    parser.add_argument(
-        "--sessions",
-        type=int,
-        metavar="N",
-        help="sessions at once; default: what this machine holds, measured at start and again when idle",
-    )
-    parser.add_argument(
-        "--idle",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="end a session after so long without viewers and speech (default: 300); where another is refused "
-        "meanwhile, after 30 s without viewers at most",
-    )
-    parser.add_argument(
-        "--push",
-        type=_target,
-        action="append",
-        default=[],
-        metavar="NAME=URL",
-        help="a media server (rtmp, rtsp, or srt where PyAV has it) that a session may be sent to by that name, {id} "
-        "in it being the session's id; may be given several times",
-    )
-    parser.add_argument(
-        "--tts",
-        default="hibari",
-        metavar="hibari|MODULE:NAME",
-        help="what speaks text: hibari (the default; needs the extra say), or an engine of your own, see docs/text.md",
-    )
-    parser.add_argument(
-        "--ice-server",
-        action="append",
-        default=[],
-        metavar="URL[,USER,PASSWORD]",
-        help="a STUN or TURN server for WebRTC across networks: stun:HOST[:PORT] or turn:HOST[:PORT],USER,PASSWORD; "
-        "viewers are told of it; may be given several times",
-    )
+    _add_bounds(parser)
+    _add_connections(parser)
     parser.add_argument("--grace", type=float, default=10.0, help="seconds for streams to end in (default: 10)")
     parser.add_argument(
         "--log-format", choices=("text", "json"), default="text", help="of what is told on stderr (default: text)"
@@ -256,3 +191,78 @@ def _distinct(what: str, named: list[tuple[str, Path]]) -> dict[str, Path]:
     if len(by_name) < len(named):
         raise InvalidArgument(f"two {what} have one name: {', '.join(name for name, _ in named)}")
     return by_name
+
+
+def _add_faces(parser: argparse.ArgumentParser) -> None:
+    """What is shown."""
+    parser.add_argument(
+        "-b",
+        "--bundle",
+        type=_bundle,
+        action="append",
+        default=[],
+        metavar="[NAME=]BUNDLE",
+        help="the engines, from build-engines; may be given several times, each with a name (default: the demo's)",
+    )
+    parser.add_argument(
+        "-a",
+        "--avatar",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="NAME=AVATAR",
+        help="a face, from musetalk-edge prepare, and its name; may be given several times (default, without -b and "
+        "--avatars: the demo's)",
+    )
+    parser.add_argument(
+        "--avatars", type=Path, metavar="DIR", help="take photos and videos, and keep the avatars made of them in DIR"
+    )
+    parser.add_argument(
+        "--face-model", type=Path, metavar="FILE", help="a YuNet face detector for --avatars; default: the bundle's"
+    )
+
+
+def _add_bounds(parser: argparse.ArgumentParser) -> None:
+    """How far ahead, how many and how long."""
+    parser.add_argument(
+        "--lead",
+        type=float,
+        default=2.0,
+        help="seconds that speech is generated ahead of playback, 0 for WebRTC: two frames (default: 2)",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=int,
+        metavar="N",
+        help="sessions at once; default: what this machine holds, measured at start and again when idle",
+    )
+    parser.add_argument(
+        "--idle",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="end a session after so long without viewers and speech (default: 300); where another is refused "
+        "meanwhile, after 30 s without viewers at most",
+    )
+
+
+def _add_connections(parser: argparse.ArgumentParser) -> None:
+    """Where streams go to and come from."""
+    parser.add_argument(
+        "--push",
+        type=_target,
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="a media server (rtmp, rtsp, or srt where PyAV has it) that a session may be sent to by that name, {id} "
+        "in it being the session's id; may be given several times",
+    )
+    add_tts_argument(parser)
+    parser.add_argument(
+        "--ice-server",
+        action="append",
+        default=[],
+        metavar="URL[,USER,PASSWORD]",
+        help="a STUN or TURN server for WebRTC across networks: stun:HOST[:PORT] or turn:HOST[:PORT],USER,PASSWORD; "
+        "viewers are told of it; may be given several times",
+    )

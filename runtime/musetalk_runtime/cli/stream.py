@@ -13,8 +13,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from musetalk_runtime.cli.bundle_argument import add_bundle_argument, open_bundle
 from musetalk_runtime.cli.command import die_by, ending_signals
+from musetalk_runtime.cli.engine_arguments import add_bundle_argument, add_tts_argument, open_bundle
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.demo import AVATAR, SPEECH
@@ -63,12 +63,7 @@ def add_parser(subparsers: Any) -> None:
         help="any audio or video file; - for live s16le 16 kHz mono on stdin (default: the demo's)",
     )
     said.add_argument("--text", help="text to say, in English unless --tts speaks another language")
-    parser.add_argument(
-        "--tts",
-        default="hibari",
-        metavar="hibari|MODULE:NAME",
-        help="what speaks text: hibari (the default; needs the extra say), or an engine of your own, see docs/text.md",
-    )
+    add_tts_argument(parser)
     parser.add_argument(
         "-o",
         "--output",

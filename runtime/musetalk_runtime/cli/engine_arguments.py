@@ -1,4 +1,4 @@
-"""The option ``--bundle`` of the commands that run engines, and the opening of what it names."""
+"""The options ``--bundle`` and ``--tts`` of the commands that run engines, and the opening of a bundle."""
 
 import argparse
 import sys
@@ -43,3 +43,13 @@ def must_certify(path: Path) -> bool:
 
 def say(text: str) -> None:
     print(f"musetalk-edge: {text}", file=sys.stderr, flush=True)
+
+
+def add_tts_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--tts``, the name of a text-to-speech engine."""
+    parser.add_argument(
+        "--tts",
+        default="hibari",
+        metavar="hibari|MODULE:NAME",
+        help="what speaks text: hibari (the default; needs the extra say), or an engine of your own, see docs/text.md",
+    )
