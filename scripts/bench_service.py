@@ -28,6 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from load.service import children
 from load.viewer import Viewer
 
 from musetalk_runtime.diagnostics.synthetic import write_voice
@@ -84,7 +85,7 @@ class Health(threading.Thread):
 
 def look(pid: int) -> dict[str, float]:
     """The process and those that it started, together; memory that they share counts once."""
-    pids = [pid, *map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
+    pids = [pid, *children(pid)]
     found = {"memory_mb": 0.0, "descriptors": 0.0, "threads": 0.0, "processes": len(pids)}
     for number in pids:
         with suppress(OSError):

@@ -25,7 +25,7 @@ from typing import Any
 from viewer import Viewer
 
 from musetalk_runtime.diagnostics.synthetic import write_voice
-from service import Service, serving
+from service import Service, children, serving
 
 NOT_MEASURED = ["decoding", "playback in a browser", "a network"]
 ALWAYS = "from musetalk_runtime.service.scheduling import session_encoders as s; s.MIN_CORES_FOR_PROCESSES = 0; "
@@ -59,7 +59,7 @@ def measure(service: Service, args: argparse.Namespace) -> dict[str, Any]:
     for number in range(args.kills):
         if number == WARM_KILLS:
             looked = look(service)
-        if pids := encoders(service.pid):
+        if pids := children(service.pid):
             with suppress(ProcessLookupError):
                 os.kill(chance.choice(pids), signal.SIGKILL)
                 killed += 1
@@ -101,11 +101,6 @@ def watch(service: Service, paths: list[str], seconds: float, voice: bytes) -> N
         if service.ask("GET", path)[1]["queued"] < VOICE_S / 2:
             service.send(f"{path}/audio", voice, "audio/wav")
     time.sleep(max(0.0, until - time.monotonic()))
-
-
-def encoders(pid: int) -> list[int]:
-    """The encoder processes that `pid` started."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def look(service: Service) -> dict[str, float]:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,15 @@ class Service:
     def _count(self) -> None:
         while data := self._stderr.read1(1 << 16):  # type: ignore[attr-defined]
             self.log += len(data)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that any thread of `pid` started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):  # the thread has ended
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 @contextmanager
