@@ -12,7 +12,6 @@ figures go to stdout as JSON. The bundle may be for a CPU or a GPU.
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import threading
@@ -23,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from load.service import cpu_seconds
+
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.timings import Timings
@@ -30,9 +31,10 @@ from musetalk_runtime.diagnostics.bench import gpu_memory_mb
 from musetalk_runtime.diagnostics.synthetic import write_face_video, write_voice
 from musetalk_runtime.output.processes.encoder_pool import EncoderPool
 from musetalk_runtime.output.processes.remote_muxer import open_muxer
-from musetalk_runtime.output.video import MOST_THREADS, VideoOptions
+from musetalk_runtime.output.video import VideoOptions
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
+from musetalk_runtime.service.scheduling.session_encoders import encoder_threads
 from musetalk_runtime.session_hooks import SessionHooks
 
 FPS = 25
@@ -119,7 +121,7 @@ class Runs:
 
             muxer = partial(open_muxer, self._pool) if kind == "processes" else None
             direction = [SessionHooks(None, shared if batched else None, muxer) for _ in range(count)]
-            video = VideoOptions(threads=max(1, min(MOST_THREADS, int(available_cores() / count))))
+            video = VideoOptions(threads=encoder_threads(available_cores(), count))
             sessions = [
                 stack.enter_context(
                     Session(self._bundle, self._avatars[n % len(self._avatars)], self._audio, FPS, direction[n])
@@ -150,9 +152,7 @@ class Runs:
 
     def _cpu_seconds(self) -> float:
         """CPU time of this process and of the encoder processes."""
-        stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in self._pool.pids)
-        ticks = sum(int(fields[11]) + int(fields[12]) for fields in stats)
-        return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+        return time.process_time() + sum(map(cpu_seconds, self._pool.pids))
 
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -48,8 +49,7 @@ class Service:
     @property
     def cpu_seconds(self) -> float:
         """CPU time that it has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
-        return (int(fields[11]) + int(fields[12])) / 100
+        return cpu_seconds(self.pid)
 
     @property
     def memory_mb(self) -> float:
@@ -63,6 +63,12 @@ class Service:
     def _count(self) -> None:
         while data := self._stderr.read1(1 << 16):  # type: ignore[attr-defined]
             self.log += len(data)
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time that the process `pid` has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children(pid: int) -> list[int]:

@@ -156,6 +156,13 @@ def serving(service: Service, access: Access | None = None) -> Iterator[Any]:
             thread.join()
 
 
+def end_sessions(service: Service) -> None:
+    """Stop all sessions of `service`, and wait for their end."""
+    for session in service.running:
+        session.stop()
+    until(lambda: not service.running, "the sessions end")
+
+
 @contextmanager
 def asking_by_token(service: Service, folder: Path) -> Iterator[Client]:
     """A client with a token, of a server that wants one and keeps its hash in `folder`."""

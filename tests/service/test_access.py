@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 from helpers.media import voice
 from helpers.modules import loaded_modules
 from helpers.processes import EDGE, complaints, port_in
-from helpers.service_client import Client, Viewer, serving, until
+from helpers.service_client import Client, Viewer, end_sessions, serving, until
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.rate_limit import RateLimit
@@ -69,9 +69,7 @@ def server(service: Service, texts: dict[str, str], file: Path, clock: Clock) ->
 def clients(server: Any, service: Service, texts: dict[str, str]) -> Iterator[dict[str, Client]]:
     """One with each token and, as "", one without; the sessions they began are ended after the test."""
     yield {"": Client(server.port), **{name: Client(server.port, text) for name, text in texts.items()}}
-    for session in service.running:
-        session.stop()
-    until(lambda: not service.running, "the sessions end")
+    end_sessions(service)
 
 
 def test_without_a_token_nothing_but_the_page_and_the_health_answers(clients: dict[str, Client]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from helpers.browser import BROWSER, Page, browsing
-from helpers.service_client import Client, serving, until
+from helpers.service_client import Client, end_sessions, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
@@ -31,12 +31,6 @@ def service(bundle: Path, avatar: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def server(service: Service) -> Iterator[Any]:
-    with serving(service) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def tab(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     profile = tmp_path_factory.mktemp("profile")
     with browsing(f"http://127.0.0.1:{server.port}/", profile, *MICROPHONE) as opened:
@@ -50,9 +44,7 @@ def page(tab: Page, service: Service, server: Any) -> Iterator[Page]:
     yield tab
     assert tab.run("problems") == []
     tab.call("Emulation.clearDeviceMetricsOverride")
-    for session in service.running:
-        session.stop()
-    until(lambda: not service.running, "the session ends")
+    end_sessions(service)
 
 
 def resize(page: Page, size: tuple[int, int]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from helpers.browser import BROWSER, Page, browsing
-from helpers.service_client import Client, serving, until
+from helpers.service_client import Client, end_sessions, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.session.live_session import LiveSession
@@ -28,12 +28,6 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
 
 
 @pytest.fixture(scope="module")
-def server(service: Service) -> Iterator[Any]:
-    with serving(service) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def tab(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with browsing(f"http://127.0.0.1:{server.port}/", tmp_path_factory.mktemp("profile")) as opened:
         yield opened
@@ -45,9 +39,7 @@ def page(tab: Page, service: Service, server: Any) -> Iterator[Page]:
     tab.open(f"http://127.0.0.1:{server.port}/")
     yield tab
     assert tab.run("problems") == []
-    for session in service.running:
-        session.stop()
-    until(lambda: not service.running, "the session ends")
+    end_sessions(service)
 
 
 def begin(page: Page, service: Service) -> LiveSession:

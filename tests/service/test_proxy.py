@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from helpers.browser import BROWSER, Page, browsing
 from helpers.media import voice
 from helpers.paths import ROOT
-from helpers.service_client import Client, HeldPort, Viewer, serving, until
+from helpers.service_client import Client, HeldPort, Viewer, end_sessions, serving, until
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.tokens import Tokens, add_token
 from musetalk_runtime.service.service import Service
@@ -100,9 +100,7 @@ def proxy(request: pytest.FixtureRequest, server: Any, service: Service, tmp_pat
         running = Proxy(held.port, lambda port: request.param(tmp_path, server.port, port), tmp_path)
         yield running
         running.stop()
-    for session in service.running:
-        session.stop()
-    until(lambda: not service.running, "the sessions end")
+    end_sessions(service)
 
 
 @pytest.mark.parametrize("proxy", [nginx, node], indirect=True)

@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from helpers.media import voice
-from helpers.service_client import Client, HeldClock, Viewer, serving, until
+from helpers.service_client import Client, HeldClock, Viewer, end_sessions, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.delivery.fragments import Fragment, split
 from musetalk_runtime.service.service import Service
@@ -35,19 +35,11 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
         yield Service(b, {"one": a}, Settings(sessions=SESSIONS))
 
 
-@pytest.fixture(scope="module")
-def server(service: Service) -> Iterator[Any]:
-    with serving(service) as running:
-        yield running
-
-
 @pytest.fixture
 def client(server: Any, service: Service) -> Iterator[Client]:
     """A client; the sessions it began are ended after the test."""
     yield Client(server.port)
-    for session in service.running:
-        session.stop()
-    until(lambda: not service.running, "the sessions end")
+    end_sessions(service)
 
 
 def end(client: Client, path: str, *viewers: Viewer) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from helpers.browser import BROWSER, browsing
 from helpers.paths import ROOT
-from helpers.service_client import Client, serving, until
+from helpers.service_client import Client, end_sessions, serving, until
 from helpers.tone_engine import NAME
 from musetalk_runtime import Avatar, Bundle, InvalidArgument
 from musetalk_runtime.service.service import Service
@@ -28,18 +28,10 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
         yield Service(b, {"one": a}, Settings(sessions=4, tts=NAME))
 
 
-@pytest.fixture(scope="module")
-def server(service: Service) -> Iterator[Any]:
-    with serving(service) as running:
-        yield running
-
-
 @pytest.fixture
 def client(server: Any, service: Service) -> Iterator[Client]:
     yield Client(server.port)
-    for session in service.running:
-        session.stop()
-    until(lambda: not service.running, "the sessions end")
+    end_sessions(service)
 
 
 def session_at(service: Service, path: str) -> Any:

@@ -7,7 +7,7 @@ import av
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.integrations.live_avatar import AvatarFrame
 from musetalk_runtime.output.encoder import Encoder, open_encoder
-from musetalk_runtime.output.video import Picture, VideoOptions
+from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 
 
 class AnnexBEncoder(Closable):
@@ -18,11 +18,11 @@ class AnnexBEncoder(Closable):
         self._encoder: Encoder = open_encoder(self._container, picture, options)
         self._index = 0
 
-    def encode(self, frame: AvatarFrame, keyframe: bool) -> list[tuple[bytes, bool]]:
-        """The access units of the next `frame`, and whether each is a keyframe."""
+    def encode(self, frame: AvatarFrame, keyframe: bool) -> list[AccessUnit]:
+        """The access units of the next `frame`."""
         packets = self._encoder.encode(self._index, frame.nv12, keyframe)
         self._index += 1
-        return [(bytes(packet), bool(packet.is_keyframe)) for packet in packets]
+        return [AccessUnit(packet.pts, bytes(packet), packet.is_keyframe) for packet in packets]
 
     def close(self) -> None:
         """End it. Twice is fine."""

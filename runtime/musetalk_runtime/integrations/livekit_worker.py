@@ -112,11 +112,11 @@ class AvatarWorker:
         if self._encoder is None:
             return
         wanted, self._wants_keyframe = self._wants_keyframe, False
-        for data, key in self._encoder.encode(frame, wanted):
-            kind = rtc.EncodedFrameType.ENCODED_FRAME_KEY if key else rtc.EncodedFrameType.ENCODED_FRAME_DELTA
+        for unit in self._encoder.encode(frame, wanted):
+            kind = rtc.EncodedFrameType.ENCODED_FRAME_KEY if unit.keyframe else rtc.EncodedFrameType.ENCODED_FRAME_DELTA
             at = time.monotonic_ns() // 1000
             encoded = rtc.EncodedVideoFrame(
-                data, self._avatar.width, self._avatar.height, rtc.VideoCodec.H264, kind, at
+                unit.data, self._avatar.width, self._avatar.height, rtc.VideoCodec.H264, kind, at
             )
             self.source.capture_frame(encoded)
 

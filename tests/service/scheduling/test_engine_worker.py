@@ -12,6 +12,7 @@ import pytest
 
 from helpers.frame_requests import shots
 from helpers.media import moving_picture, voice, write_video
+from helpers.timetable import Timetable
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.mute import Mute
 from musetalk_runtime.audio.speech import SpeechFrame
@@ -24,19 +25,6 @@ from musetalk_runtime.service.scheduling import job_queue
 from musetalk_runtime.service.scheduling.engine_worker import EngineWorker, SharedRenderer
 from musetalk_runtime.service.scheduling.round_robin import RoundRobinRenderer
 from musetalk_runtime.session_hooks import SessionHooks
-
-
-class Timetable:
-    """Frames due `begin` seconds from now and later, their mouths open but from `closed` on."""
-
-    def __init__(self, begin: float = 0.0, closed: int = 1 << 30) -> None:
-        self.begin, self.closed = begin, closed
-
-    def due(self, index: int) -> float:
-        return self.begin + index / 25
-
-    def limit(self, index: int) -> float:
-        return float(index < self.closed)
 
 
 @pytest.fixture(scope="module")

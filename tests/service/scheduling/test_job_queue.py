@@ -6,23 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.timetable import Timetable
 from musetalk_runtime.audio.speech import SpeechFrame
 from musetalk_runtime.backends.interface import FrameRequest
 from musetalk_runtime.service.scheduling.frame_job import FrameJob, PendingFrames
 from musetalk_runtime.service.scheduling.job_queue import FILL_S, URGENT_S, JobQueue
-
-
-class Timetable:
-    """Frames due at `begin` seconds and later, their mouths open but from `closed` on."""
-
-    def __init__(self, begin: float = 0.0, closed: int = 1 << 30) -> None:
-        self.begin, self.closed = begin, closed
-
-    def due(self, index: int) -> float:
-        return self.begin + index / 25
-
-    def limit(self, index: int) -> float:
-        return float(index < self.closed)
 
 
 def jobs(owner: Any, indices: range, now: float = 100.0) -> list[FrameJob]:

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("aiortc", reason="needs the extra webrtc")
 
 from helpers.browser import BROWSER, WATCH, Page, browsing
-from helpers.service_client import Client, serving, until
+from helpers.service_client import Client, end_sessions, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
 from musetalk_runtime.service.service import Service
@@ -36,21 +36,13 @@ def service() -> Iterator[Service]:
         yield Service(b, {"one": a}, Settings(sessions=2))
 
 
-@pytest.fixture(scope="module")
-def server(service: Service) -> Iterator[Any]:
-    with serving(service) as running:
-        yield running
-
-
 @pytest.fixture
 def page(server: Any, service: Service, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
     """What runs before the page's scripts is the tests' parameter."""
     url, before = f"http://127.0.0.1:{server.port}/", getattr(request, "param", "")
     with browsing(url, tmp_path / "profile", *MICROPHONE, script=before + WATCH) as opened:
         yield opened
-    for session in service.running:
-        session.stop()
-    until(lambda: not service.running, "the session ends")
+    end_sessions(service)
 
 
 def test_one_click_and_the_face_says_what_the_microphone_hears(page: Page, service: Service) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("aiortc", reason="needs the extra webrtc")
 
-from helpers.service_client import Client, asking_by_token, serving, until
+from helpers.service_client import Client, asking_by_token, end_sessions, serving, until
 from helpers.whep_client import SDP, WhepViewer, watching
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.api import sessions, whep
@@ -49,18 +49,10 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
         yield Service(b, {"one": a}, Settings(sessions=2, peers=3))
 
 
-@pytest.fixture(scope="module")
-def server(service: Service) -> Iterator[Any]:
-    with serving(service) as running:
-        yield running
-
-
 @pytest.fixture
 def client(server: Any, service: Service) -> Iterator[Client]:
     yield Client(server.port)
-    for session in service.running:
-        session.stop()
-    until(lambda: not service.running, "the sessions end")
+    end_sessions(service)
     until(lambda: service.viewers == 0, "the viewers are gone")
 
 

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
-from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.muxer import StreamStart
 from musetalk_runtime.output.video import Picture, VideoOptions
 
@@ -57,7 +56,3 @@ class Opening:
             VideoOptions(**content["options"]),
             StreamStart(*content["start"]),
         )
-
-
-class EncoderFailed(MachineError):
-    """The encoder process said that it cannot encode this."""

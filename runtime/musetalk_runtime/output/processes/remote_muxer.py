@@ -15,7 +15,7 @@ from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.muxer import BEGINNING, Muxer, StreamStart, Writable
 from musetalk_runtime.output.processes.encoder_pool import EncoderPool
 from musetalk_runtime.output.processes.encoder_process import EncoderProcess
-from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, REPLY, REQUEST, EncoderFailed, Opening
+from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, REPLY, REQUEST, Opening
 from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 
 AAC_SAMPLES = 1024  # of a packet
@@ -153,7 +153,7 @@ class RemoteMuxer:
         except OSError as error:
             raise _Ended from error
         if not well:
-            raise EncoderFailed(data.decode())
+            raise MachineError(data.decode())
         self._pending = [pending for pending in self._pending if pending.index >= unfinished]
         return data, (unit, keyframe)
 

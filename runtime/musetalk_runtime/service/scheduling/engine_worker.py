@@ -146,16 +146,15 @@ class EngineWorker(Closable):
         """The next batch; empty if there is none that is full or urgent and it need not `wait`, or at the end."""
         size = self.bundle.batch_sizes[-1]
         with self._changed:
-            while wait and not (self._stopped or self._probed or self._ready(size)):
-                self._changed.wait(self._jobs.patience(size) if self._jobs else None)
-            batch = self._jobs.take(size) if self._stopped or self._ready(size) else []
+            patience = self._jobs.patience(size)
+            while wait and not (self._stopped or self._probed) and (patience is None or patience > 0):
+                self._changed.wait(patience)
+                patience = self._jobs.patience(size)
+            ready = self._stopped or (patience is not None and patience <= 0)
+            batch = self._jobs.take(size) if ready else []
             for job in batch:
                 job.owner.under_way += 1
             return batch
-
-    def _ready(self, size: int) -> bool:
-        """Whether there is a batch that waits for no more frames."""
-        return bool(self._jobs) and self._jobs.patience(size) <= 0
 
     def answer_probe(self) -> bool:
         """Answer a probe; whether there was one."""

@@ -63,8 +63,13 @@ class JobQueue:
         self._count = 0
         return jobs
 
-    def patience(self, size: int) -> float:
-        """Seconds that a batch of `size` may wait to be filled: 0 or less if it is full, or a frame is urgent."""
+    def patience(self, size: int) -> float | None:
+        """Seconds that a batch of `size` may wait to be filled: 0 or less if it is full, or a frame is urgent.
+
+        None where nothing waits.
+        """
+        if not self._count:
+            return None
         if self._count >= size:
             return 0.0
         heads = [jobs[0] for jobs in self._jobs.values()]

@@ -31,8 +31,8 @@ class SessionEncoders(Closable):
                 bundle.engines.new_frame = self.pool.frames.new
 
     def threads(self, running: int) -> int:
-        """Of libx264, for one more session: fewer the more run, for one of many gains nothing by several."""
-        return max(1, min(MOST_THREADS, int(self._cores / (running + 1))))
+        """Of libx264, for one more session."""
+        return encoder_threads(self._cores, running + 1)
 
     def muxer(self, running: int) -> OpenMuxer | None:
         """What encodes one more session beside those that are `running`; None for this process."""
@@ -61,3 +61,8 @@ class SessionEncoders(Closable):
         except OSError as error:
             log.warning("all sessions are encoded in one process, for want of shared memory: %s", error)
             return None
+
+
+def encoder_threads(cores: float, sessions: int) -> int:
+    """Threads of libx264 for each of `sessions` on `cores`: one of many gains nothing by several."""
+    return max(1, min(MOST_THREADS, int(cores / sessions)))

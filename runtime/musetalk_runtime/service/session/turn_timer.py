@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from musetalk_runtime.audio.activity import THRESHOLD
 from musetalk_runtime.audio.speech_piece import SpeechPiece
@@ -15,6 +16,7 @@ from musetalk_runtime.service.metrics import Metrics
 
 QUIET_S = 0.6  # seconds of silence after which speech is a new turn
 LIVE_S = 0.1  # seconds of a piece that may have come at once although it is spoken live
+BLOCK_STEPS = 50  # steps of a piece that are looked at in one go
 MAX_WAITING = 16  # turns whose frames have not come
 
 Turn = Literal["speech", "interruption"]
@@ -35,12 +37,11 @@ class TurnTimer:
 
     def hear(self, piece: SpeechPiece, at: float) -> None:
         """Note that `piece` has come, which is said at the second `at` of the stream."""
-        whole = len(piece.speech) // STEP * STEP
-        power = np.mean(np.square(piece.speech[:whole].reshape(-1, STEP) / np.float32(32768)), axis=1)
-        loud = np.flatnonzero(power > THRESHOLD)
-        if not len(loud):
+        steps = piece.speech[: len(piece.speech) // STEP * STEP].reshape(-1, STEP)
+        before, after = _quiet_steps(steps), _quiet_steps(steps[::-1])
+        if before == len(steps):
             return
-        first, last = (float(step) * STEP / SAMPLE_RATE for step in loud[[0, -1]])
+        first, last = (step * STEP / SAMPLE_RATE for step in (before, len(steps) - 1 - after))
         with self._lock:
             if at + first - self._spoken >= QUIET_S:
                 self._begin("speech", at + first, first if first > LIVE_S else 0.0)
@@ -67,3 +68,12 @@ class TurnTimer:
 
     def _begin(self, what: Turn, at: float, later: float) -> None:
         self._waiting = [*self._waiting[-MAX_WAITING:], (what, at, self._now() + later)]
+
+
+def _quiet_steps(steps: npt.NDArray[np.int16]) -> int:
+    """How many of `steps`, int16 ``[n, STEP]``, are silence before the first that is not; no more are looked at."""
+    for begin in range(0, len(steps), BLOCK_STEPS):
+        power = np.mean(np.square(steps[begin : begin + BLOCK_STEPS] / np.float32(32768)), axis=1)
+        if len(loud := np.flatnonzero(power > THRESHOLD)):
+            return begin + int(loud[0])
+    return len(steps)
