@@ -17,10 +17,12 @@ from helpers.service_client import until
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
-from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.muxer import BEGINNING, Muxer
 from musetalk_runtime.output.pieces import Pieces
-from musetalk_runtime.output.processes import encoder_process, shared_frames
+from musetalk_runtime.output.processes import encoder_pool, encoder_process, shared_frames
 from musetalk_runtime.output.processes.encoder_pool import EncoderPool
+from musetalk_runtime.output.processes.encoder_process import EncoderProcess
+from musetalk_runtime.output.processes.messages import Opening
 from musetalk_runtime.output.processes.remote_muxer import RemoteMuxer, open_muxer
 from musetalk_runtime.output.video import Picture, VideoOptions
 
@@ -124,6 +126,33 @@ def test_what_cannot_be_encoded_fails_alone(pool: EncoderPool) -> None:
         before = pool.pids
         other.put(Frame(0, Fraction(0), np.zeros((360, 320), np.uint8), np.zeros((1, 1920), np.float32)))
         assert pool.pids == before
+
+
+ENDS_AT_ONCE = "raise SystemExit(1)"
+ENDS_WITH_ITS_FIRST_SESSION = """
+import socket, sys
+control = socket.socket(fileno=int(sys.argv[1]))
+control.send(b"r")
+control.recv(1)
+"""
+
+
+@pytest.mark.parametrize("code", [ENDS_AT_ONCE, ENDS_WITH_ITS_FIRST_SESSION], ids=["at once", "with its session"])
+def test_where_every_process_ends_a_session_fails_and_holds_nothing(
+    pool: EncoderPool, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    until(lambda: pool.settled, "they have started")
+    used: list[EncoderProcess] = []
+    wait = pool.wait
+    monkeypatch.setattr(pool, "wait", lambda: (used.append(wait()), used[-1])[1])
+    monkeypatch.setattr(encoder_pool, "START_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(encoder_process, "COMMAND", (sys.executable, "-c", code))
+    process = pool.acquire()
+    assert process
+    kill_all(pool)
+    with pytest.raises(MachineError, match="encoder process"):
+        RemoteMuxer(pool, process, Pieces(), Opening("mp4", PICTURE, 1, OPTIONS, BEGINNING), Timings())
+    assert [one.sessions for one in [process, *used]] == [0] * (1 + len(used))
 
 
 def test_a_session_waits_for_no_process_to_start() -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 
 from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.processes.encoder_process import START_TIMEOUT_S, EncoderProcess
 from musetalk_runtime.output.processes.shared_frames import SharedFrames
 
@@ -47,13 +48,13 @@ class EncoderPool(Closable):
             return chosen
 
     def wait(self) -> EncoderProcess:
-        """As `acquire`, but waits until one is ready; raises OSError where none comes."""
+        """As `acquire`, but waits until one is ready; raises MachineError where none comes."""
         until = time.monotonic() + 2 * START_TIMEOUT_S
         while time.monotonic() < until and not self._closed:
             if process := self.acquire():
                 return process
             time.sleep(POLL_INTERVAL_S)
-        raise OSError("no encoder process could be started")
+        raise MachineError("no encoder process could be started")
 
     def release(self, process: EncoderProcess) -> None:
         """Undo one `acquire`."""

@@ -59,9 +59,10 @@ class RemoteMuxer:
         self._process: EncoderProcess | None = process
         self._socket: socket.socket | None = None
         try:
-            self._connect(process, BEGINNING)
-        except _Ended:
-            self._restart()
+            try:
+                self._connect(process, BEGINNING)
+            except _Ended:
+                self._restart()
         except BaseException:
             self._disconnect()
             raise
