@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -163,6 +164,13 @@ def test_a_session_waits_for_no_process_to_start() -> None:
         until(lambda: pool.settled and pool.pids, "one has started")
         with opened(pool, Pieces()):
             assert len(pool.pids) >= 1
+
+
+def test_sessions_that_come_at_once_have_a_process_each() -> None:
+    with EncoderPool(6) as pool:
+        pool.release(pool.wait())
+        taken = Counter(pool.wait().pid for _ in range(8))
+        assert sorted(taken.values()) == [1, 1, 1, 1, 2, 2]
 
 
 def test_sessions_go_to_the_process_with_the_fewest(pool: EncoderPool) -> None:

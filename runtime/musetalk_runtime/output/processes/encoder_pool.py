@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class EncoderPool(Closable):
     """Up to `most` encoder processes, which read frames from ``frames``. Safe from any thread.
 
-    One more than is in use is kept ready, so that no session waits for one to start. Raises OSError where this system
-    has no shared memory.
+    Each session gets one of its own while there are fewer than `most`, and more are kept ready the more are in use, so
+    that few sessions wait for one to start. Raises OSError where this system has no shared memory.
     """
 
     def __init__(self, most: int) -> None:
@@ -27,28 +27,32 @@ class EncoderPool(Closable):
         self._processes: list[EncoderProcess] = []
         self._lock = threading.Lock()
         self._used_at = time.monotonic()
+        self._proven = False  # whether one has ever been ready
         self._closed = False
 
     def prepare(self) -> None:
         """Start a process, if none is free; returns at once."""
         with self._lock:
             self._forget_ended()
-            self._start_spare()
+            self._start_spares()
 
     def acquire(self) -> EncoderProcess | None:
-        """The process with the fewest sessions, for one more, until `release`; None while none is ready."""
+        """The process with the fewest sessions, for one more, until `release`.
+
+        It may still be starting, if others have shown that they can start here; else None while none is ready.
+        """
         with self._lock:
             self._forget_ended()
-            ready = [process for process in self._processes if process.ready]
-            chosen = min(ready, key=lambda process: process.sessions, default=None)
-            if chosen:
+            chosen = min(self._processes, key=lambda process: (process.sessions, not process.ready), default=None)
+            self._proven = self._proven or any(process.ready for process in self._processes)
+            if chosen and self._proven:
                 chosen.sessions += 1
-            self._start_spare()
+            self._start_spares()
             self._used_at = time.monotonic()
-            return chosen
+            return chosen if self._proven else None
 
     def wait(self) -> EncoderProcess:
-        """As `acquire`, but waits until one is ready; raises MachineError where none comes."""
+        """As `acquire`, but waits for the first one; raises MachineError where none comes."""
         until = time.monotonic() + 2 * START_TIMEOUT_S
         while time.monotonic() < until and not self._closed:
             if process := self.acquire():
@@ -89,12 +93,12 @@ class EncoderPool(Closable):
             self._end_all()
         self.frames.close()
 
-    def _start_spare(self) -> None:
-        free = any(not process.sessions for process in self._processes)
-        if free or self._closed or len(self._processes) >= self._most:
-            return
+    def _start_spares(self) -> None:
+        sessions = sum(process.sessions for process in self._processes)
+        wanted = 0 if self._closed else min(self._most, 2 * sessions + 1)  # twice as many: sessions come in bursts
         try:
-            self._processes.append(EncoderProcess(self.frames))
+            while len(self._processes) < wanted:
+                self._processes.append(EncoderProcess(self.frames))
         except OSError as error:
             log.warning("an encoder process cannot be started: %s", error)
 
