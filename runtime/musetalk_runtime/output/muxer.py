@@ -4,9 +4,11 @@ MP4 is fragmented: as many whole frames as 100 ms hold a fragment, a keyframe ev
 pts k / fps and sound its sample count, so the two cannot drift.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -15,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
@@ -52,7 +55,8 @@ class Muxer:
     Frames and sound come in the order of their times. Leaving the ``with`` block writes what the encoders still hold
     and ends the container; after an error it only releases it. Raises MachineError for an encoder that this machine has
     not; what the writable object raises comes through. `timings` gets the stages. What another muxer began is
-    continued from `start` on: MP4's fragments then have the times and the order of the whole stream.
+    continued from `start` on: MP4's fragments then have the times and the order of the whole stream. With more than one
+    thread in `options`, one encodes the sound while others encode its frame.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class Muxer:
         self._start, self._samples = start, start.sample
         self._timings = timings or Timings()
         flags = {"flush_packets": "1", **(_mp4_options(picture.fps, start) if container == "mp4" else {})}
+        alone = min(options.threads, available_cores()) <= 1
+        self._sound_thread = None if alone else ThreadPoolExecutor(1, "sound")
         self._container = av.open(target, "w", format=container, options=flags, buffer_size=MAX_BUFFER_BYTES)
         self._encoder = open_encoder(self._container, picture, options)
         self._layout = "stereo" if channels == 2 else "mono"
@@ -89,13 +95,16 @@ class Muxer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None or kind is GeneratorExit:
-            self.write(self._encoder.finish())
-            if self._samples > self._start.sample:
-                self.write(self._audio.encode(None))
-            self._container.close()
-        else:
-            self._release()
+        try:
+            if kind is None or kind is GeneratorExit:
+                self.write(self._encoder.finish())
+                if self._samples > self._start.sample:
+                    self.write(self._audio.encode(None))
+                self._container.close()
+            else:
+                self._release()
+        finally:
+            self._end_thread()
 
     @property
     def encoder(self) -> str:
@@ -104,13 +113,15 @@ class Muxer:
 
     def put(self, frame: Frame, keyframe: bool = False) -> list[AccessUnit]:
         """Encode and mux `frame` and its sound; `keyframe` makes it one out of turn. Gives what is encoded by now."""
-        with self._timings.measure("encode_sound"):
-            sound = self.encode_sound(frame.sound)
+        encode_sound = self._timings.timed("encode_sound", self.encode_sound)
+        thread = self._sound_thread
+        sound = thread.submit(encode_sound, frame.sound).result if thread else partial(encode_sound, frame.sound)
         with self._timings.measure("encode"):
             video = self.encode_frame(frame.index, frame.nv12, keyframe)
         units = [AccessUnit(packet.pts, _annex_b(packet), packet.is_keyframe) for packet in video]
+        packets = sound() + video
         with self._timings.measure("mux"):
-            self.write(sound + video)
+            self.write(packets)
         return units
 
     def frame(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> None:
@@ -144,8 +155,13 @@ class Muxer:
                 self._container.mux(packet)
 
     def _release(self) -> None:
+        self._end_thread()  # before what it works with
         with suppress(av.FFmpegError, OSError):
             self._container.close()
+
+    def _end_thread(self) -> None:
+        if self._sound_thread:
+            self._sound_thread.shutdown()
 
 
 def fragment_frames(fps: Fraction) -> int:
