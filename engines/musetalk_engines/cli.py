@@ -35,6 +35,7 @@ examples:
   build-engines student.modelset -o student.bundle --backend tensorrt-rtx --for gb10
   build-engines student.modelset -o student.bundle --backend tensorrt-rtx --for rtx40,rtx50,sm_121
   build-engines student.modelset -o student.bundle --backend onnxruntime --face-model face_detection_yunet.onnx
+  build-engines student.modelset -o int8.bundle --backend onnxruntime --precision int8 --calibration anna speech.wav
 
 Without --backend it is TensorRT where that is installed and knows this machine's GPU, else TensorRT for RTX, for this
 machine's GPU, where that is, else ONNX Runtime, which runs on the GPU too where its CUDA provider works
@@ -53,6 +54,8 @@ def _run(arguments: Sequence[str]) -> int:
     args = _parser().parse_args(arguments)
     if args.backend == "auto":
         args.backend = _choose(args)
+    if args.backend != "onnxruntime" and (args.precision == "int8" or args.calibration):
+        raise InvalidArgument("--precision int8 is for --backend onnxruntime, on a CPU")
     sizes = args.batch_sizes or DEFAULT_BATCH_SIZES[args.backend]
     return {"onnxruntime": _onnxruntime, "tensorrt": _tensorrt, "tensorrt-rtx": _rtx}[args.backend](args, sizes)
 
@@ -74,10 +77,15 @@ def _choose(args: argparse.Namespace) -> str:
 
 
 def _onnxruntime(args: argparse.Namespace, sizes: tuple[int, ...]) -> int:
-    _refuse_options(args, {})
+    int8 = args.precision == "int8"
+    _refuse_options(args, {"precision": args.precision} if int8 else {})
+    if int8 != bool(args.calibration):
+        raise InvalidArgument("--precision int8 and --calibration AVATAR SPEECH go together")
     from musetalk_engines.build import build_bundle
+    from musetalk_engines.calibration import Calibration
 
-    _print_report(build_bundle(args.modelset, args.output, sizes, args.face_model, _progress))
+    calibration = Calibration(*args.calibration) if int8 else None
+    _print_report(build_bundle(args.modelset, args.output, sizes, args.face_model, _progress, calibration))
     return 0
 
 
@@ -141,8 +149,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N,N,...",
         help="frames at once (default: 1,4; with ONNX Runtime 1,2,4; with TensorRT for RTX 1,4,8)",
     )
-    add("--precision", choices=("fp16", "fp32"), default="fp16",
-        help="of the arithmetic on a GPU (default: %(default)s)")  # fmt: skip
+    add("--precision", choices=("fp16", "fp32", "int8"), default="fp16",
+        help="of a GPU's arithmetic (default: %(default)s); int8: a CPU's convolutions, by --calibration")  # fmt: skip
+    add("--calibration", type=Path, nargs=2, metavar=("AVATAR", "SPEECH"),
+        help="for int8: an avatar of this model's, and an audio file for it to say")  # fmt: skip
     add("--face-model", type=Path, metavar="FILE", help="YuNet face detector (ONNX) to pack, for musetalk-edge prepare")
     add("--version", action="version", version=f"{PROGRAM} {__version__}")
     add("--verbose", action="store_true", help="add the traceback to an error, and pass on what TensorRT says")

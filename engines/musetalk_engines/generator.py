@@ -18,6 +18,9 @@ def merge_generator(modelset: ModelSet) -> ModelProto:
         unet, decoder, io_map=[("prediction", "decoder/latents")], outputs=["prediction", "decoder/images"]
     )
     _to_bytes(merged, "decoder/images", "faces")
+    versions = {opset.domain: opset.version for opset in merged.opset_import}  # twice, one from each
+    del merged.opset_import[:]
+    merged.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
     return merged
 
 

@@ -1,12 +1,15 @@
 """The engines of the ONNX Runtime backend: graphs that it optimised, and their certification."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnxruntime as ort
 
 from musetalk_engines.bundle import Progress
+from musetalk_engines.calibration import Calibration, real_frames
 from musetalk_engines.generator import merge_generator
 from musetalk_engines.graph_file import save_graph
+from musetalk_engines.int8 import compare, quantise
 from musetalk_engines.modelset import ModelSet
 from musetalk_runtime.backends.ort.onnx_session import OnnxSession
 from musetalk_runtime.backends.ort.provider import CPU, CUDA, import_onnxruntime
@@ -58,6 +61,21 @@ def write_engine(modelset: ModelSet, name: str, folder: Path, provider: str) -> 
     _optimise(merged, folder / f"{name}.onnx", level)
     for file in (merged, merged.with_suffix(".onnx.data")):
         file.unlink(missing_ok=True)
+
+
+def quantise_generator(modelset: ModelSet, folder: Path, calibration: Calibration) -> Difference:
+    """Replace the generator in `folder` by one with convolutions in INT8, and say what its faces differ by."""
+    audio_encoder = OnnxSession(folder / "audio_encoder.onnx")
+    seen, others = real_frames(calibration, modelset, audio_encoder)
+    with TemporaryDirectory(dir=folder) as work:
+        merged, quantised, engine = (Path(work, name) for name in ("merged.onnx", "int8.onnx", "generator.onnx"))
+        save_graph(merge_generator(modelset), merged)
+        quantise(merged, quantised, seen)
+        _optimise(quantised, engine, ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED)
+        row = compare(OnnxSession(engine), OnnxSession(folder / engine.name), others)
+        for file in (engine, engine.with_suffix(".onnx.data")):
+            file.replace(folder / file.name)
+    return row
 
 
 def certify(modelset: ModelSet, name: str, folder: Path, provider: str) -> list[Difference]:
