@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from musetalk_engines.calibration import Frames
 from musetalk_runtime.avatar.box import hidden_rows
@@ -32,12 +33,14 @@ def quantise(source: Path, target: Path, frames: Frames) -> None:
         quant_pre_process(
             source, prepared, skip_optimization=True, skip_symbolic_shape=True, save_as_external_data=True
         )
+        nodes = onnx.load(prepared, load_external_data=False).graph.node
         quantize_static(
             prepared,
             target,
             _Reader(frames),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
+            op_types_to_quantize=["Conv", "Softmax"],  # ONNX Runtime before 1.20 wants the range of each Softmax
+            nodes_to_quantize=[node.name for node in nodes if node.op_type == "Conv"],
             per_channel=True,
             reduce_range=True,
             activation_type=QuantType.QUInt8,
