@@ -113,6 +113,15 @@ def test_a_bundle_is_made_to_speak_before_it_is_current(
         assert Versions(folder).current == 1
 
 
+def test_a_bundle_whose_weights_are_no_numbers_is_refused(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blank = edited(bundle, tmp_path / "blank", "generator.onnx.data", lambda data: b"\xff" * len(data))
+    assert main(["update", str(tmp_path / "student"), str(blank)]) == 3
+    assert "its mouth stands still in speech" in capsys.readouterr().err
+    assert Versions(tmp_path / "student").current is None
+
+
 def test_a_version_that_no_service_starts_with_is_rolled_back(
     bundle: Path, avatar: Path, other_face: Path, tmp_path: Path
 ) -> None:
@@ -157,6 +166,37 @@ def test_what_is_not_the_version_s_fault_leaves_it(avatar: Path, tmp_path: Path)
     assert main(["update", str(folder), str(avatar)]) == 0  # over one that is not proven: there is a way back to 1
     assert names(folder) == ["1", "1.json", "3", "3.json", "current", "lock"]
     assert Versions(folder).roll_back() == 1
+
+
+def test_a_version_that_is_gone_is_no_way_back(
+    avatar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "anna"
+    Versions(folder).add(avatar, print)
+    Versions(folder).started(1)
+    shutil.rmtree(folder / "1")
+    assert Versions(folder).add(avatar, print) == 2
+    assert main(["rollback", str(folder)]) == 2
+    assert "there is no version before 2" in capsys.readouterr().err
+    Versions(folder).started(2)
+    assert Versions(folder).add(avatar, print) == 3
+    Versions(folder).started(3)
+    shutil.rmtree(folder / "3")
+    assert Versions(folder).add(avatar, print) == 4
+    assert Versions(folder).roll_back() == 2
+
+
+def test_a_stray_folder_blocks_no_update(avatar: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "anna"
+    for stray in ("1", "999999999"):
+        (folder / stray).mkdir(parents=True)
+        (folder / stray / "file").touch()
+    assert Versions(folder).add(avatar, print) == 2
+    (folder / "current").unlink()
+    (folder / "2").rename(folder / "999999999")
+    (folder / "current").symlink_to("999999999")
+    assert Versions(folder).add(avatar, print) == 1
+    assert Versions(folder).roll_back() == 999_999_999
 
 
 def test_a_link_that_is_not_ours_is_left_alone(avatar: Path, tmp_path: Path) -> None:

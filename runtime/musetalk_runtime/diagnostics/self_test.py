@@ -1,19 +1,26 @@
-"""The self test of a bundle or an avatar: it is made to work once."""
+"""The self test of a bundle or an avatar: it is made to work once, and what it made is looked at."""
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMA, Avatar
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA, Bundle
 from musetalk_runtime.certification.certify import ensure_certified
+from musetalk_runtime.core.arrays import NV12
 from musetalk_runtime.core.errors import InvalidFolder, MachineError
 from musetalk_runtime.diagnostics.drawn_avatar import drawn_avatar
 from musetalk_runtime.diagnostics.synthetic import write_voice
 from musetalk_runtime.session import Session
 from musetalk_runtime.storage.folder import kind_of
 
-AVATAR_FRAMES, SECONDS = 2, 0.6
+AVATAR_FRAMES = 2
+VOICE_S, SILENCE_S = 0.8, 0.8
+FULL_S, REST_S = 0.4, 1.4  # seconds from which the mouth is all the model's, and from which it rests
+LEAST_MOTION = 0.01  # levels of 255 that the mouth changes by on average, of the frames of one picture
 SCHEMAS = {BUNDLE_KIND: BUNDLE_SCHEMA, AVATAR_KIND: AVATAR_SCHEMA}
 
 
@@ -30,7 +37,8 @@ def self_test(path: Path, progress: Callable[[str], None]) -> str:
 
     A bundle that is certified where it runs is certified first, which `progress` tells of.
 
-    Raises InputNotFound, InvalidFolder, MachineError and what else a session would.
+    Raises InputNotFound, InvalidFolder, MachineError and what else a session would; MachineError too where the mouth
+    stands still while there is speech, or does not rest in silence.
     """
     with open_any(path) as opened:
         if isinstance(opened, Avatar):
@@ -45,12 +53,26 @@ def _speak(bundle: Bundle) -> int:
     bundle.engines.check()
     with tempfile.TemporaryDirectory(prefix="musetalk-edge-") as folder:
         work = Path(folder)
-        write_voice(work / "voice.wav", SECONDS)
+        write_voice(work / "voice.wav", VOICE_S, SILENCE_S)
         with (
             drawn_avatar(bundle.path, work, AVATAR_FRAMES) as avatar,
             Session(bundle, avatar, work / "voice.wav") as session,
         ):
-            frames = sum(1 for _ in session.frames())
-            if frames < int(SECONDS * session.fps):
-                raise MachineError(f"{bundle.path}: made {frames} frames for {SECONDS:g} s of speech")
-            return frames
+            speaking: defaultdict[int, list[NV12]] = defaultdict(list)  # by the avatar's frame
+            for frame in session.frames():
+                shown = avatar.index_at(frame.index, session.fps)
+                if FULL_S <= frame.pts < VOICE_S:
+                    speaking[shown].append(frame.nv12)
+                if frame.pts >= REST_S and not np.array_equal(frame.nv12, avatar.frame(shown)):
+                    raise MachineError(f"{bundle.path}: its mouth does not rest in silence")
+            made, seconds = session.frames_made, VOICE_S + SILENCE_S
+            if made < int(seconds * session.fps):
+                raise MachineError(f"{bundle.path}: made {made} frames for {seconds:g} s of sound")
+            if max(map(_motion, speaking.values())) < LEAST_MOTION:
+                raise MachineError(f"{bundle.path}: its mouth stands still in speech: are its weights whole?")
+            return made
+
+
+def _motion(frames: list[NV12]) -> float:
+    """How much the frames differ: the range of each pixel, on average over the picture."""
+    return float(np.ptp(np.stack(frames), axis=0).mean())

@@ -57,8 +57,11 @@ def draw_face(t: float) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def write_voice(file: Path, seconds: float) -> None:
-    """Write a voice-like buzz, with syllables and a moving pitch but no pause, as a 16 kHz mono WAV."""
+def write_voice(file: Path, seconds: float, silence: float = 0.0) -> None:
+    """Write a voice-like buzz, with syllables and a moving pitch but no pause, as a 16 kHz mono WAV.
+
+    `silence` seconds of silence follow.
+    """
     with wave.open(str(file), "wb") as out:
         out.setnchannels(1)
         out.setsampwidth(2)
@@ -66,6 +69,7 @@ def write_voice(file: Path, seconds: float) -> None:
         for second in range(int(np.ceil(seconds))):
             count = round(min(1.0, seconds - second) * SAMPLE_RATE)
             out.writeframes(_voice(second * SAMPLE_RATE + np.arange(count)).astype("<i2").tobytes())
+        out.writeframes(bytes(2 * round(silence * SAMPLE_RATE)))
 
 
 def _voice(samples: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 CURRENT = "current"
+MAX_VERSION = 999_999_999
 
 
 def is_current(path: Path) -> bool:
@@ -12,4 +13,4 @@ def is_current(path: Path) -> bool:
 
 def is_version(name: str) -> bool:
     """Whether a version may have this name: it is a number."""
-    return name.isascii() and name.isdecimal() and len(name) < 10
+    return name.isascii() and name.isdecimal() and len(name) <= len(str(MAX_VERSION))

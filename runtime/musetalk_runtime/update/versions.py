@@ -13,12 +13,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 
 from musetalk_runtime.backends.trt.certificate import drop_certificates
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, MuseTalkEdgeError
 from musetalk_runtime.diagnostics.self_test import SCHEMAS, open_any, self_test
-from musetalk_runtime.storage.current import CURRENT, is_current, is_version
+from musetalk_runtime.storage.current import CURRENT, MAX_VERSION, is_current, is_version
 from musetalk_runtime.storage.durable import point, remove, remove_free
 from musetalk_runtime.storage.folder import MANIFEST, kind_of, read_folder, written_aside
 from musetalk_runtime.storage.lock import lock_folder
@@ -73,7 +74,7 @@ class Versions:
             if before is not None and self._kind(before) not in (kind, None):
                 raise InvalidArgument(f"{new} is no version of what is in {self.path}: the one is a {kind}")
             base = self._base(before)
-            number = max([0, *self._numbers()]) + 1
+            number = self._next_number(before or 0)
             self._prune({before, base})
             path = self.path / str(number)
             with written_aside(path) as work:
@@ -130,11 +131,20 @@ class Versions:
         return number, self._read(number)
 
     def _base(self, number: int | None) -> int | None:
-        """The version to go back to from one that replaces `number`: it, or if it is not proven the one before it."""
+        """The version to go back to from one that replaces `number`: it, or the one before it if it is not proven or
+        is gone.
+        """
         if number is None:
             return None
         record = self._read(number)
-        return number if record.proven or record.previous is None else record.previous
+        order = (number, record.previous) if record.proven else (record.previous, number)
+        return next((one for one in order if one is not None and (self.path / str(one)).exists()), None)
+
+    def _next_number(self, before: int) -> int:
+        """The number after those that were given; where there is none left, the first that is free."""
+        taken = {before, *self._numbers()}
+        last = max([before, *(number for number in taken if self._record(number).exists())])
+        return next(number for number in chain(range(last + 1, MAX_VERSION + 1), count(1)) if number not in taken)
 
     def _kind(self, number: int) -> str | None:
         """What version `number` is; None where a damaged disk has left nothing that would say so."""
@@ -159,7 +169,7 @@ class Versions:
             record = Record(**json.loads(self._record(number).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return Record()
-        known = record.previous is None or isinstance(record.previous, int)
+        known = record.previous is None or (isinstance(record.previous, int) and record.previous != number)
         return record if known and isinstance(record.starts, int) else Record()
 
     def _write(self, number: int, record: Record) -> None:
