@@ -118,8 +118,6 @@ def install_units(root: Path) -> None:
     for unit in units:
         shutil.copy(unit, root / "usr/lib/systemd/system")
     subprocess.run(["chroot", str(root), "systemctl", "--quiet", "enable", *(unit.name for unit in units)], check=True)
-    (root / "usr/lib/musetalk-edge").mkdir()
-    shutil.copy(UNITS / "first-boot", root / "usr/lib/musetalk-edge")
     (root / SHOWN / "avatars").mkdir(parents=True, exist_ok=True)
     for name, part in (("cpu.bundle", "bundle"), ("avatars/anna", "avatar")):
         (root / SHOWN / name).symlink_to(f"/{SITE}/musetalk_runtime/demo_data/{part}")

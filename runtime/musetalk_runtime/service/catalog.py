@@ -1,15 +1,13 @@
 """The catalog of bundles and avatars by name, and which go together."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import AvatarMismatch, InvalidArgument
+from musetalk_runtime.core.names import NAME
 from musetalk_runtime.service.errors import ServiceError
-
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ service has them open.
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from itertools import chain, count
 from pathlib import Path
 
 from musetalk_runtime.backends.trt.certificate import drop_certificates
-from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, MuseTalkEdgeError
+from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, MuseTalkEdgeError, one_line
 from musetalk_runtime.diagnostics.self_test import SCHEMAS, open_any, self_test
 from musetalk_runtime.storage.current import CURRENT, MAX_VERSION, is_current, is_version
 from musetalk_runtime.storage.durable import point, remove, remove_free
@@ -28,6 +29,7 @@ from musetalk_runtime.storage.output_file import write_output
 MAX_STARTS = 3  # of a version that has never started well
 
 Progress = Callable[[str], None]
+Check = Callable[[Path], object]  # raises what is wrong with a version
 
 
 @dataclass
@@ -87,6 +89,35 @@ class Versions:
             point(self.path / CURRENT, str(number))
             self._prune({number, base})
             return number
+
+    def heal(self, works: Check, others: Callable[[Path], bool], progress: Progress) -> int | None:
+        """Make a version current that `works`, and give its number; None where none does.
+
+        That is the current one, else the one before it, else the newest, of the `others` that are wanted. A file or a
+        strange link in the place of the link is moved away. `progress` is told of what is wrong. Raises InvalidArgument
+        while another process changes the versions, and OSError.
+        """
+        with self._locked():
+            link = self.path / CURRENT
+            if os.path.lexists(link) and not is_current(link):
+                progress(f"{link} leads to no version: moved to {link.name}.damaged")
+                link.replace(link.with_name(f"{link.name}.damaged"))
+            current = self.current
+            before = None if current is None else self._read(current).previous
+            for number in dict.fromkeys([current, before, *sorted(self._numbers(), reverse=True)]):
+                path = self.path / str(number)
+                if number is None or (number != current and not others(path)):
+                    continue
+                try:
+                    works(path)
+                except (MuseTalkEdgeError, OSError) as error:
+                    progress(f"version {number} cannot be used: {one_line(error)}")
+                    continue
+                if number != current:
+                    point(link, str(number))
+                    progress(f"{self.path}: version {number} is current")
+                return number
+            return None
 
     def roll_back(self) -> int:
         """Make the version before the current one current; gives its number. Raises InvalidArgument if there is none,

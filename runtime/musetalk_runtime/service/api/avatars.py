@@ -12,13 +12,13 @@ from fastapi.responses import Response
 
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.core.names import NAME
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheService
 from musetalk_runtime.service.api.schema import AvatarAnswer, AvatarProgress, ErrorAnswer
 from musetalk_runtime.service.api.streaming_body import StreamingBody
 from musetalk_runtime.service.api.uploads import read_chunks, spend_of
 from musetalk_runtime.service.avatars.store import AvatarStore
-from musetalk_runtime.service.catalog import NAME
 from musetalk_runtime.service.delivery.event_stream import ServerSentEvent
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.security.access import Access, token_of
