@@ -58,7 +58,9 @@ def real_frames(calibration: Calibration, models: ModelSet, audio_encoder: OnnxS
     with Avatar.open(calibration.avatar) as opened:
         audio = AudioFile(calibration.speech)
         try:
-            heard = SpeechFrames(audio, lambda mel: audio_encoder.run("states", mel=mel[None])[0], models.spec, FPS, 0)
+            heard = SpeechFrames(
+                audio, lambda mel, rows: audio_encoder.run("states", mel=mel[None])[0][rows], models.spec, FPS, 0
+            )
             for frame in heard:
                 index = opened.index_at(frame.index, FPS)
                 if frame.weight > 0 and opened.has_face[index]:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from helpers.media import voice, write_wav
+from musetalk_runtime.audio import speech
 from musetalk_runtime.audio.activity import Activity
 from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames, frame_count, window_start
+from musetalk_runtime.audio.states import RollingStates
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.timings import Timings
 
@@ -121,6 +123,42 @@ def test_live_frames_leave_as_soon_as_their_window_is_heard(opened: Bundle, samp
     late = [heard[k] - (k * 640 + 1920) for k in range(47)]
     assert max(late) <= 160
     assert min(late) >= 0
+
+
+class Diligent(RollingStates):
+    """Encodes what is not wanted, too."""
+
+    def window(self, start: int, wanted: bool = True) -> np.ndarray:  # noqa: ARG002
+        return super().window(start)
+
+
+def test_silence_is_not_encoded_and_the_speech_after_it_is_as_ever(
+    opened: Bundle, samples: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quiet = np.zeros(40 * 16_000, np.int16)  # longer than any context
+    spoken = np.concatenate([samples[:16_000], quiet, samples[16_000:32_000]])
+    lengths: list[int] = []
+
+    def encode(mel: np.ndarray, rows: slice) -> np.ndarray:
+        lengths.append(rows.stop - rows.start)
+        return opened.engines.encode_audio(mel, rows)
+
+    def heard() -> list[SpeechFrame]:
+        pcm = spoken.astype("<i2").tobytes()
+        live = LivePcm(pcm[at : at + 3200] for at in range(0, len(pcm), 3200))
+        return list(SpeechFrames(live, encode, opened.spec, Fraction(25), 5.0))
+
+    frames = heard()
+    speaking = [frame for frame in frames if frame.weight > 0]
+    assert len(frames) == 42 * 25
+    assert 50 < len(speaking) < 80
+    assert len(lengths) <= len(speaking)
+    assert max(lengths) <= 20  # states: a piece of 100 ms, and what the windows reach back
+    assert not any(frame.tokens.any() for frame in frames if not frame.weight)
+    monkeypatch.setattr(speech, "RollingStates", Diligent)
+    expected = heard()
+    assert len(lengths) > 300
+    assert all(np.array_equal(frame.tokens, expected[frame.index].tokens) for frame in speaking)
 
 
 def test_sound_comes_whole_and_ahead_of_the_frames_by_the_window(

@@ -33,14 +33,13 @@ def read_audio_states(
     for speech in _speech(video, start):
         heard += len(speech)
         segments.feed(speech)
-        if (piece := segments.window(len(pieces) * steps)) is not None:
-            pieces.append(piece.astype(np.float16))
+        if segments.heard(len(pieces) * steps):
+            pieces.append(segments.window(len(pieces) * steps).astype(np.float16))
     segments.finish()
     if heard < STEP:
         raise InvalidMedia(f"{video}: it holds {heard / SAMPLE_RATE:.2f} s of sound")
     while len(pieces) * steps < heard // STEP:
-        piece = segments.window(len(pieces) * steps)
-        pieces.append(np.asarray(piece, np.float16))
+        pieces.append(segments.window(len(pieces) * steps).astype(np.float16))
     states = np.concatenate(pieces)[: heard // STEP]
     if not np.isfinite(states).all():
         raise InvalidMedia(f"{video}: its sound makes no finite audio states: it is damaged")

@@ -40,9 +40,11 @@ class Encoders:
         """Latents ``[N, C, S, S]``, times the scaling factor, of RGB `images` ``[N, 3, I, I]`` in [0, 1]."""
         return self._run(self._images, images)
 
-    def encode_audio(self, mel: Floats) -> Floats:
-        """Hidden states ``[T / 2, audio_states, audio_width]`` of a log-mel spectrogram ``[mel_bins, T]``."""
-        states: Floats = self._run(self._audio, mel[None])[0]
+    def encode_audio(self, mel: Floats, rows: slice = slice(None)) -> Floats:
+        """The `rows` of the hidden states ``[T / 2, audio_states, audio_width]`` of a log-mel spectrogram
+        ``[mel_bins, T]``.
+        """
+        states: Floats = self._run(self._audio, mel[None])[0][rows]
         return states
 
     def _run(self, model: Any, given: Floats) -> Floats:

@@ -32,14 +32,18 @@ class RollingMel:
         """Hear the next mono 16 kHz samples ``[n]``."""
         self._samples.append(samples)
 
+    def forget(self, first: int) -> None:
+        """No window will begin before the mel frame `first`."""
+        self._samples.forget(first * HOP)
+        self._logs.forget(first + EDGE_HOPS)
+
     def window(self, first: int, end: int) -> Floats:
         """Log-mel ``[bins, length]`` of the samples heard from ``first * HOP`` to ``end * HOP``, then silence.
 
         `first` and `end` must not decrease from call to call; ``first < end <= first + length``.
         """
         inner = range(first + EDGE_HOPS, end - EDGE_HOPS + 1)
-        self._samples.forget(first * HOP)
-        self._logs.forget(inner.start)
+        self.forget(first)
         new = np.arange(self._logs.end, max(self._logs.end, inner.stop)) - first
         edges = self._edges(end - first)
         logs = log_energies(self._frames(np.concatenate([new, edges]), first, end), self._bins)

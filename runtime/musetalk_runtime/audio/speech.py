@@ -21,9 +21,9 @@ from musetalk_runtime.core.model import SAMPLE_RATE, ModelSpec
 class SpeechFrame:
     """What frame `index`, shown at ``index / fps``, is made from.
 
-    ``tokens`` float32 ``[tokens, audio_width]``, the window's states in time order and within a state by layer;
-    ``weight`` in [0, 1], how much of the generated mouth shows; ``sound`` float32 ``[channels, n]`` at 48 kHz, the
-    audio to send with this frame, which ends where the window does.
+    ``tokens`` float32 ``[tokens, audio_width]``, the window's states in time order and within a state by layer, zeros
+    in live silence; ``weight`` in [0, 1], how much of the generated mouth shows; ``sound`` float32 ``[channels, n]`` at
+    48 kHz, the audio to send with this frame, which ends where the window does.
     """
 
     index: int
@@ -79,14 +79,15 @@ class SpeechFrames:
         steps = self._spec.window_steps
         while self._index != count:
             start = window_start(self._index, self._fps, self._spec.window_before)
-            window = self._states.window(start)
-            if window is None:
+            if not self._states.heard(start):
                 return
+            weight = self._activity.weight(start, steps)
+            window = self._states.window(start, wanted=weight > 0)
             tokens = window.reshape(self._spec.tokens, self._spec.audio_width)
             sound = self._take_sound(
                 None if self._index + 1 == count else (start + steps) * SOUND_RATE // STATES_PER_SECOND
             )
-            yield SpeechFrame(self._index, tokens, self._activity.weight(start, steps), sound)
+            yield SpeechFrame(self._index, tokens, weight, sound)
             self._index += 1
 
     def _take_sound(self, end: int | None) -> Floats:

@@ -18,7 +18,7 @@ from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.model import HOP, STEP, ModelSpec
 
 States = npt.NDArray[np.floating[Any]]
-Encode = Callable[[Floats], States]
+Encode = Callable[[Floats, slice], States]  # the states in the slice, of a spectrogram
 Measure = Callable[[str], AbstractContextManager[object]]  # times the block as the work of a stage
 
 STATES_PER_SECOND = 50  # states a second
@@ -52,17 +52,19 @@ class SegmentStates:
         """Hear that the speech is over: states past its end are zeros from now on."""
         if len(self._samples):
             length = len(self._samples)
-            self._append(self._encode_segment(length)[: length // STEP])
+            self._append(self._encode_segment(length))
         self._total = self._first + len(self._states)
 
-    def window(self, start: int) -> Floats | None:
-        """States ``[window_steps, audio_states, audio_width]`` from index `start` on, or None if not heard yet.
+    def heard(self, start: int) -> bool:
+        """Whether `window` can give the states from index `start` on."""
+        return self._total is not None or start + self._spec.window_steps <= self._first + len(self._states)
 
-        `start` must not decrease from call to call. States before the speech and after its end are zeros.
+    def window(self, start: int, wanted: bool = True) -> Floats:  # noqa: ARG002 - they are there
+        """States ``[window_steps, audio_states, audio_width]`` from index `start` on, which were heard.
+
+        `start` must not decrease from call to call. States before the speech and after its end are zeros. Those that
+        are not `wanted` may be zeros too.
         """
-        end = start + self._spec.window_steps
-        if self._total is None and end > self._first + len(self._states):
-            return None
         drop = max(0, min(start - self._first, len(self._states)))
         self._states, self._first = self._states[drop:], self._first + drop
         return _cut(self._states, self._first, start, self._spec.window_steps)
@@ -73,7 +75,7 @@ class SegmentStates:
     def _encode_segment(self, length: int) -> States:
         with self._measure(MEL_STAGE):
             mel = log_mel(self._samples.take(length), self._spec.mel_bins, self._segment)
-        return self._encode(mel)
+        return self._encode(mel, slice(length // STEP))
 
 
 class RollingStates:
@@ -102,23 +104,28 @@ class RollingStates:
         """Hear that the speech is over: states past its end are zeros from now on."""
         self._finished = True
 
-    def window(self, start: int) -> Floats | None:
-        """As SegmentStates.window."""
+    def heard(self, start: int) -> bool:
+        """As SegmentStates.heard."""
+        return self._finished or start + self._spec.window_steps <= self._mel.heard // STEP
+
+    def window(self, start: int, wanted: bool = True) -> Floats:
+        """As SegmentStates.window. What is not `wanted` is not encoded."""
         steps = self._spec.window_steps
         heard = self._mel.heard // STEP
-        if start + steps > heard and not self._finished:
-            return None
         needed = min(start + steps, heard)
+        if not wanted:
+            self._mel.forget(max(0, needed - self._context) * MEL_FRAMES_PER_STATE)
+            return np.zeros((steps, self._spec.audio_states, self._spec.audio_width), np.float32)
         if needed > self._first + len(self._states):
-            self._encode_context(min(heard, max(start, 0) + self._context))
+            self._encode_context(max(start, 0), min(heard, max(start, 0) + self._context))
         return _cut(self._states, self._first, start, steps)
 
-    def _encode_context(self, end: int) -> None:
-        """Encode the context that ends at state `end`."""
+    def _encode_context(self, start: int, end: int) -> None:
+        """Encode the context that ends at state `end`; those from `start` on are kept."""
         first = max(0, end - self._context)
         with self._measure(MEL_STAGE):
             mel = self._mel.window(first * MEL_FRAMES_PER_STATE, end * MEL_FRAMES_PER_STATE)
-        self._states, self._first = self._encode(mel)[: end - first], first
+        self._states, self._first = self._encode(mel, slice(start - first, end - first)), start
 
 
 def _cut(states: States, first: int, start: int, steps: int) -> Floats:

@@ -99,10 +99,10 @@ class Engines(Protocol):
     def encode_images(self, images: Floats) -> Floats:
         """VAE latents ``[N, C, S, S]``, times the scaling factor, of RGB `images` ``[N, 3, I, I]`` in [0, 1]."""
 
-    def encode_audio(self, mel: Floats) -> States:
+    def encode_audio(self, mel: Floats, rows: slice = ALL) -> States:
         """Hidden states ``[T / 2, audio_states, audio_width]`` of a log-mel spectrogram ``[mel_bins, T]``.
 
-        They are float16 or float32, as the engine makes them: few of them are used.
+        They are float16 or float32, as the engine makes them; of a GPU's only the `rows` that are wanted are fetched.
         """
 
     def group(self, avatar: Avatar) -> Hashable:

@@ -4,7 +4,7 @@ from functools import cached_property
 from pathlib import Path
 
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.backends.interface import NewFrame, empty_frame
+from musetalk_runtime.backends.interface import ALL, NewFrame, empty_frame
 from musetalk_runtime.backends.ort.onnx_session import OnnxSession
 from musetalk_runtime.backends.ort.provider import CPU, CUDA
 from musetalk_runtime.backends.ort.renderer import CpuRenderer
@@ -35,9 +35,9 @@ class OnnxEngines:
         latents: Floats = self._vae_encoder.run("latents", images=images)
         return latents
 
-    def encode_audio(self, mel: Floats) -> Floats:
+    def encode_audio(self, mel: Floats, rows: slice = ALL) -> Floats:
         states: Floats = self._audio_encoder.run("states", mel=mel[None])[0]
-        return states
+        return states[rows]
 
     def group(self, avatar: Avatar) -> None:
         """All: faces are generated in one batch, and composed one by one."""

@@ -11,7 +11,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
 from musetalk_runtime.backends.cuda.device import open_device
 from musetalk_runtime.backends.cuda.kernels import Kernels
-from musetalk_runtime.backends.interface import NewFrame, empty_frame
+from musetalk_runtime.backends.interface import ALL, NewFrame, empty_frame
 from musetalk_runtime.backends.trt.chain import Chain
 from musetalk_runtime.backends.trt.plan import Plan
 from musetalk_runtime.backends.trt.plan_files import PlanFiles
@@ -58,7 +58,7 @@ class TensorRtEngines:
             parts.append(latents[: len(rest)].astype(np.float32))
         return np.concatenate(parts)
 
-    def encode_audio(self, mel: Floats) -> States:
+    def encode_audio(self, mel: Floats, rows: slice = ALL) -> States:
         plan = self._plan("audio_encoder")
         lengths = {shapes["mel"][2]: number for number, shapes in enumerate(plan.profiles)}
         if mel.shape[1] not in lengths:
@@ -66,7 +66,7 @@ class TensorRtEngines:
                 f"{mel.shape[1]} mel frames (of 10 ms), the bundle's audio encoder takes "
                 f"{' or '.join(map(str, sorted(lengths)))}: run build-engines for this length"
             )
-        states: States = plan.run(lengths[mel.shape[1]], {"mel": mel[None]})["states"][0]
+        states: States = plan.run(lengths[mel.shape[1]], {"mel": mel[None]}, rows)["states"][0]
         return states
 
     def group(self, avatar: Avatar) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
+from musetalk_runtime.backends.interface import ALL
 from musetalk_runtime.backends.trt.tensorrt_api import TENSORRT, Context, Engine, Shape
 from musetalk_runtime.core.arrays import Array
 from musetalk_runtime.core.closable import Closable
@@ -44,10 +45,11 @@ class Plan(Closable):
         device.set_current()
         return cls(Engine(path, library, cache), device)
 
-    def run(self, profile: int, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, profile: int, inputs: Mapping[str, Array], rows: slice = ALL) -> dict[str, Array]:
         """The outputs of `inputs`, by name, as the engine made them; inputs are cast to the engine's types.
 
-        Shapes must lie in the profile's range. Raises InvalidArgument for other names, MachineError for other shapes.
+        Of a batch of one only some `rows` may be fetched, by the outputs' second axis. Shapes must lie in the profile's
+        range. Raises InvalidArgument for other names, MachineError for other shapes.
         """
         if sorted(inputs) != sorted(self.inputs):
             raise InvalidArgument(f"the plan takes {', '.join(self.inputs)}, found {', '.join(inputs)}")
@@ -55,7 +57,7 @@ class Plan(Closable):
             self._device.set_current()
             if profile not in self._runs:
                 self._runs[profile] = self._prepare(profile)
-            return self._runs[profile](inputs)
+            return self._runs[profile](inputs, rows)
 
     def dtype(self, name: str) -> Any:
         """The NumPy type of a tensor."""
@@ -119,16 +121,18 @@ class _ProfileRun:
             self._staging[name] = PinnedMemory(device, size)
             self._context.set_address(name, self._buffers[name].address)
 
-    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def __call__(self, inputs: Mapping[str, Array], rows: slice) -> dict[str, Array]:
         for name, value in inputs.items():
             self._context.set_shape(name, value.shape)
             staged = self._staged(name, value.shape)
             staged[...] = value
             copy(self._buffers[name].address, self._staging[name].address, staged.nbytes, self._stream)
         self._context.enqueue(int(self._stream.handle))
-        results = {name: self._staged(name, self._context.shape(name)) for name in self._outputs}
-        for name, result in results.items():
-            copy(self._staging[name].address, self._buffers[name].address, result.nbytes, self._stream)
+        results: dict[str, Array] = {}
+        for name in self._outputs:
+            shape, skipped = self._part(name, rows)
+            results[name] = result = self._staged(name, shape)
+            copy(self._staging[name].address, self._buffers[name].address + skipped, result.nbytes, self._stream)
         self._stream.sync()
         return {name: result.copy() for name, result in results.items()}
 
@@ -138,6 +142,15 @@ class _ProfileRun:
             buffer.close()
         for staging in self._staging.values():
             staging.close()
+
+    def _part(self, name: str, rows: slice) -> tuple[Shape, int]:
+        """The shape of those `rows` of an output, and the bytes before them."""
+        shape = self._context.shape(name)
+        if rows == ALL:
+            return shape, 0
+        first, end, _ = rows.indices(shape[1])
+        row_bytes = int(np.prod(shape[2:])) * self._types[name].itemsize
+        return (1, max(0, end - first), *shape[2:]), first * row_bytes
 
     def _staged(self, name: str, shape: Shape) -> Array:
         count = int(np.prod(shape))
