@@ -1,5 +1,6 @@
 """One encoder process, seen from the service."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.output.processes.shared_frames import SharedFrames
 
 COMMAND = (sys.executable, "-m", "musetalk_runtime.output.processes.main")
+FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1"}  # NumPy would start one a core, for work that there is none of
 READY = b"r"
 START_TIMEOUT_S = 10.0  # seconds in which it has to be ready
 STALL_TIMEOUT_S = 10.0  # seconds in which it has to answer
@@ -33,6 +35,7 @@ class EncoderProcess(Closable):
                     pass_fds=descriptors,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
+                    env={**os.environ, **FEW_THREADS},
                     start_new_session=True,  # what ends the service from a terminal does not end it first
                 )
             except BaseException:
