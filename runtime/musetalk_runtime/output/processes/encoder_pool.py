@@ -10,6 +10,7 @@ from musetalk_runtime.output.processes.encoder_process import START_TIMEOUT_S, E
 from musetalk_runtime.output.processes.shared_frames import SharedFrames
 
 POLL_INTERVAL_S = 0.005
+SESSIONS_BEFORE_A_WAIT = 2  # more of them share a process, before one waits for another process to start
 RELEASE_AFTER_S = 60.0  # seconds without a session, after which memory and processes are given back
 log = logging.getLogger(__name__)
 
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 class EncoderPool(Closable):
     """Up to `most` encoder processes, which read frames from ``frames``. Safe from any thread.
 
-    Each session gets one of its own while there are fewer than `most`, and more are kept ready the more are in use, so
-    that few sessions wait for one to start. Raises OSError where this system has no shared memory.
+    Sessions are spread over all of them, and more are started ahead the more are in use: few sessions wait for one to
+    start. Raises OSError where this system has no shared memory.
     """
 
     def __init__(self, most: int) -> None:
@@ -37,13 +38,13 @@ class EncoderPool(Closable):
             self._start_spares()
 
     def acquire(self) -> EncoderProcess | None:
-        """The process with the fewest sessions, for one more, until `release`.
+        """The process with the fewest sessions, for one more, until `release`; one that is starting has two more.
 
         It may still be starting, if others have shown that they can start here; else None while none is ready.
         """
         with self._lock:
             self._forget_ended()
-            chosen = min(self._processes, key=lambda process: (process.sessions, not process.ready), default=None)
+            chosen = min(self._processes, key=_burden, default=None)
             self._proven = self._proven or any(process.ready for process in self._processes)
             if chosen and self._proven:
                 chosen.sessions += 1
@@ -111,3 +112,8 @@ class EncoderPool(Closable):
     def _end_all(self) -> None:
         while self._processes:
             self._processes.pop().close()
+
+
+def _burden(process: EncoderProcess) -> tuple[int, bool]:
+    ready = process.ready
+    return process.sessions + (0 if ready else SESSIONS_BEFORE_A_WAIT), not ready
