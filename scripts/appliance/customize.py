@@ -39,6 +39,7 @@ FILES = {
     "usr/lib/python3/dist-packages/musetalk-edge.pth": f"/{SITE}\n",  # for the workers, which are python3 -m too
     "etc/fstab": FSTAB,
     "etc/hostname": "musetalk-edge\n",
+    "etc/hosts": "127.0.0.1 localhost musetalk-edge\n::1 localhost ip6-localhost ip6-loopback\n",
     "etc/systemd/journald.conf.d/volatile.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n",
     "usr/lib/sysusers.d/musetalk-edge.conf": (
         f'u musetalk-edge 990 "musetalk-edge" /{STATE}\nm musetalk-edge systemd-journal\n'  # doctor --support reads it

@@ -1,6 +1,7 @@
 """``musetalk-edge update`` and ``rollback``: what is current, what is kept, what is refused and what is undone."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from helpers.processes import EDGE
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.cli.main import main
+from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.storage.folder import MANIFEST, sha256
 from musetalk_runtime.update.trial import trial
 from musetalk_runtime.update.versions import MAX_STARTS, Versions
@@ -166,6 +168,27 @@ def test_what_is_not_the_version_s_fault_leaves_it(avatar: Path, tmp_path: Path)
     assert main(["update", str(folder), str(avatar)]) == 0  # over one that is not proven: there is a way back to 1
     assert names(folder) == ["1", "1.json", "3", "3.json", "current", "lock"]
     assert Versions(folder).roll_back() == 1
+
+
+def test_a_version_that_its_user_cannot_read_is_rolled_back(avatar: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "anna"
+    for number in (1, 2):
+        assert Versions(folder).add(avatar, print) == number
+        Versions(folder).started(1)
+    with pytest.raises(MachineError, match="rolled back"), trial([folder / "current"]):
+        raise PermissionError(13, "Permission denied", str(folder / "2" / "manifest.json"))
+    assert Versions(folder).current == 1
+
+
+def test_an_update_with_a_strict_umask_can_be_read_by_the_service(avatar: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        Versions(tmp_path / "anna").add(avatar, print)
+    finally:
+        os.umask(before)
+    version = tmp_path / "anna" / "1"
+    assert [oct(path.stat().st_mode & 0o777) for path in (version, *version.iterdir())] == ["0o755"] + ["0o644"] * 6
+    assert (tmp_path / "anna" / "1.json").stat().st_mode & 0o444 == 0o444
 
 
 def test_a_version_that_is_gone_is_no_way_back(

@@ -20,7 +20,7 @@ def trial(paths: Iterable[Path]) -> Iterator[None]:
 
     Those that have never started well are proven when the block ends. When it raises they are rolled back, and
     MachineError says so; when process after process died in it, they are rolled back before it. What a command line got
-    wrong and what a disk refuses is not their fault.
+    wrong and what a disk refuses is not their fault; that they cannot be read is.
     """
     folders = [versions for path in paths if (versions := Versions.of(path)) and versions.on_trial]
     for versions in folders:
@@ -29,14 +29,21 @@ def trial(paths: Iterable[Path]) -> Iterator[None]:
     tried = [(versions, number) for versions in folders if (number := versions.on_trial)]
     try:
         yield
-    except (InvalidArgument, OSError):
-        raise
     except Exception as error:
+        if isinstance(error, (InvalidArgument, OSError)) and not _closed_to_us(error, folders):
+            raise
         if back := list(filter(None, (_back(versions) for versions, number in tried if versions.on_trial == number))):
             raise MachineError(f"{error}: rolled back {', '.join(back)}: start again") from error
         raise
     for versions, number in tried:
         _noted(versions, partial(versions.started, number))
+
+
+def _closed_to_us(error: Exception, folders: list[Versions]) -> bool:
+    """Whether a version in `folders` cannot be read by this user."""
+    if not isinstance(error, PermissionError) or error.filename is None:
+        return False
+    return any(Path(error.filename).is_relative_to(versions.path) for versions in folders)
 
 
 def _back(versions: Versions) -> str | None:

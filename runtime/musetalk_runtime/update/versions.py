@@ -83,6 +83,7 @@ class Versions:
                 progress(f"copying {new}")
                 for name in (MANIFEST, *read_folder(new, kind, SCHEMAS[kind])["files"]):
                     shutil.copyfile(new / name, work / name)
+                    (work / name).chmod(0o644)  # for the service's user, whoever updates with whatever umask
                 progress("trying it out")
                 progress(self_test(work, progress))
             self._write(number, Record(base, proven=False))
