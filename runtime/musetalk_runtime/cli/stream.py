@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -35,6 +36,7 @@ examples:
   musetalk-edge stream --audio speech.mp3 -o talk.mp4
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.mp3 -o talk.mp4
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav -o - | ffplay -
+  musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav --pose wave@1.5 -o talk.mp4
   arecord -t raw -f S16_LE -r 16000 -c 1 | musetalk-edge stream -b BUNDLE -a AVATAR --audio - -o rtmp://host/live/key
 
 The output is fragmented MP4 (MPEG-TS where its name ends in .ts): a viewer can start while it is made. A file
@@ -70,6 +72,15 @@ def add_parser(subparsers: Any) -> None:
         required=True,
         metavar="-|FILE|URL",
         help="stdout, a file, FIFO or /dev/fd/N, or rtmp, rtsp, udp, tcp, http, or srt where PyAV has it",
+    )
+    parser.add_argument(
+        "--pose",
+        dest="poses",
+        type=_pose,
+        action="append",
+        default=[],
+        metavar="NAME@S[,repeat]",
+        help="go over to another of the avatar's poses at second S: once, or for good with ,repeat; may be repeated",
     )
     rates = ", ".join(map(str, RATES))
     parser.add_argument(
@@ -109,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         Session(bundle, avatar, audio, args.fps) as session,
         _graceful(session) as signals,
     ):
+        for pose, at, repeats in args.poses:
+            session.pose(pose, repeats, at)
         _warn_if_slow(bundle, session)
         _send(session, args.output, container, video)
         report = session.report()
@@ -174,6 +187,14 @@ def _warn_if_slow(bundle: Bundle, session: Session) -> None:
             "of the stream: it will not keep up with real time",
             file=sys.stderr,
         )
+
+
+def _pose(text: str) -> tuple[str, float, bool]:
+    """The name of a pose, the second at which it is to begin, and whether it is to go on."""
+    found = re.fullmatch(r"([A-Za-z0-9_-]+)@(\d{1,6}(?:\.\d+)?)(,repeat)?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME@SECONDS or NAME@SECONDS,repeat, such as wave@1.5")
+    return found[1], float(found[2]), bool(found[3])
 
 
 @contextmanager

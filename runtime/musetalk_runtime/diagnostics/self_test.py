@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMA, Avatar
+from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMAS, Avatar
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA, Bundle
 from musetalk_runtime.certification.certify import ensure_certified
 from musetalk_runtime.core.errors import InvalidFolder, MachineError
@@ -14,7 +14,7 @@ from musetalk_runtime.session import Session
 from musetalk_runtime.storage.folder import kind_of
 
 AVATAR_FRAMES, SECONDS = 2, 0.6
-SCHEMAS = {BUNDLE_KIND: BUNDLE_SCHEMA, AVATAR_KIND: AVATAR_SCHEMA}
+SCHEMAS = {BUNDLE_KIND: (BUNDLE_SCHEMA,), AVATAR_KIND: AVATAR_SCHEMAS}
 
 
 def open_any(path: Path) -> Bundle | Avatar:

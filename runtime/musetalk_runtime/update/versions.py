@@ -78,7 +78,7 @@ class Versions:
             path = self.path / str(number)
             with written_aside(path) as work:
                 progress(f"copying {new}")
-                for name in (MANIFEST, *read_folder(new, kind, SCHEMAS[kind])["files"]):
+                for name in (MANIFEST, *read_folder(new, kind, *SCHEMAS[kind])["files"]):
                     shutil.copyfile(new / name, work / name)
                 progress("trying it out")
                 progress(self_test(work, progress))
