@@ -8,10 +8,12 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from helpers.avatars import make_bundle, solid, write_video
+from helpers.media import write_wav
 from helpers.poses import IDLE, NOD, WAVE
 from helpers.processes import EDGE
 from musetalk_runtime import Avatar, Bundle, InvalidArgument, InvalidMedia, MuseTalkEdgeError, Session
@@ -122,6 +124,31 @@ def test_the_command_takes_clips_by_name(pooling: Bundle, tmp_path: Path) -> Non
     ):
         refused = run(*arguments)
         assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+        assert message in refused.stderr
+
+
+def test_a_stream_goes_over_to_poses_at_their_seconds(bundle: Path, posed: Path, tmp_path: Path) -> None:
+    talk = tmp_path / "talk.mp4"
+    write_wav(tmp_path / "speech.wav", np.zeros(3 * 16_000))
+    files = ["-b", bundle, "-a", posed, "--audio", tmp_path / "speech.wav", "-o", talk, "--fps", "25"]
+
+    def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [*EDGE, "stream", *map(str, files), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    made = run("--pose", "nod@0.2,repeat", "--pose", "idle@1.8")
+    assert made.returncode == 0, made.stderr
+    with av.open(str(talk)) as container:
+        bright = [frame.to_ndarray(format="gray").mean() for frame in container.decode(video=0)]
+    assert min(bright[:5]) > 1.2 * max(bright[25:45])  # "nod" is darker
+    assert min(bright[68:]) > 1.2 * max(bright[25:45])
+    for pose, message in (
+        ("nod", "expected NAME@SECONDS"),
+        ("nod@x", "expected NAME@"),
+        ("smile@1", "no pose 'smile'"),
+    ):
+        refused = run("--pose", pose)
+        assert refused.returncode == 2
         assert message in refused.stderr
 
 
