@@ -18,7 +18,7 @@ from musetalk_runtime.audio.source import AudioSource
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.avatar.pose_player import PosePlayer
-from musetalk_runtime.backends.crossfade import CrossfadeRenderer, own_frame
+from musetalk_runtime.backends.crossfade import CrossfadeRenderer, own_alpha, own_frame
 from musetalk_runtime.backends.interface import FrameRequest, OnGpu, Renderer, Rendering
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import NV12
@@ -32,6 +32,7 @@ from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.relay_process import RelayProcess
 from musetalk_runtime.output.video import Picture, VideoOptions
+from musetalk_runtime.output.webm import WebmMuxer
 from musetalk_runtime.session_hooks import SessionHooks
 
 T = TypeVar("T")
@@ -99,7 +100,8 @@ class Session(Closable):
             for request, nv12 in self._made(batch, rendering.wait()):
                 speech = request.speech
                 sound = self._mute.pass_on(speech.sound)
-                yield Frame(speech.index, speech.index / self.fps, self._shown(request, nv12), sound)
+                shown, alpha = self._shown(request, nv12), own_alpha(request)
+                yield Frame(speech.index, speech.index / self.fps, shown, sound, alpha)
 
     def gpu_frames(self) -> Iterator[GpuFrame]:
         """As `frames`, but left on the GPU, each until the next one is asked for; raises MachineError for the CPU's.
@@ -119,7 +121,8 @@ class Session(Closable):
     def stream(self, container: str = "mp4", video: VideoOptions = DEFAULT_VIDEO) -> Generator[bytes, None, None]:
         """The bytes of a stream in the FFmpeg format `container`, piece by piece as they are made.
 
-        Raises MachineError for an encoder that this machine has not.
+        H.264 and AAC, or VP9 and Opus in ``webm``, which keeps an avatar's transparency. Raises MachineError for an
+        encoder that this machine has not.
         """
         pieces = Pieces()
         with closing(self._mux(pieces, container, video)) as frames:
@@ -243,7 +246,7 @@ class Session(Closable):
     def _mux(self, target: Writable, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
         picture = Picture(self.avatar.width, self.avatar.height, self.fps)
         with self.timings.measure("open_output", 0):  # while the first frames are made
-            make = self._direction.muxer or Muxer
+            make = self._direction.muxer or (WebmMuxer if container == "webm" else Muxer)
             opened = make(target, container, picture, self.audio.channels, video, self.timings)
         with opened as muxer:
             self.encoder = muxer.encoder

@@ -94,7 +94,14 @@ def own_frame(request: FrameRequest) -> NV12:
     return blended(frame, request.avatar.frame(request.into), request.share, empty_frame)
 
 
-def blended(under: NV12, over: NV12, share: float, new_frame: NewFrame) -> NV12:
+def own_alpha(request: FrameRequest) -> Bytes | None:
+    """The alpha of `request` ``[H, W]``, that of two frames blended; None for an avatar without transparency."""
+    alpha = request.avatar.alpha(request.shown)
+    over = None if request.into is None else request.avatar.alpha(request.into)
+    return alpha if alpha is None or over is None else blended(alpha, over, request.share, empty_frame)
+
+
+def blended(under: Bytes, over: Bytes, share: float, new_frame: NewFrame) -> Bytes:
     """`under` with a `share` of `over`, in [0, 1], on it."""
     frame = new_frame((under.shape[0], under.shape[1]))
     cv2.addWeighted(under, 1 - share, over, share, 0, dst=frame)

@@ -21,6 +21,7 @@ examples:
   musetalk-edge prepare person.mp4 -b BUNDLE -o AVATAR --preview look.png
   musetalk-edge prepare portrait.jpg -b BUNDLE -o AVATAR --face-model face_detection_yunet.onnx
   musetalk-edge prepare idle.mp4 nod=nod.mp4 wave=wave.mp4 -b BUNDLE -o AVATAR
+  musetalk-edge prepare person.webm -b BUNDLE -o AVATAR --background '#00ff00'
   musetalk-edge prepare cartoon.png -b BUNDLE -o AVATAR --face-box 210,180,390,370 --mask-extent 1.3
 
 A video is played forth and back, so a few seconds do. Frames in which no face is found are played as they are.
@@ -70,6 +71,12 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--max-side", type=int, metavar="PX", help="scale larger frames down, so that their longer side has PX pixels"
     )
+    parser.add_argument(
+        "--background",
+        metavar="COLOUR|alpha",
+        help="what transparent parts of a source show, such as '#00ff00'; alpha keeps them transparent, for stream -o "
+        "FILE.webm (default: black)",
+    )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="draw boxes, landmarks and masks on sample frames")
     parser.add_argument("--json", action="store_true", help="print what was made on stdout, as JSON")
     parser.set_defaults(run=run)
@@ -81,7 +88,13 @@ def run(args: argparse.Namespace) -> int:
     from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 
     options = PrepareOptions(
-        args.face_model, args.face_box, args.mask_extent, args.max_seconds, args.preview, args.max_side
+        args.face_model,
+        args.face_box,
+        args.mask_extent,
+        args.max_seconds,
+        args.preview,
+        args.max_side,
+        args.background,
     )
     with open_bundle(args.bundle) as bundle, StatusLine() as status:
         report = prepare_avatar(

@@ -39,7 +39,8 @@ examples:
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav --pose wave@1.5 -o talk.mp4
   arecord -t raw -f S16_LE -r 16000 -c 1 | musetalk-edge stream -b BUNDLE -a AVATAR --audio - -o rtmp://host/live/key
 
-The output is fragmented MP4 (MPEG-TS where its name ends in .ts): a viewer can start while it is made. A file
+The output is fragmented MP4 (MPEG-TS where its name ends in .ts; VP9 in WebM in .webm, which keeps the transparency
+of an avatar that was prepared with --background alpha): a viewer can start while it is made. A file
 appears under its name when it is whole; links are followed, and /dev/stdout, FIFOs and devices are written as they
 stand, so that an error leaves them half written. SIGINT, SIGTERM and a closed terminal end the stream early, with a
 playable file."""
@@ -175,7 +176,7 @@ def _status(session: Session) -> str:
 def _container(output: str) -> str:
     """The FFmpeg format for `output`: by a URL's scheme, or by a file's suffix."""
     if "://" not in output:
-        return "mpegts" if output.lower().endswith(".ts") else "mp4"
+        return {".ts": "mpegts", ".webm": "webm"}.get(Path(output).suffix.lower(), "mp4")
     return url_container(output)
 
 

@@ -1,6 +1,7 @@
 """The writer of an avatar's files, in one pass over its source."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -8,11 +9,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from musetalk_runtime.avatar.pack import BOXES, FRAMES, HAS_FACE, LATENTS, MASK_SIZE, MASKS, THUMBNAIL_SIZE, THUMBNAILS
+from musetalk_runtime.avatar.pack import (
+    ALPHA,
+    BOXES,
+    FRAMES,
+    HAS_FACE,
+    LATENTS,
+    MASK_SIZE,
+    MASKS,
+    THUMBNAIL_SIZE,
+    THUMBNAILS,
+)
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import RGB, Bytes
+from musetalk_runtime.prepare.colour import BLACK, alpha_of, on_background
 from musetalk_runtime.prepare.crop import crop_face
-from musetalk_runtime.prepare.frame_writer import FrameWriter
+from musetalk_runtime.prepare.frame_writer import AlphaWriter, FrameWriter
 from musetalk_runtime.prepare.latents import LatentWriter
 from musetalk_runtime.prepare.placement import Placement
 from musetalk_runtime.prepare.video import VideoSource
@@ -31,10 +43,12 @@ class PlacedClip:
     placements: Sequence[Placement | None]
 
 
-def write_avatar(folder: Path, clips: Sequence[PlacedClip], named: bool, bundle: Bundle, observe: Observer) -> Manifest:
+def write_avatar(
+    folder: Path, clips: Sequence[PlacedClip], named: bool, transparent: bool, bundle: Bundle, observe: Observer
+) -> Manifest:
     """Write frames, latents, boxes and masks into `folder`, and give what the manifest says of them.
 
-    Where clips are `named`, it lists them, and there are thumbnails.
+    Where clips are `named`, it lists them, and there are thumbnails. `transparent` keeps the transparency of frames.
     """
     placements = [placement for clip in clips for placement in clip.placements]
     _write_placements(folder, placements)
@@ -43,10 +57,16 @@ def write_avatar(folder: Path, clips: Sequence[PlacedClip], named: bool, bundle:
     with (
         FrameWriter(folder / FRAMES, source.width, source.height, source.fps) as video,
         LatentWriter(folder / LATENTS, bundle, len(placements)) as latents,
+        AlphaWriter(folder / ALPHA, source.width, source.height, source.fps) if transparent else nullcontext() as alpha,
     ):
-        frames = chain.from_iterable(clip.source.frames() for clip in clips)
-        for index, (rgb, placement) in enumerate(zip(frames, placements, strict=True)):
+        pictures = chain.from_iterable(
+            clip.source.pictures() if transparent else clip.source.frames() for clip in clips
+        )
+        for index, (picture, placement) in enumerate(zip(pictures, placements, strict=True)):
+            rgb = on_background(picture, BLACK)
             video.write(rgb)
+            if alpha:
+                alpha.write(alpha_of(picture))
             if placement is not None:
                 latents.add(index, crop_face(rgb, placement.box, spec.image_size))
             if named:

@@ -17,6 +17,7 @@ from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import RGB
 from musetalk_runtime.core.errors import FaceNotFound, InvalidArgument, InvalidMedia, MuseTalkEdgeError, OutputError
 from musetalk_runtime.prepare.avatar_writer import PlacedClip, write_avatar
+from musetalk_runtime.prepare.colour import TRANSPARENT, parse_background
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.mask import MAX_EXTENT, MIN_EXTENT
 from musetalk_runtime.prepare.placement import Placement, Progress, Sightings, fixed_placements, followed_placements
@@ -33,7 +34,8 @@ class PrepareOptions:
     ``face_model``: a YuNet file, by default the bundle's. ``face_box``: the model's box in every frame, instead of a
     detector. ``mask_extent``: 0.5 to 1.6, how far the mask reaches. ``max_seconds``: a longer video is cut there.
     ``preview``: a PNG file to draw sample frames into. ``max_side``: frames whose longer side has more pixels are
-    scaled down to it, None for none; ``face_box`` is in the source's pixels all the same.
+    scaled down to it, None for none; ``face_box`` is in the source's pixels all the same. ``background``: what
+    transparent parts show, a colour such as ``#00ff00``, or ``alpha`` to keep them transparent.
     """
 
     face_model: Path | None = None
@@ -42,6 +44,7 @@ class PrepareOptions:
     max_seconds: float = 60.0
     preview: Path | None = None
     max_side: int | None = None
+    background: str | None = None
 
     def __post_init__(self) -> None:
         if self.face_model is not None and self.face_box is not None:
@@ -50,6 +53,8 @@ class PrepareOptions:
             raise InvalidArgument(f"--mask-extent {self.mask_extent} is out of range [{MIN_EXTENT}, {MAX_EXTENT}]")
         if not 0 < self.max_seconds < float("inf"):
             raise InvalidArgument(f"--max-seconds {self.max_seconds} must be a positive number of seconds")
+        if self.background is not None:
+            parse_background(self.background)
         if self.preview is not None:
             place = Destination(self.preview)
             if place.plain and (self.preview.suffix.lower() != ".png" or not place.path.parent.is_dir()):
@@ -95,6 +100,7 @@ def prepare_avatar(
     if options.preview is not None:
         for path in clips.values():
             check_distinct(("the source", path), ("--preview", options.preview))
+    transparent = options.background == TRANSPARENT
     placed = _place_all(clips, bundle, options, progress)
     placements = [placement for clip in placed for placement in clip.placements]
     preview = Preview(len(placements))
@@ -106,8 +112,10 @@ def prepare_avatar(
     try:
         schema = SEVERAL_CLIPS if named else ONE_CLIP
         with new_folder(output, AVATAR_KIND, schema) as (folder, manifest):
-            manifest.update(write_avatar(folder, placed, named, bundle, observe))
+            manifest.update(write_avatar(folder, placed, named, transparent, bundle, observe))
             manifest["face"] = _face_entry(bundle, options)
+            if options.background:
+                manifest["background"] = options.background
             if options.preview is not None:
                 preview.write(options.preview)
     except MuseTalkEdgeError:
@@ -164,8 +172,9 @@ def _place(
     path: Path, bundle: Bundle, options: PrepareOptions, fps: Fraction | None, progress: Progress
 ) -> tuple[VideoSource, list[Placement | None]]:
     """The source, and where the face is in each of its frames; faces are looked for while the file is scanned."""
+    background = parse_background(options.background) if options.background else None
     if options.face_box is not None:
-        source = VideoSource(path, options.max_seconds, fps, options.max_side)
+        source = VideoSource(path, options.max_seconds, fps, options.max_side, background=background)
         x0, y0, x1, y1 = (round(value * source.scale) for value in options.face_box)
         return source, fixed_placements(source, (x0, y0, x1, y1), options.mask_extent)
     model = options.face_model or bundle.face_model
@@ -180,7 +189,7 @@ def _place(
         sightings.add(rgb)
         progress("finding faces", len(sightings), total)
 
-    source = VideoSource(path, options.max_seconds, fps, options.max_side, look)
+    source = VideoSource(path, options.max_seconds, fps, options.max_side, look, background)
     return source, followed_placements(source, sightings, options.mask_extent)
 
 
