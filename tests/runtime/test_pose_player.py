@@ -104,6 +104,18 @@ def test_of_several_wishes_the_latest_counts_and_none_breaks_a_crossfade(posed: 
     assert order[-1] == ("nod", None)
 
 
+def test_asking_again_and_again_does_not_put_it_off(posed: Avatar) -> None:
+    once, often = PosePlayer(posed, FPS), PosePlayer(posed, FPS)
+    once.ask("wave", at=0.4)
+    expected = [once.shown(k) for k in range(10 + SEARCH + 1)]
+    begins = next(k for k, one in enumerate(expected) if one.into is not None)
+    found = []
+    for k in range(begins + 1):
+        often.ask("wave", at=0.4)
+        found.append(often.shown(k))
+    assert found == expected[: begins + 1]
+
+
 def test_asking_again_for_what_plays_once_plays_it_again_from_its_beginning(posed: Avatar) -> None:
     player = PosePlayer(posed, FPS)
     player.ask("wave")

@@ -86,10 +86,11 @@ class PosePlayer:
     def _plan(self, k: int) -> None:
         """Decide what comes next, if anything is to come."""
         wish = self._due(k)
-        if wish:
-            same = wish.clip is self._current.clip and not (wish.once or self._current.once)
-            self._planned = None if same else self._run_into(wish.clip, wish.once, k, k + self._search)
-        elif self._current.once and self._planned is None:
+        if wish and wish.plays_in(self._current) and not wish.once:
+            self._planned = None
+        elif wish and not (self._planned and wish.plays_in(self._planned)):  # else it would be put off again and again
+            self._planned = self._run_into(wish.clip, wish.once, k, k + self._search)
+        elif not wish and self._current.once and self._planned is None:
             latest = max(k, self._current.end(round(ONCE_S * self._fps)) - self._fade)
             if k >= latest - int(self._spare(self._current.clip) / self._current.rate):
                 self._planned = self._run_into(self._avatar.clips[0], False, k, latest)
@@ -160,3 +161,7 @@ class _Wish:
     clip: Clip
     once: bool
     at: float
+
+    def plays_in(self, run: _Run) -> bool:
+        """Whether `run` is what is wished."""
+        return self.clip is run.clip and self.once is run.once
