@@ -52,6 +52,13 @@ def write_photo(file: Path, *_: str) -> Path:
     return file
 
 
+def write_by_pillow(file: Path, *_: str) -> Path:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: the extra heif")
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    image.fromarray(cut_out(0)).save(file, quality=95)
+    return file
+
+
 SOURCES = {
     "person.png": (write_photo, "", ""),
     "person.webp": (write_photo, "", ""),
@@ -60,6 +67,8 @@ SOURCES = {
     "prores.mov": (write, "prores_ks", "yuva444p10le"),
     "animation.mov": (write, "qtrle", "argb"),
     "person.apng": (write, "apng", "rgba"),
+    "person.heic": (write_by_pillow, "", ""),
+    "person.avif": (write_by_pillow, "", ""),
 }
 
 
@@ -71,7 +80,7 @@ def test_transparent_parts_show_the_background(name: str, tmp_path: Path) -> Non
     frames = list(source.frames())
     assert source.transparent
     assert not source.warnings
-    assert len(frames) == (1 if make is write_photo else COUNT)
+    assert len(frames) == (COUNT if make is write else 1)
     for k, frame in enumerate(frames):
         picture = moving_picture(k).astype(int)
         half = (picture + GREEN) // 2
@@ -81,6 +90,17 @@ def test_transparent_parts_show_the_background(name: str, tmp_path: Path) -> Non
     for picture in source.pictures():
         assert picture.shape == (240, 320, 4)
         assert picture[:, : WIDTH - 4].max() < 8  # colours are times alpha
+
+
+def test_a_gif_shows_the_background_where_it_has_no_colour(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed: the extra heif")
+    picture = cut_out(0)
+    picture[..., 3] = np.where(picture[..., 3] < 255, 0, 255)
+    frames = [image.fromarray(np.roll(picture, k, axis=0)) for k in range(3)]
+    frames[0].save(tmp_path / "person.gif", save_all=True, append_images=frames[1:], disposal=2, duration=40)
+    for frame in VideoSource(tmp_path / "person.gif", 60, background=(0, 255, 0)).frames():
+        assert (frame[:, : 2 * WIDTH] == GREEN).all()
+        assert np.abs(frame[:, 2 * WIDTH :] - GREEN).mean() > 50
 
 
 def test_a_source_without_transparency_is_told_and_is_as_it_was(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def add_parser(subparsers: Any) -> None:
         "--background",
         metavar="COLOUR|alpha",
         help="what transparent parts of a source show, such as '#00ff00'; alpha keeps them transparent, for stream -o "
-        "FILE.webm (default: black)",
+        "FILE.webm (default: photos are on black, videos opaque)",
     )
     parser.add_argument("--preview", type=Path, metavar="PNG", help="draw boxes, landmarks and masks on sample frames")
     parser.add_argument("--json", action="store_true", help="print what was made on stdout, as JSON")

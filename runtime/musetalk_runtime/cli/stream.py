@@ -19,12 +19,14 @@ from musetalk_runtime.cli.engine_arguments import add_bundle_argument, add_tts_a
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.demo import AVATAR, SPEECH
-from musetalk_runtime.frame_rate import RATES, generation_rate
+from musetalk_runtime.frame_rate import RATES, generation_rate, parse_rate
 from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
 
 if TYPE_CHECKING:
     from musetalk_runtime.audio.live import PipeReader
+    from musetalk_runtime.avatar.pack import Avatar
+    from musetalk_runtime.avatar.pose_player import PosePlayer
     from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.session import Session
     from musetalk_runtime.tts.text_audio import TextAudio
@@ -101,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     """Stream; end by the signal that stopped it, if one did."""
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.session import Session
+    from musetalk_runtime.session_hooks import SessionHooks
     from musetalk_runtime.storage.destination import check_distinct
     from musetalk_runtime.storage.output_file import OutputFile
 
@@ -118,11 +121,9 @@ def run(args: argparse.Namespace) -> int:
         OutputFile(args.report) if args.report else nullcontext() as report_file,  # now: later all would be for nothing
         open_bundle(args.bundle, cuda_graph=not args.no_cuda_graph) as bundle,
         Avatar.open(args.avatar) as avatar,
-        Session(bundle, avatar, audio, args.fps) as session,
+        Session(bundle, avatar, audio, args.fps, SessionHooks(poses=_player(args, bundle, avatar))) as session,
         _graceful(session) as signals,
     ):
-        for pose, at, repeats in args.poses:
-            session.pose(pose, repeats, at)
         _warn_if_slow(bundle, session)
         _send(session, args.output, container, video)
         report = session.report()
@@ -133,6 +134,16 @@ def run(args: argparse.Namespace) -> int:
     if signals:
         die_by(signals[0])
     return 0
+
+
+def _player(args: argparse.Namespace, bundle: Bundle, avatar: Avatar) -> PosePlayer:
+    """What plays the avatar's clips, with the poses that are wanted."""
+    from musetalk_runtime.avatar.pose_player import PosePlayer
+
+    player = PosePlayer(avatar, parse_rate(args.fps, bundle))
+    for pose, at, repeats in args.poses:
+        player.ask(pose, repeats, at)
+    return player
 
 
 def _audio(args: argparse.Namespace) -> str | PipeReader | TextAudio:

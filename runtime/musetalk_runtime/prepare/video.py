@@ -48,7 +48,7 @@ class VideoSource:
     Attributes: ``width`` and ``height`` (even, pixels), ``fps``, ``indexes`` (for each frame the number it has in the
     file), ``start`` (seconds, when the first is shown), ``cut`` (whether it is longer than `max_seconds`, and only its
     beginning is used), ``scale`` (of its pixels to the file's, below 1 where the file's longer side has more than
-    `max_side`), ``transparent`` (whether its pixels have alpha), ``warnings``. Odd sizes lose their last column or row,
+    `max_side`), ``transparent`` (whether it has alpha), ``warnings``. Odd sizes lose their last column or row,
     pixels are made square, the file's rotation and mirroring are applied. A photo is one frame. Of several video tracks
     it is the one that players choose.
     """
@@ -91,7 +91,7 @@ class VideoSource:
                 if warning := several(container, "video", stream):
                     self.warnings.append(f"{path}: {warning}")
         if full is not None:
-            self.transparent = full.shape[2] == 4
+            self.transparent = full.shape[2] == 4 and int(full[..., 3].min()) < 255
             full = full[..., :3] if background is None else full
             self._set_size(full, max_side)
             self._still = even(_shrink(full, self.scale))
