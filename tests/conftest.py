@@ -106,6 +106,14 @@ def avatar(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "pack"
 
 
+@pytest.fixture(scope="session")
+def posed(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An avatar with the clips "idle", "nod" and "wave", 320x240 at 25 fps: see helpers/poses.py."""
+    from helpers.poses import make_posed_avatar
+
+    return make_posed_avatar(bundle, tmp_path_factory.mktemp("posed"))
+
+
 @pytest.fixture(scope="module")
 def service(bundle: Path, avatar: Path) -> "Iterator[Service]":
     """A service of the avatar, as "one", that takes four sessions."""

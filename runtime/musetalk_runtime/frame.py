@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:
     from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
-from musetalk_runtime.core.arrays import NV12
+from musetalk_runtime.core.arrays import NV12, Bytes
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,15 @@ class Frame:
     """A finished frame, shown at ``pts`` seconds: exactly ``index / fps``.
 
     ``nv12`` is uint8 ``[H * 3 / 2, W]``, BT.709 in limited range, perhaps read-only; ``sound`` float32
-    ``[channels, n]`` at 48 kHz, the audio to send with this frame, which runs a little ahead of the frames.
+    ``[channels, n]`` at 48 kHz, the audio to send with this frame, which runs a little ahead of the frames; ``alpha``
+    uint8 ``[H, W]``, which the colours are multiplied by already, None for an avatar without transparency.
     """
 
     index: int
     pts: Fraction
     nv12: NV12
     sound: npt.NDArray[np.float32]
+    alpha: Bytes | None = None
 
     def rgb(self) -> npt.NDArray[np.uint8]:
         """The frame as RGB ``[H, W, 3]``."""
@@ -35,7 +37,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class GpuFrame:
-    """A frame as `Frame`, of which ``nv12`` lies on the GPU and is perhaps not finished yet: see ``DeviceFrame``."""
+    """A frame as `Frame`, without ``alpha``, of which ``nv12`` lies on the GPU and is perhaps not finished yet.
+
+    See ``DeviceFrame``.
+    """
 
     index: int
     pts: Fraction

@@ -6,6 +6,7 @@ from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,19 +17,22 @@ from musetalk_runtime.audio.mute import Mute
 from musetalk_runtime.audio.source import AudioSource
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.backends.interface import FrameRequest, OnGpu, Rendering
+from musetalk_runtime.avatar.pose_player import PosePlayer
+from musetalk_runtime.backends.crossfade import CrossfadeRenderer, own_alpha, own_frame
+from musetalk_runtime.backends.interface import FrameRequest, OnGpu, Renderer, Rendering
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import NV12
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.stage import Stage
-from musetalk_runtime.core.timings import peak_memory_mb
+from musetalk_runtime.core.timings import Timings, peak_memory_mb
 from musetalk_runtime.frame import Frame, GpuFrame, mixed
 from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.output.muxer import Muxer, Writable
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.relay_process import RelayProcess
 from musetalk_runtime.output.video import Picture, VideoOptions
+from musetalk_runtime.output.webm import WebmMuxer
 from musetalk_runtime.session_hooks import SessionHooks
 
 T = TypeVar("T")
@@ -71,6 +75,7 @@ class Session(Closable):
         self.frames_made = 0
         self.encoder: str | None = None
         self.first_fragment_seconds: float | None = None
+        self._poses = direction.poses or PosePlayer(avatar, self.fps)
         self._mute = Mute()
         self._keyframe = threading.Event()
         self.stopping = threading.Event()
@@ -78,7 +83,7 @@ class Session(Closable):
             self.audio = _source(audio)
         try:
             with self.timings.measure("open_renderer", 0):
-                self._renderer = (direction.renderer or bundle.engines.renderer)(avatar, self.timings)
+                self._renderer = (direction.renderer or partial(_renderer, bundle))(avatar, self.timings)
         except BaseException:
             self.audio.close()
             raise
@@ -92,27 +97,32 @@ class Session(Closable):
     def frames(self) -> Iterator[Frame]:
         """The frames in order, until the audio ends or `stop` is called."""
         for batch, rendering in self._renderings:
-            for speech, nv12 in self._made(batch, rendering.wait()):
+            for request, nv12 in self._made(batch, rendering.wait()):
+                speech = request.speech
                 sound = self._mute.pass_on(speech.sound)
-                yield Frame(speech.index, speech.index / self.fps, self._shown(speech, nv12), sound)
+                shown, alpha = self._shown(request, nv12), own_alpha(request)
+                yield Frame(speech.index, speech.index / self.fps, shown, sound, alpha)
 
     def gpu_frames(self) -> Iterator[GpuFrame]:
         """As `frames`, but left on the GPU, each until the next one is asked for; raises MachineError for the CPU's.
 
         What the application does with a frame on the ``stream`` that it gave to ``Bundle.open`` is waited for; what it
-        does on another stream must be over when it asks for the next one.
+        does on another stream must be over when it asks for the next one. Poses are not crossfaded here: one follows
+        the other where they are most alike.
         """
         for batch, rendering in self._renderings:
             if not isinstance(rendering, OnGpu):
                 raise MachineError("frames on the GPU need a bundle for one: run build-engines on a machine with a GPU")
-            for speech, nv12 in self._made(batch, rendering.arrays()):
+            for request, nv12 in self._made(batch, rendering.arrays()):
+                speech = request.speech
                 yield GpuFrame(speech.index, speech.index / self.fps, nv12, self._mute.pass_on(speech.sound))
             rendering.release()
 
     def stream(self, container: str = "mp4", video: VideoOptions = DEFAULT_VIDEO) -> Generator[bytes, None, None]:
         """The bytes of a stream in the FFmpeg format `container`, piece by piece as they are made.
 
-        Raises MachineError for an encoder that this machine has not.
+        H.264 and AAC, or VP9 and Opus in ``webm``, which keeps an avatar's transparency. Raises MachineError for an
+        encoder that this machine has not.
         """
         pieces = Pieces()
         with closing(self._mux(pieces, container, video)) as frames:
@@ -145,6 +155,15 @@ class Session(Closable):
     def hush(self, until: float) -> None:
         """Drop the sound from here to the stream's second `until`; times stay as they are. Thread-safe."""
         self._mute.silence(until)
+
+    def pose(self, name: str, repeat: bool = False, at: float = 0.0) -> None:
+        """Go over to the avatar's clip `name` soon, but not before the stream's second `at`. Thread-safe.
+
+        It fades in where it is most like what plays, within half a second. The first clip and one that is to `repeat`
+        play on; any other plays once, and then the first one again. Raises InvalidArgument for a name that is none of
+        ``Avatar.poses``, and where 256 wait.
+        """
+        self._poses.ask(name, repeat, at)
 
     def force_keyframe(self) -> None:
         """Make the next frame of the stream a keyframe, so that a new viewer can start there. Thread-safe."""
@@ -193,45 +212,41 @@ class Session(Closable):
             "warnings": self.audio.warnings,
         }
 
-    def _render(self) -> Generator[tuple[list[SpeechFrame], Rendering], None, None]:
+    def _render(self) -> Generator[tuple[list[FrameRequest], Rendering], None, None]:
         for size in self._batch_sizes:
-            batch = [self._limited(frame) for frame in self._speech.take(size)]
+            batch = [self._request(frame) for frame in self._speech.take(size)]
             if not batch:
                 return
-            rendering = self._renderer.render([FrameRequest(self.avatar, self._index(frame), frame) for frame in batch])
+            rendering = self._renderer.render(batch)
             self._frames_rendered += len(batch)
             yield batch, rendering
 
-    def _made(self, batch: list[SpeechFrame], pictures: list[T]) -> Iterator[tuple[SpeechFrame, T]]:
+    def _made(self, batch: list[FrameRequest], pictures: list[T]) -> Iterator[tuple[FrameRequest, T]]:
         """Each frame of `batch` with its picture, counted, until `stop`."""
-        for speech, picture in zip(batch, pictures, strict=True):
+        for request, picture in zip(batch, pictures, strict=True):
             if self.stopping.is_set():
                 return
             self.frames_made += 1
-            yield speech, picture
+            yield request, picture
 
-    def _index(self, frame: SpeechFrame) -> int:
-        return self.avatar.index_at(frame.index, self.fps)
+    def _request(self, frame: SpeechFrame) -> FrameRequest:
+        shown, limit = self._poses.shown(frame.index), self._limit(frame)
+        speech = frame if frame.weight <= limit else replace(frame, weight=limit)
+        return FrameRequest(self.avatar, shown.frame, speech, shown.into, shown.share)
 
     def _limit(self, frame: SpeechFrame) -> float:
         mouth = self._direction.mouth
         return 1.0 if mouth is None else mouth(float(frame.index / self.fps))
 
-    def _limited(self, frame: SpeechFrame) -> SpeechFrame:
-        limit = self._limit(frame)
-        return frame if frame.weight <= limit else replace(frame, weight=limit)
-
-    def _shown(self, speech: SpeechFrame, nv12: NV12) -> NV12:
-        """`nv12`, made with the weight in `speech`, with the mouth as far open as it may be now."""
-        limit = self._limit(speech)
-        if speech.weight <= limit:
-            return nv12
-        return mixed(self.avatar.frame(self._index(speech)), nv12, limit / speech.weight)
+    def _shown(self, request: FrameRequest, nv12: NV12) -> NV12:
+        """`nv12`, made with the weight in `request`, with the mouth as far open as it may be now."""
+        weight, limit = request.speech.weight, self._limit(request.speech)
+        return nv12 if weight <= limit else mixed(own_frame(request), nv12, limit / weight)
 
     def _mux(self, target: Writable, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
         picture = Picture(self.avatar.width, self.avatar.height, self.fps)
         with self.timings.measure("open_output", 0):  # while the first frames are made
-            make = self._direction.muxer or Muxer
+            make = self._direction.muxer or (WebmMuxer if container == "webm" else Muxer)
             opened = make(target, container, picture, self.audio.channels, video, self.timings)
         with opened as muxer:
             self.encoder = muxer.encoder
@@ -242,6 +257,10 @@ class Session(Closable):
                 if self._direction.encoded:
                     self._direction.encoded(units, frame.sound)
                 yield frame
+
+
+def _renderer(bundle: Bundle, avatar: Avatar, timings: Timings) -> Renderer:
+    return CrossfadeRenderer(bundle.engines.renderer(avatar, timings), bundle.engines.new_frame)
 
 
 def _source(audio: str | Path | Iterable[bytes] | AudioSource) -> AudioSource:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.avatar.pose_player import PosePlayer
 from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.timings import Timings
@@ -34,9 +35,10 @@ class SessionHooks:
 
     ``mouth`` says for a time in the stream, in seconds, how far the mouth may open there, 0 to 1: at 0 the avatar's own
     frame plays, whatever is heard. It is asked when a frame is handed on and again when it leaves, so that an answer
-    that falls holds for frames already under way. ``renderer`` makes the avatar's renderer, None for one of the
-    session's own; ``muxer`` makes what encodes, None for one in this process; ``timings`` gets the stages; ``encoded``
-    gets the access units that are made with each frame, and the sound that goes with it, ``[channels, n]`` at 48 kHz.
+    that falls holds for frames already under way. ``renderer`` makes the avatar's renderer, one that crossfades, None
+    for one of the session's own; ``muxer`` makes what encodes, None for one in this process; ``timings`` gets the
+    stages; ``encoded`` gets the access units that are made with each frame, and the sound that goes with it,
+    ``[channels, n]`` at 48 kHz; ``poses`` plays the avatar's clips, None for a player of the session's own.
     """
 
     mouth: Callable[[float], float] | None = None
@@ -44,3 +46,4 @@ class SessionHooks:
     muxer: OpenMuxer | None = None
     timings: Timings = field(default_factory=Timings)
     encoded: Callable[[Sequence[AccessUnit], Floats], None] | None = None
+    poses: PosePlayer | None = None

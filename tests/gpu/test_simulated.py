@@ -10,6 +10,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,7 @@ from helpers.cuda_simulator import Gpu, Stream
 from helpers.frame_requests import shots
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.speech import SpeechFrame
+from musetalk_runtime.avatar.pose_player import PosePlayer
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
 from musetalk_runtime.backends.cuda.device import free_memory
 from musetalk_runtime.backends.cuda.times import BatchTimes
@@ -29,6 +31,7 @@ from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.diagnostics.bench import bench, gpu_memory_mb
 from musetalk_runtime.diagnostics.doctor import examine
+from musetalk_runtime.session_hooks import SessionHooks
 
 GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
 
@@ -234,6 +237,34 @@ def test_a_session_leaves_its_frames_on_the_gpu(
         assert found == expected
         with Session(left, face, speech(1.0), fps=10) as session:  # a stream brings them to the host after all
             assert len(b"".join(session.stream())) > 10_000
+
+
+def test_poses_are_crossfaded_as_on_the_cpu(
+    simulated: Bundle, bundle: Path, posed: Path, speech: Callable[[float], Path]
+) -> None:
+    def made(opened: Bundle, face: Avatar) -> list[np.ndarray]:
+        player = PosePlayer(face, Fraction(10))
+        player.ask("nod", at=0.3)
+        with Session(opened, face, speech(2.5), fps=10, direction=SessionHooks(poses=player)) as session:
+            return [frame.nv12 for frame in session.frames()]
+
+    with Bundle.open(bundle) as cpu, Avatar.open(posed) as face:
+        found, expected = made(simulated, face), made(cpu, face)
+    assert len(found) == len(expected) == 25
+    assert max(np.abs(a.astype(int) - b).max() for a, b in zip(found, expected, strict=True)) <= 1
+
+
+def test_of_a_crossfade_that_stays_on_the_gpu_the_nearer_frame_is_given(simulated: Bundle, posed: Path) -> None:
+    with Avatar.open(posed) as face, Bundle.open(simulated.path, stream=Stream(), download=False) as left:
+        expected, player = (PosePlayer(face, Fraction(25)) for _ in range(2))
+        for one in (expected, player):
+            one.ask("nod", repeat=True)
+        with Session(left, face, [bytes(32_000)], fps=25, direction=SessionHooks(poses=player)) as session:
+            found = [bytes_of(frame.nv12) for frame in session.gpu_frames()]
+        shown = [expected.shown(k) for k in range(25)]
+        assert sum(one.into is not None for one in shown) == 8
+        nearer = [one.frame if one.into is None or one.share < 0.5 else one.into for one in shown]
+        assert found == [face.frame(index).tobytes() for index in nearer]
 
 
 def test_a_cpus_frames_are_not_on_a_gpu(bundle: Path, avatar: Path, speech: Callable[[float], Path]) -> None:

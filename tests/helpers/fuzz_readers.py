@@ -120,12 +120,13 @@ class Readers:
         self._hear(spoil(self._audio[name] * files, edited))
 
     def picture(self, name: str, edited: list[Edit]) -> None:
-        """A photo or video with other bytes in it."""
+        """A photo or video with other bytes in it; for an odd number of them on a background."""
         file = self.work / f"spoilt.{name}"
         file.write_bytes(spoil(self._pictures[name], edited))
         with self._counted():
-            for rgb in islice(VideoSource(file, 1.0).frames(), 30):
-                assert rgb.ndim == 3
+            background = (0, 255, 0) if len(edited) % 2 else None
+            for rgb in islice(VideoSource(file, 1.0, background=background).frames(), 30):
+                assert rgb.shape[2] == 3
 
     def pcm(self, pieces: list[bytes]) -> None:
         """Live PCM in whatever pieces: every whole sample is heard, in order, and there are frames for all of it."""

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 
 import av
 import cv2
+import numpy as np
 
 from helpers.media import moving_picture, voice
 
@@ -22,6 +23,7 @@ AUDIO = {
 }
 PICTURES = {"jpg": ".jpg", "png": ".png", "webp": ".webp"}
 EXIF = bytes.fromhex("ffe10022457869660000 4d4d002a00000008 0001 0112 0003 00000001 00060000 00000000")  # turned
+CODECS = {"gif": ("gif", "rgb8"), "webm": ("libvpx-vp9", "yuva420p")}  # of videos; H.264 in others
 HEIF = {"heic": "HEIF", "avif": "AVIF"}
 
 
@@ -32,7 +34,7 @@ def audio_samples() -> dict[str, bytes]:
 
 def picture_samples() -> dict[str, bytes]:
     """A picture of 96x72 in each of PICTURES, one with an orientation and, where their libraries are there, in each of
-    HEIF; and videos of three frames.
+    HEIF; and videos of three frames, WebM's with transparency.
     """
     picture = cv2.resize(moving_picture(0), (96, 72))
     found = {name: cv2.imencode(suffix, picture)[1].tobytes() for name, suffix in PICTURES.items()}
@@ -46,7 +48,7 @@ def picture_samples() -> dict[str, bytes]:
             file = io.BytesIO()
             Image.fromarray(picture).save(file, format=form)
             found[name] = file.getvalue()
-    return found | {container: _video(container) for container in ("mp4", "matroska", "mpegts", "gif")}
+    return found | {container: _video(container) for container in ("mp4", "matroska", "mpegts", "gif", "webm")}
 
 
 def _audio(container: str, codec: str) -> bytes:
@@ -61,12 +63,13 @@ def _audio(container: str, codec: str) -> bytes:
 
 def _video(container: str) -> bytes:
     file = io.BytesIO()
-    codec, pixels = ("gif", "rgb8") if container == "gif" else ("libx264", "yuv420p")
+    codec, pixels = CODECS.get(container, ("libx264", "yuv420p"))
     with av.open(file, "w", format=container) as opened:
         stream = opened.add_stream(codec, rate=25)
         stream.width, stream.height, stream.pix_fmt = 96, 72, pixels
         for k in range(3):
-            frame = av.VideoFrame.from_ndarray(cv2.resize(moving_picture(k), (96, 72)), format="rgb24")
+            rgb = cv2.resize(moving_picture(k), (96, 72))
+            frame = av.VideoFrame.from_ndarray(np.dstack([rgb, rgb[..., 0]]), format="rgba")
             opened.mux(stream.encode(frame.reformat(format=pixels)))
         opened.mux(stream.encode(None))
     return file.getvalue()

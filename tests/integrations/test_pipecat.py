@@ -33,7 +33,7 @@ from helpers.tone_engine import HERTZ, NAME, SECONDS_A_CHARACTER
 from musetalk_runtime import Avatar
 from musetalk_runtime.integrations.avatar_stream import AvatarStream
 from musetalk_runtime.integrations.live_avatar import AvatarFrame
-from musetalk_runtime.integrations.pipecat import MuseTalkVideoService
+from musetalk_runtime.integrations.pipecat import AvatarPoseFrame, MuseTalkVideoService
 from musetalk_runtime.integrations.pipecat_tts import LocalTTSService
 
 # Pipecat 1.14 and its dependencies warn of their own use of what is deprecated.
@@ -195,6 +195,30 @@ def test_the_mouth_is_closed_within_200_ms_of_an_interruption(bundle: Path, avat
         distances, cut = asyncio.run(speak())
     assert max(distances[20:cut]) > 0
     assert max(distances[cut + FPS // 5 :]) == 0
+
+
+def test_a_frame_changes_the_pose_and_an_unknown_one_is_an_error(bundle: Path, posed: Path) -> None:
+    """While it speaks, and the sound goes on."""
+    errors: list[str] = []
+
+    async def script(worker: PipelineWorker, seen: Seen) -> None:
+        @worker.event_handler("on_pipeline_error")
+        async def note(_: Any, frame: Any) -> None:
+            errors.append(frame.error)
+
+        await seen.until(lambda: seen.of(OutputImageRawFrame), "it idles")
+        await worker.queue_frames([*speech_frames(voice(3.0, 24_000)), TTSStoppedFrame()])
+        await seen.until(lambda: len(seen.of(TTSAudioRawFrame)) > 5, "it speaks")
+        await worker.queue_frames([AvatarPoseFrame("smile"), AvatarPoseFrame("nod", repeat=True)])
+        await seen.until(lambda: seen.of(TTSStoppedFrame), "the utterance ends")
+
+    seen = run(script, MuseTalkVideoService(AvatarStream(bundle, posed, fps=FPS)))
+    assert ["no pose 'smile'" in error for error in errors] == [True]
+    assert not seen.of(AvatarPoseFrame)
+    bright = [np.frombuffer(frame.image, np.uint8).mean() for frame in seen.of(OutputImageRawFrame)]
+    assert bright[-1] < 0.8 * bright[0]  # "nod" is darker
+    assert np.abs(np.diff(bright)).max() < (bright[0] - bright[-1]) / 3
+    assert len(seen.of(TTSAudioRawFrame)) / FPS == pytest.approx(3.0, abs=0.1)
 
 
 def test_what_was_sent_before_the_end_is_said(bundle: Path, avatar: Path) -> None:

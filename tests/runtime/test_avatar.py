@@ -14,7 +14,18 @@ import pytest
 
 from helpers.avatars import SPEC, make_bundle, write_video
 from musetalk_runtime.avatar.frames import FrameStore
-from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMA, BOXES, FRAMES, HAS_FACE, LATENTS, MASKS, Avatar
+from musetalk_runtime.avatar.pack import (
+    AVATAR_KIND,
+    BOXES,
+    FRAMES,
+    HAS_FACE,
+    LATENTS,
+    MASKS,
+    ONE_CLIP,
+    SEVERAL_CLIPS,
+    THUMBNAILS,
+    Avatar,
+)
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import AvatarMismatch, InputNotFound, InvalidFolder
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
@@ -132,9 +143,9 @@ def test_another_size_is_refused(pack: Path) -> None:
         avatar.check(dataclasses.replace(SPEC, image_size=512))
 
 
-def remade(pack: Path, path: Path, change: Callable[[Path, dict], None]) -> Path:
+def remade(pack: Path, path: Path, change: Callable[[Path, dict], None], schema: int = ONE_CLIP) -> Path:
     """A copy of `pack` that `change` has altered, with hashes that fit."""
-    with new_folder(path, AVATAR_KIND, AVATAR_SCHEMA) as (folder, manifest):
+    with new_folder(path, AVATAR_KIND, schema) as (folder, manifest):
         manifest.update(json.loads((pack / MANIFEST).read_text()))
         for name in manifest.pop("files"):
             (folder / name).write_bytes((pack / name).read_bytes())
@@ -173,6 +184,27 @@ BROKEN = {
     "fps": (declare(fps="1/0"), "fps is '1/0'"),
     "fps type": (declare(fps=25), "fps is 25"),
 }
+CLIPS = [{"name": "idle", "frames": 5}, {"name": "nod", "frames": 2}]
+BROKEN_CLIPS = {
+    "none": (None, "expected a list of 1 to 32 clips"),
+    "empty": ([], "expected a list of 1 to 32 clips"),
+    "object": ({"idle": 7}, "expected a list of 1 to 32 clips"),
+    "too many": ([{"name": f"c{k}", "frames": 1} for k in range(33)], "expected a list of 1 to 32 clips"),
+    "no entry": (["idle"], "a clip's name is 'None'"),
+    "no name": ([{"frames": 7}], "a clip's name is 'None'"),
+    "name": ([{"name": "../x", "frames": 7}], "a clip's name is '../x'"),
+    "line": ([{"name": "idle\n", "frames": 7}], "a clip's name is"),
+    "long name": ([{"name": "x" * 10**6, "frames": 7}], "a clip's name is 'x{40}'"),
+    "twice": ([CLIPS[0], {**CLIPS[1], "name": "idle"}], "two clips are named 'idle'"),
+    "past the end": ([{"name": "idle", "frames": 8}], "has 8 frames, 7 are left"),
+    "overlap": ([CLIPS[0], {**CLIPS[1], "frames": 3}], "has 3 frames, 2 are left"),
+    "gap": ([CLIPS[0], {**CLIPS[1], "frames": 1}], "the clips have 6 frames, there are 7"),
+    "no frame": ([CLIPS[0], {**CLIPS[1], "frames": 0}], "has 0 frames"),
+    "negative": ([{"name": "idle", "frames": 9}, {"name": "nod", "frames": -2}], "has 9 frames"),
+    "huge": ([{"name": "idle", "frames": 10**4000}], "has 10{39} frames"),
+    "number": ([{"name": "idle", "frames": 7.0}], "has 7.0 frames"),
+    "flag": ([{"name": "idle", "frames": True}, {"name": "nod", "frames": 6}], "has True frames"),
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -182,6 +214,44 @@ def test_a_broken_folder_is_refused(name: str, pack: Path, tmp_path: Path) -> No
     with pytest.raises(InvalidFolder, match=message) as caught, Avatar.open(path) as avatar:
         avatar.frame(0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BROKEN_CLIPS)
+def test_clips_that_are_not_its_frames_are_refused(name: str, pack: Path, tmp_path: Path) -> None:
+    clips, message = BROKEN_CLIPS[name]
+    path = remade(pack, tmp_path / "broken", declare(clips=clips), SEVERAL_CLIPS)
+    with pytest.raises(InvalidFolder, match=message) as caught:
+        Avatar.open(path)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("thumbnails", "message"),
+    [
+        (np.zeros((COUNT, 32, 32), np.float32), "found float32"),
+        (np.zeros((COUNT - 1, 32, 32), np.uint8), r"found uint8 \[6, 32, 32\], expected uint8 \[7, 32, 32\]"),
+        (None, "does not list thumbnails.npy"),
+    ],
+)
+def test_clips_need_thumbnails(thumbnails: np.ndarray | None, message: str, pack: Path, tmp_path: Path) -> None:
+    def change(folder: Path, manifest: dict) -> None:
+        manifest["clips"] = CLIPS
+        if thumbnails is not None:
+            np.save(folder / THUMBNAILS, thumbnails)
+
+    with pytest.raises(InvalidFolder, match=message):
+        Avatar.open(remade(pack, tmp_path / "broken", change, SEVERAL_CLIPS))
+
+
+def test_an_avatar_of_the_first_schema_has_one_clip_whatever_else_it_says(pack: Path, tmp_path: Path) -> None:
+    with Avatar.open(remade(pack, tmp_path / "old", declare(clips=CLIPS))) as avatar:
+        assert avatar.poses == ("idle",)
+        assert [avatar.index_at(k, Fraction(25)) for k in range(COUNT)] == list(range(COUNT))
+
+
+def test_a_later_schema_is_refused_by_its_number(pack: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidFolder, match=r"schema 3, this version .* reads 1 and 2"):
+        Avatar.open(remade(pack, tmp_path / "later", declare(), 3))
 
 
 def test_a_video_that_is_not_all_keyframes_is_refused(pack: Path, tmp_path: Path) -> None:

@@ -252,6 +252,7 @@ def test_the_command(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixtu
         "height": 48,
         "cut": True,
         "warnings": [],
+        "poses": {"idle": 25},
     }
     assert "longer than 1 s" in err
     assert "25 frames of 64x48 at 25 fps, a face in 25" in err

@@ -140,6 +140,6 @@ def test_volume_mute_and_full_screen_are_on_the_stage(page: Page, service: Servi
     assert page.run("[v.volume, v.muted]") == [0.5, False]
     page.click("full")
     page.until("document.fullscreenElement?.id === 'stage'")
-    assert page.run("document.getElementById('full').title") == "Leave full screen"
+    page.until("document.getElementById('full').title === 'Leave full screen'")
     page.click("full")
     page.until("!document.fullscreenElement")

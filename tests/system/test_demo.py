@@ -2,18 +2,24 @@
 
 import json
 import subprocess
+import wave
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from helpers.media import write_video, write_wav
 from helpers.paths import DATA
 from helpers.processes import EDGE, port_of
 from helpers.service_client import Client, Viewer, until
 from musetalk_distill.evaluate.decoded_stream import DecodedStream, decode_stream
 from musetalk_distill.evaluate.lips import lip_correlation, lip_opening
-from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime import Avatar, Bundle, Frame, Session
+from musetalk_runtime.avatar.pose_player import PosePlayer
 from musetalk_runtime.demo import AVATAR, BUNDLE, FOLDER, SPEECH
+from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
+from musetalk_runtime.session_hooks import SessionHooks
 
 TRUTH = DATA / "demo-speech.json"
 CLOSED = 0.01  # faces: what is left between lips that touch
@@ -43,6 +49,32 @@ def test_the_lips_follow_what_is_said(streamed: DecodedStream, truth: np.ndarray
     found = lip_correlation([(measured[:length], truth[:length])])
     assert found is not None
     assert found.correlation >= 0.85
+    assert abs(found.lag) <= 1
+
+
+def test_the_lips_follow_as_well_while_poses_change(streamed: DecodedStream, truth: np.ndarray, tmp_path: Path) -> None:
+    """The person leans to the side or back with every second, for five of them."""
+    with Bundle.open(BUNDLE) as bundle, Avatar.open(AVATAR) as avatar:
+        frames = [Frame(0, Fraction(0), avatar.frame(k), np.empty((1, 0))).rgb() for k in range(40)]
+        write_video(tmp_path / "idle.mp4", frames[:20])
+        write_video(tmp_path / "lean.mp4", [(np.roll(rgb, 6, axis=1) * 0.9).astype(np.uint8) for rgb in frames[20:]])
+        clips = {name: tmp_path / f"{name}.mp4" for name in ("idle", "lean")}
+        options = PrepareOptions(face_box=tuple(avatar.boxes[0].tolist()))
+        prepare_avatar(clips, bundle, tmp_path / "avatar", options)
+    with wave.open(str(SPEECH)) as file:
+        write_wav(tmp_path / "speech.wav", np.frombuffer(file.readframes(5 * 16_000), "<i2"))
+    switches: list[str] = []
+    with Bundle.open(BUNDLE) as bundle, Avatar.open(tmp_path / "avatar") as avatar:
+        player = PosePlayer(avatar, Fraction(25), lambda pose, _: switches.append(pose))
+        for second in range(5):
+            player.ask(("lean", "idle")[second % 2], repeat=True, at=second)
+        with Session(bundle, avatar, tmp_path / "speech.wav", 25, SessionHooks(poses=player)) as session:
+            switching = decode_stream(b"".join(session.stream()), avatar, bundle.spec.image_size)
+    assert switches == ["lean", "idle", "lean", "idle", "lean"]
+    plain, found = (lip_correlation([(lip_opening(one.faces[:125]), truth[:125])]) for one in (streamed, switching))
+    assert plain is not None
+    assert found is not None
+    assert found.correlation >= plain.correlation - 0.03
     assert abs(found.lag) <= 1
 
 

@@ -15,10 +15,10 @@ PACKAGES = {  # and which of the others each may import
     "musetalk_drawn": {RUNTIME, "musetalk_export", "musetalk_distill"},
 }
 LAYERS = [  # of the runtime, from the bottom; a module may import its own folder and the layers before it
-    "core", "storage", "audio", "tts", "avatar", "backends.cuda", "frame", "backends.interface", "backends.ort",
-    "backends.trt", "bundle", "certification", "frame_rate", "output", "session_hooks", "session", "prepare", "demo",
-    "diagnostics", "update", "service.errors", "service.metrics", "service.security", "service.delivery",
-    "service.catalog", "service.session", "service.scheduling", "service.avatars", "service.webrtc",
+    "core", "storage", "audio", "tts", "avatar", "backends.cuda", "frame", "backends.interface", "backends.crossfade",
+    "backends.ort", "backends.trt", "bundle", "certification", "frame_rate", "output", "session_hooks", "session",
+    "prepare", "demo", "diagnostics", "update", "service.errors", "service.metrics", "service.security",
+    "service.delivery", "service.catalog", "service.session", "service.scheduling", "service.avatars", "service.webrtc",
     "service.settings", "service.service", "service.api", "service.http", "integrations", "cli",
 ]  # fmt: skip
 HEAVY = {

@@ -9,9 +9,15 @@ The folder holds, for n frames and the model's sizes C (latent channels) and S (
 | ``boxes.npy`` | int32 ``[n, 4]``: x0, y0, x1, y1 in pixels, the last two exclusive; may leave the frame |
 | ``masks.npy`` | uint8 ``[n, MASK_SIZE, MASK_SIZE]`` over the box: 255 takes the model's face, 0 keeps the frame |
 | ``has_face.npy`` | bool ``[n]``: frames without a face are played as they are |
+| ``alpha.mp4`` | only of transparent frames, whose colours are times alpha then: as them, the luma is alpha, lossless |
 
 and in the manifest ``width``, ``height``, ``fps`` ("25/1"), ``frames``, ``image_size``, ``latent_size``,
 ``latent_channels``, ``encoder_id``, and ``face``: how the faces were found.
+
+That is schema 1, of one clip. In schema 2 there may be several, one after another: ``clips`` lists the ``name`` and the
+number of ``frames`` of each, and there is also
+
+| ``thumbnails.npy`` | uint8 ``[n, THUMBNAIL_SIZE, THUMBNAIL_SIZE]``: the frames in grey, to find similar ones |
 """
 
 from fractions import Fraction
@@ -22,16 +28,19 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box, box_problem
+from musetalk_runtime.avatar.clips import FIRST_NAME, Clip, nearest, parse_clips
 from musetalk_runtime.avatar.frames import FrameStore
-from musetalk_runtime.core.arrays import NV12
+from musetalk_runtime.core.arrays import NV12, Bytes
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.errors import AvatarMismatch, InvalidFolder, one_line
 from musetalk_runtime.core.model import ModelSpec
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, listed_file, read_folder, settled
 
-AVATAR_KIND, AVATAR_SCHEMA = "avatar", 1
+AVATAR_KIND = "avatar"
+ONE_CLIP, SEVERAL_CLIPS = AVATAR_SCHEMAS = 1, 2
 FRAMES, LATENTS, BOXES, MASKS, HAS_FACE = "frames.mp4", "latents.npy", "boxes.npy", "masks.npy", "has_face.npy"
-MASK_SIZE = 64
+THUMBNAILS, ALPHA = "thumbnails.npy", "alpha.mp4"
+MASK_SIZE, THUMBNAIL_SIZE = 64, 32
 MAX_SIDE = 16384
 
 
@@ -39,7 +48,8 @@ class Avatar(Closable):
     """An open avatar pack.
 
     Attributes: ``path``, ``width`` and ``height`` (even, pixels), ``fps`` (Fraction), ``encoder_id``, and by frame
-    ``latents``, ``boxes``, ``masks``, ``has_face`` (see the module), all read-only. Its length is its frames.
+    ``latents``, ``boxes``, ``masks``, ``has_face`` (see the module), all read-only. Its length is the frames of all
+    its clips.
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -54,40 +64,53 @@ class Avatar(Closable):
         self.boxes = self._array(BOXES, np.int32, (4,))
         self.masks = self._array(MASKS, np.uint8, (MASK_SIZE, MASK_SIZE))
         self.has_face = self._array(HAS_FACE, np.bool_, ())
+        self.clips, self.thumbnails = self._clips()
         self._check_boxes()
-        self._frames = FrameStore(listed_file(path, manifest, FRAMES), self.width, self.height)
-        if len(self._frames) != self._count:
-            raise InvalidFolder(f"{path / FRAMES}: {len(self._frames)} frames, the manifest says {self._count}")
+        self._frames = self._video(FRAMES)
+        self._alphas = self._video(ALPHA) if ALPHA in manifest["files"] else None
 
     @classmethod
     def open(cls, path: str | Path) -> "Avatar":
         """Open the avatar in the folder `path`; raises InputNotFound or InvalidFolder."""
         path = settled(Path(path))
-        return cls(path, read_folder(path, AVATAR_KIND, AVATAR_SCHEMA))
+        return cls(path, read_folder(path, AVATAR_KIND, *AVATAR_SCHEMAS))
 
     def __len__(self) -> int:
         return self._count
 
     def rest(self) -> None:
         """Drop the decoded frames held in memory; they are decoded again when they are asked for."""
-        self._frames.rest()
+        for store in (self._frames, self._alphas):
+            if store is not None:
+                store.rest()
 
     def close(self) -> None:
         """Drop the frames held in memory. Closing twice is fine."""
-        self._frames.close()
+        for store in (self._frames, self._alphas):
+            if store is not None:
+                store.close()
 
     def frame(self, index: int) -> NV12:
         """Frame `index` as read-only NV12 uint8 ``[height * 3 / 2, width]``, BT.709 limited range."""
         return self._frames[index]
 
+    def alpha(self, index: int) -> Bytes | None:
+        """How opaque frame `index` is, read-only uint8 ``[height, width]``; its colours are times that.
+
+        None for an avatar without transparency.
+        """
+        return None if self._alphas is None else self._alphas[index][: self.height]
+
     def index_at(self, k: int, fps: Fraction) -> int:
-        """The frame to show with frame `k` of a stream at `fps`: forth and back, the ends shown once a turn."""
-        if len(self) == 1:
-            return 0
-        position = k * self.fps / fps
-        nearest = -((1 - 2 * position) // 2)  # half rounds down
-        turn = int(nearest) % (2 * len(self) - 2)
-        return min(turn, 2 * len(self) - 2 - turn)
+        """The frame of the first clip to show with frame `k` of a stream at `fps`: forth and back, the ends shown once
+        a turn.
+        """
+        return int(self.clips[0].looped(nearest(k, self.fps / fps)))
+
+    @property
+    def poses(self) -> tuple[str, ...]:
+        """The names of its clips, which ``Session.pose`` takes; the first plays by default."""
+        return tuple(clip.name for clip in self.clips)
 
     def check(self, spec: ModelSpec) -> None:
         """Raise AvatarMismatch unless the latents were made by the encoder of `spec`, at its sizes."""
@@ -107,6 +130,12 @@ class Avatar(Closable):
         if type(value) is not int or not 0 < value <= largest or (name in ("width", "height") and value % 2):
             raise InvalidFolder(f"{self.path / MANIFEST}: {name} is {value!r}, expected a positive (even) number")
         return value
+
+    def _video(self, name: str) -> FrameStore:
+        store = FrameStore(listed_file(self.path, self._manifest, name), self.width, self.height)
+        if len(store) != self._count:
+            raise InvalidFolder(f"{self.path / name}: {len(store)} frames, the manifest says {self._count}")
+        return store
 
     def _rate(self) -> Fraction:
         text = self._manifest.get("fps")
@@ -131,6 +160,16 @@ class Avatar(Closable):
                 f"{file}: found {array.dtype} {list(array.shape)}, expected {np.dtype(dtype)} {list(expected)}"
             )
         return array
+
+    def _clips(self) -> tuple[tuple[Clip, ...], npt.NDArray[np.uint8] | None]:
+        """The clips, and the thumbnails by which similar frames of theirs are found."""
+        if self._manifest["schema"] == ONE_CLIP:
+            return (Clip(FIRST_NAME, 0, self._count),), None
+        try:
+            clips = parse_clips(self._manifest.get("clips"), self._count)
+        except ValueError as error:
+            raise InvalidFolder(f"{self.path / MANIFEST}: {error}") from None
+        return clips, self._array(THUMBNAILS, np.uint8, (THUMBNAIL_SIZE, THUMBNAIL_SIZE))
 
     def _check_boxes(self) -> None:
         for index in np.flatnonzero(self.has_face):

@@ -27,11 +27,17 @@ def empty_frame(shape: tuple[int, int]) -> NV12:
 
 @dataclass(frozen=True)
 class FrameRequest:
-    """A frame to make: frame ``shown`` of ``avatar``, with the mouth that ``speech`` moves."""
+    """A frame to make: frame ``shown`` of ``avatar``, with the mouth that ``speech`` moves.
+
+    Where ``into`` is not None, a ``share`` in [0, 1) of that frame is on it, with the same mouth. Only a
+    ``CrossfadeRenderer`` takes such requests.
+    """
 
     avatar: Avatar
     shown: int
     speech: SpeechFrame
+    into: int | None = None
+    share: float = 0.0
 
     @property
     def speaks(self) -> bool:

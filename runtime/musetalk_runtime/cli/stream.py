@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,12 +19,14 @@ from musetalk_runtime.cli.engine_arguments import add_bundle_argument, add_tts_a
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.demo import AVATAR, SPEECH
-from musetalk_runtime.frame_rate import RATES, generation_rate
+from musetalk_runtime.frame_rate import RATES, generation_rate, parse_rate
 from musetalk_runtime.output.url import url_container
 from musetalk_runtime.output.video import ENCODERS, VideoOptions
 
 if TYPE_CHECKING:
     from musetalk_runtime.audio.live import PipeReader
+    from musetalk_runtime.avatar.pack import Avatar
+    from musetalk_runtime.avatar.pose_player import PosePlayer
     from musetalk_runtime.bundle import Bundle
     from musetalk_runtime.session import Session
     from musetalk_runtime.tts.text_audio import TextAudio
@@ -35,9 +38,11 @@ examples:
   musetalk-edge stream --audio speech.mp3 -o talk.mp4
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.mp3 -o talk.mp4
   musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav -o - | ffplay -
+  musetalk-edge stream -b BUNDLE -a AVATAR --audio speech.wav --pose wave@1.5 -o talk.mp4
   arecord -t raw -f S16_LE -r 16000 -c 1 | musetalk-edge stream -b BUNDLE -a AVATAR --audio - -o rtmp://host/live/key
 
-The output is fragmented MP4 (MPEG-TS where its name ends in .ts): a viewer can start while it is made. A file
+The output is fragmented MP4 (MPEG-TS where its name ends in .ts; VP9 in WebM in .webm, which keeps the transparency
+of an avatar that was prepared with --background alpha): a viewer can start while it is made. A file
 appears under its name when it is whole; links are followed, and /dev/stdout, FIFOs and devices are written as they
 stand, so that an error leaves them half written. SIGINT, SIGTERM and a closed terminal end the stream early, with a
 playable file."""
@@ -71,6 +76,15 @@ def add_parser(subparsers: Any) -> None:
         metavar="-|FILE|URL",
         help="stdout, a file, FIFO or /dev/fd/N, or rtmp, rtsp, udp, tcp, http, or srt where PyAV has it",
     )
+    parser.add_argument(
+        "--pose",
+        dest="poses",
+        type=_pose,
+        action="append",
+        default=[],
+        metavar="NAME@S[,repeat]",
+        help="go over to another of the avatar's poses at second S: once, or for good with ,repeat; may be repeated",
+    )
     rates = ", ".join(map(str, RATES))
     parser.add_argument(
         "--fps", default="auto", help=f"frame rate; auto (the default): the highest of {rates} this machine can hold"
@@ -89,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     """Stream; end by the signal that stopped it, if one did."""
     from musetalk_runtime.avatar.pack import Avatar
     from musetalk_runtime.session import Session
+    from musetalk_runtime.session_hooks import SessionHooks
     from musetalk_runtime.storage.destination import check_distinct
     from musetalk_runtime.storage.output_file import OutputFile
 
@@ -106,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         OutputFile(args.report) if args.report else nullcontext() as report_file,  # now: later all would be for nothing
         open_bundle(args.bundle, cuda_graph=not args.no_cuda_graph) as bundle,
         Avatar.open(args.avatar) as avatar,
-        Session(bundle, avatar, audio, args.fps) as session,
+        Session(bundle, avatar, audio, args.fps, SessionHooks(poses=_player(args, bundle, avatar))) as session,
         _graceful(session) as signals,
     ):
         _warn_if_slow(bundle, session)
@@ -119,6 +134,16 @@ def run(args: argparse.Namespace) -> int:
     if signals:
         die_by(signals[0])
     return 0
+
+
+def _player(args: argparse.Namespace, bundle: Bundle, avatar: Avatar) -> PosePlayer:
+    """What plays the avatar's clips, with the poses that are wanted."""
+    from musetalk_runtime.avatar.pose_player import PosePlayer
+
+    player = PosePlayer(avatar, parse_rate(args.fps, bundle))
+    for pose, at, repeats in args.poses:
+        player.ask(pose, repeats, at)
+    return player
 
 
 def _audio(args: argparse.Namespace) -> str | PipeReader | TextAudio:
@@ -162,7 +187,7 @@ def _status(session: Session) -> str:
 def _container(output: str) -> str:
     """The FFmpeg format for `output`: by a URL's scheme, or by a file's suffix."""
     if "://" not in output:
-        return "mpegts" if output.lower().endswith(".ts") else "mp4"
+        return {".ts": "mpegts", ".webm": "webm"}.get(Path(output).suffix.lower(), "mp4")
     return url_container(output)
 
 
@@ -174,6 +199,14 @@ def _warn_if_slow(bundle: Bundle, session: Session) -> None:
             "of the stream: it will not keep up with real time",
             file=sys.stderr,
         )
+
+
+def _pose(text: str) -> tuple[str, float, bool]:
+    """The name of a pose, the second at which it is to begin, and whether it is to go on."""
+    found = re.fullmatch(r"([A-Za-z0-9_-]+)@(\d{1,6}(?:\.\d+)?)(,repeat)?", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME@SECONDS or NAME@SECONDS,repeat, such as wave@1.5")
+    return found[1], float(found[2]), bool(found[3])
 
 
 @contextmanager

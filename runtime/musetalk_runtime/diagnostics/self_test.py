@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMA, Avatar
+from musetalk_runtime.avatar.pack import AVATAR_KIND, AVATAR_SCHEMAS, Avatar
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA, Bundle
 from musetalk_runtime.certification.certify import ensure_certified
 from musetalk_runtime.core.arrays import NV12
@@ -21,7 +21,7 @@ AVATAR_FRAMES = 2
 VOICE_S, SILENCE_S = 0.8, 0.8
 FULL_S, REST_S = 0.4, 1.4  # seconds from which the mouth is all the model's, and from which it rests
 LEAST_MOTION = 0.01  # levels of 255 that the mouth changes by on average, of the frames of one picture
-SCHEMAS = {BUNDLE_KIND: BUNDLE_SCHEMA, AVATAR_KIND: AVATAR_SCHEMA}
+SCHEMAS = {BUNDLE_KIND: (BUNDLE_SCHEMA,), AVATAR_KIND: AVATAR_SCHEMAS}
 
 
 def open_any(path: Path) -> Bundle | Avatar:

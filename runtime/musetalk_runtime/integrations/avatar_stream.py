@@ -16,6 +16,7 @@ from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.mute import FADE_SAMPLES
 from musetalk_runtime.audio.speech_piece import Aligner
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.backends.crossfade import CrossfadeRenderer
 from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import Floats
@@ -98,6 +99,11 @@ class AvatarStream:
         self._silent_before = session.frames_made
         self._silenced.set()
         return played
+
+    def pose(self, name: str, repeat: bool = False) -> None:
+        """Go over to another clip of the avatar. See ``LiveAvatar``."""
+        if session := self._session:
+            session.pose(name, repeat)
 
     @property
     def speaking(self) -> bool:
@@ -195,7 +201,8 @@ class SteadyClock(PlaybackClock):
 
 
 def _renderer(bundle: Bundle, share: Callable[[], Fraction], avatar: Avatar, timings: Timings) -> Renderer:
-    return RepeatingRenderer(bundle.engines.renderer(avatar, timings), share)
+    plain = bundle.engines.renderer(avatar, timings)
+    return RepeatingRenderer(CrossfadeRenderer(plain, bundle.engines.new_frame), share)
 
 
 def _fade(sound: SampleFifo) -> None:

@@ -30,8 +30,8 @@ class AvatarFrame:
 class LiveAvatar(Protocol):
     """An avatar that says what is pushed and idles otherwise. `open` first, then iterate `frames`, then `close`.
 
-    ``width`` and ``height`` in pixels and ``fps`` are there once it is open. `push`, `flush` and `interrupt` are for
-    the event loop and wait for nothing.
+    ``width`` and ``height`` in pixels and ``fps`` are there once it is open. `push`, `flush`, `interrupt` and `pose`
+    are for the event loop and wait for nothing.
     """
 
     width: int
@@ -55,6 +55,12 @@ class LiveAvatar(Protocol):
 
     def interrupt(self) -> float:
         """Close the mouth, be silent, and drop what waits. Gives the seconds that were played of the utterance."""
+
+    def pose(self, name: str, repeat: bool = False) -> None:
+        """Go over to another clip of the avatar: once, or on and on if it is to `repeat`. See ``Session.pose``.
+
+        Raises InvalidArgument for a name that none has.
+        """
 
     @property
     def speaking(self) -> bool:

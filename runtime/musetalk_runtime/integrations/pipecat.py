@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from musetalk_runtime.integrations.live_avatar import AvatarFrame, LiveAvatar
 try:
     from pipecat.frames.frames import (
         CancelFrame,
+        ControlFrame,
         EndFrame,
         Frame,
         InterruptionFrame,
@@ -31,6 +33,14 @@ MAX_DRAIN_S = 600.0  # seconds in which what was pushed before the end is said
 DRAIN_INTERVAL_S = 0.05  # seconds between looks whether it was
 
 
+@dataclass
+class AvatarPoseFrame(ControlFrame):
+    """The avatar goes over to its clip `pose`: once, or on and on if it is to `repeat`. See ``Session.pose``."""
+
+    pose: str  # a Pipecat frame has a name of its own
+    repeat: bool = False
+
+
 class MuseTalkVideoService(AIService):
     """Says what comes as ``TTSAudioRawFrame`` by `avatar`; it opens and closes that.
 
@@ -38,7 +48,8 @@ class MuseTalkVideoService(AIService):
     duration as ``TTSAudioRawFrame``, 48 kHz mono, while there is an utterance. Images go through the transport's queue
     of sound (``sync_with_audio``), so that they are shown with the sound that belongs to them: leave the transport's
     ``video_out_is_live`` off. ``TTSStoppedFrame`` ends an utterance, and is passed on once that has been pushed.
-    ``InterruptionFrame`` drops all and is passed on. ``EndFrame`` waits until everything is said.
+    ``InterruptionFrame`` drops all and is passed on. ``AvatarPoseFrame`` changes the pose as soon as it comes.
+    ``EndFrame`` waits until everything is said.
     """
 
     def __init__(self, avatar: LiveAvatar, **options: Any) -> None:
@@ -52,6 +63,9 @@ class MuseTalkVideoService(AIService):
         await super().process_frame(frame, direction)
         if isinstance(frame, TTSAudioRawFrame):
             await self._say(frame)
+            return
+        if isinstance(frame, AvatarPoseFrame):
+            await self._pose(frame)
             return
         if isinstance(frame, TTSStoppedFrame):
             self._avatar.flush()
@@ -87,6 +101,12 @@ class MuseTalkVideoService(AIService):
         samples = np.frombuffer(frame.audio, "<i2").reshape(-1, frame.num_channels).mean(axis=1) / 32768
         try:
             self._avatar.push(np.asarray(samples, np.float32), frame.sample_rate)
+        except MuseTalkEdgeError as error:
+            await self.push_error(error_msg=one_line(error), exception=error)
+
+    async def _pose(self, frame: AvatarPoseFrame) -> None:
+        try:
+            self._avatar.pose(frame.pose, frame.repeat)
         except MuseTalkEdgeError as error:
             await self.push_error(error_msg=one_line(error), exception=error)
 

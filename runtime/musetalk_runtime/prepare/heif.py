@@ -25,7 +25,7 @@ def heif_format(data: bytes) -> str:
 
 
 def read_heif(path: Path, data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]:
-    """The photo as RGB uint8 ``[H, W, 3]``, as it is shown, transparent parts black.
+    """The photo as it is shown, uint8 ``[H, W, 4]``: RGB times alpha, so that transparent parts are black, and alpha.
 
     Raises InvalidMedia, and MachineError where Pillow and pillow-heif are missing.
     """
@@ -52,7 +52,9 @@ def read_heif(path: Path, data: bytes, max_pixels: int) -> npt.NDArray[np.uint8]
         raise InvalidMedia(f"{path}: truncated or damaged: {error}") from None
     if not any(box in data[:MAX_HEAD_BYTES] for box in (b"irot", b"imir")):  # libheif has applied these
         shown = BY_EXIF.get(by_exif, UPRIGHT).applied(shown)
-    return np.asarray((shown[..., :3] * (shown[..., 3:] / 255)).round(), np.uint8)
+    return np.asarray(
+        np.concatenate([shown[..., :3] * (shown[..., 3:] / 255), shown[..., 3:]], axis=2).round(), np.uint8
+    )
 
 
 def _rgba(image: Any) -> npt.NDArray[np.float32]:

@@ -42,7 +42,8 @@ def photo_bytes(path: Path) -> bytes | None:
 
 
 def decode_photo(path: Path, data: bytes) -> npt.NDArray[np.uint8]:
-    """The photo `data` as RGB uint8 ``[H, W, 3]``: EXIF orientation applied, transparent parts black.
+    """The photo `data` as RGB uint8 ``[H, W, 3]``, EXIF orientation applied; with transparency ``[H, W, 4]``, colours
+    times alpha, so that RGB alone has transparent parts black.
 
     Raises InvalidMedia, which names `path`. The size is not bounded here.
     """
@@ -54,5 +55,5 @@ def decode_photo(path: Path, data: bytes) -> npt.NDArray[np.uint8]:
     stored = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
     if stored is not None and stored.ndim == 3 and stored.shape[2] == 4:
         opacity = stored[..., 3:].astype(np.float32) / np.iinfo(stored.dtype).max
-        rgb = (rgb * opacity).round().astype(np.uint8)
+        rgb = np.concatenate([rgb * opacity, opacity * 255], axis=2).round().astype(np.uint8)
     return of_exif(exif_in(data)).applied(rgb)  # OpenCV before 5 knows no EXIF of WebP; TIFF it turns by itself

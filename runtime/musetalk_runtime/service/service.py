@@ -12,6 +12,8 @@ from typing import Literal
 
 from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.avatar.pose_player import PosePlayer
+from musetalk_runtime.backends.crossfade import CrossfadeRenderer
 from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError
@@ -136,16 +138,18 @@ class Service:
 
         def start(session: LiveSession) -> Session:
             def renderer(face: Avatar, _: Timings) -> Renderer:
-                return RepeatingRenderer(worker.renderer(face, session), lambda: session.pace.share)
+                shared = CrossfadeRenderer(worker.renderer(face, session), engines.engines.new_frame)
+                return RepeatingRenderer(shared, lambda: session.pace.share)
 
             timings = Timings(self.metrics.stage, TIMED_FRAMES)
-            hooks = SessionHooks(session.speech.mouth, renderer, open_muxer, timings, session.encoded)
+            hooks = SessionHooks(session.speech.mouth, renderer, open_muxer, timings, session.encoded, session.poses)
             return Session(engines, pack, session.speech, rate, hooks)
 
         # NVENC holds three frames back, libx264 none.
         encoder = "auto" if lead else "x264"
         clock, video = self.playback_clock(), VideoOptions(encoder, threads=self.encoders.threads(others))
-        session = LiveSession(start, pairing, rate, lead, self.metrics, clock, owner, target, video)
+        poses = PosePlayer(pack, rate)
+        session = LiveSession(start, pairing, rate, lead, self.metrics, clock, poses, owner, target, video)
         if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):
             session.speech.warnings.append(shortfall)
         if speech is not None:

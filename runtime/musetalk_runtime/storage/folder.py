@@ -29,15 +29,17 @@ MAX_MANIFEST_BYTES = 4 << 20
 READ_BYTES = 1 << 20
 
 
-def read_folder(path: Path, kind: str, schema: int) -> Manifest:
-    """The manifest of the folder at `path`, once its kind, schema, and every file's size and hash are checked.
+def read_folder(path: Path, kind: str, *schemas: int) -> Manifest:
+    """The manifest of the folder at `path`, once its kind, its schema, which is one of `schemas`, and every file's size
+    and hash are checked.
 
     Raises InputNotFound, or InvalidFolder naming the file and what is wrong with it.
     """
     manifest = _read_manifest(path, kind)
-    if manifest.get("schema") != schema:
+    if type(manifest.get("schema")) is not int or manifest["schema"] not in schemas:
         raise InvalidFolder(
-            f"{path}: this {kind} has schema {manifest.get('schema')!r}, this version ({__version__}) reads {schema}: "
+            f"{path}: this {kind} has schema {manifest.get('schema')!r}, this version ({__version__}) reads "
+            f"{' and '.join(map(str, schemas))}: "
             f"make it again with this version, or use the version that made it ({manifest.get('created_by')!r})"
         )
     files = manifest.get("files")

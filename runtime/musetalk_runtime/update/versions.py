@@ -81,7 +81,7 @@ class Versions:
             path = self.path / str(number)
             with written_aside(path) as work:
                 progress(f"copying {new}")
-                for name in (MANIFEST, *read_folder(new, kind, SCHEMAS[kind])["files"]):
+                for name in (MANIFEST, *read_folder(new, kind, *SCHEMAS[kind])["files"]):
                     shutil.copyfile(new / name, work / name)
                     (work / name).chmod(0o644)  # for the service's user, whoever updates with whatever umask
                 progress("trying it out")

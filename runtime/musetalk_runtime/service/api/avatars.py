@@ -148,6 +148,7 @@ def _answer(name: str, service: Service, access: Access) -> AvatarAnswer:
         avatar = service.avatars[name]
         answer.width, answer.height, answer.frames = avatar.width, avatar.height, len(avatar)
         answer.faces = int(avatar.has_face.sum())
+        answer.poses = list(avatar.poses)
         answer.bundles = service.catalog.bundles_of(name)
         answer.face_box = tuple(avatar.boxes[_shown(avatar)].tolist())
         answer.warnings = tuple(store.new[name].warnings) if store and name in store.new else ()

@@ -84,6 +84,8 @@ class SessionAnswer(BaseModel):
     generated: Annotated[float, Field(description="seconds of the stream there are")]
     queued: Annotated[float, Field(description="seconds of speech that wait")]
     viewers: int
+    pose: Annotated[str, Field(description="which of the avatar's poses plays, or fades in")]
+    poses: Annotated[tuple[str, ...], Field(description="the poses of its avatar, the first plays by default")]
     push: Annotated[PushState | None, Field(description="how the sending to a media server is")] = None
     warnings: Warnings = ()
     stream: Annotated[str, Field(description="fragmented MP4", examples=["/v1/sessions/ID/stream.mp4"])]
@@ -111,7 +113,7 @@ class AvatarProgress(BaseModel):
 
 
 class AvatarAnswer(BaseModel):
-    """An avatar: once it is ready, its size in pixels, the frames of its loop, how many of them have a face, where the
+    """An avatar: once it is ready, its size in pixels, the frames of its clips, how many of them have a face, where the
     face is in the picture, from x0, y0 to x1, y1, and the bundles it goes with.
     """
 
@@ -123,6 +125,7 @@ class AvatarAnswer(BaseModel):
     frames: int | None = None
     faces: int | None = None
     face_box: tuple[int, int, int, int] | None = None
+    poses: Annotated[list[str], Field(description="the names of its clips, the first plays by default")] = []
     bundles: list[str] = []
     progress: AvatarProgress | None = None
     warnings: Warnings = ()
@@ -165,6 +168,23 @@ class TextAnswer(BaseModel):
 
     sentences: int
     queued: int
+
+
+class Pose(BaseModel):
+    """A pose to go over to."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "wave"}]})
+
+    name: Annotated[str, Field(max_length=64, description="one of the avatar's `poses`")]
+    repeat: Annotated[
+        bool, Field(description="it plays on until another is asked for; otherwise once, and then the first pose again")
+    ] = False
+
+
+class PoseAnswer(BaseModel):
+    """The pose that plays or fades in now. The event `pose` tells when the one that was asked for does."""
+
+    pose: str
 
 
 class CutAnswer(BaseModel):

@@ -80,6 +80,18 @@ async def interrupt(session: TheRunningSession) -> schema.CutAnswer:
     return schema.CutAnswer(at=round(session.silence(), 3))
 
 
+@router.post("/sessions/{id}/pose", status_code=202)
+async def change_pose(wanted: schema.Pose, session: TheRunningSession) -> schema.PoseAnswer:
+    """Go over to another pose of the avatar, at the next frames at which the two are alike, with a crossfade.
+
+    It shows after what is generated ahead already, the session's lead, and half a second at most. Lips go on in step.
+    """
+    if wanted.name not in session.poses.names:
+        raise ServiceError(404, "unknown_pose", f"no pose {wanted.name!r}: expected one of {session.poses.names}")
+    session.poses.ask(wanted.name, wanted.repeat)
+    return schema.PoseAnswer(pose=session.poses.pose)
+
+
 def _check(wanted: schema.SessionSettings, service: Service, owner: Token | None) -> PushTarget | None:
     """Raise ServiceError for a session that cannot be begun; gives the target to push to."""
     if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
@@ -109,6 +121,8 @@ def _answer(session: LiveSession, service: Service, access: Access) -> schema.Se
         generated=figures["generated"],
         queued=figures["queued"],
         viewers=session.viewers,
+        pose=session.poses.pose,
+        poses=session.poses.names,
         push=session.push.state if session.push else None,
         warnings=tuple(session.speech.warnings),
         stream=access.link(f"{path}/stream.mp4"),

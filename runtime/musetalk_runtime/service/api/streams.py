@@ -63,9 +63,9 @@ async def events(session: TheSession) -> Response:
 
     `state` {state, at, error}, first at once; `buffer` {generated, ahead, queued, viewers} each second; `interrupted`
     {at}; `turn` {what, at, seconds}, a turn's latency once its frame is out: of `speech`, from its first sample to the
-    frame that shows it; of an `interruption`, to a closed mouth; `rate` {fps}, when fewer frames are made since the
-    machine is too slow, or more again; `push` {to, state, message}; `warning` {message}. Times are seconds of the
-    stream.
+    frame that shows it; of an `interruption`, to a closed mouth; `pose` {pose, at}, which fades in there; `rate` {fps},
+    when fewer frames are made since the machine is too slow, or more again; `push` {to, state, message}; `warning`
+    {message}. Times are seconds of the stream.
     """
     return StreamingBody(session.events.subscribe(session.snapshot()), "text/event-stream", lambda: None)
 

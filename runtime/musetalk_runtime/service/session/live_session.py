@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from musetalk_runtime.audio.speech_piece import SpeechPiece
+from musetalk_runtime.avatar.pose_player import PosePlayer
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.output.video import AccessUnit, VideoOptions
@@ -44,10 +45,11 @@ class LiveSession:
     there is one. `video` says how it is encoded.
 
     Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
-    ``clock`` (of playback), ``speech`` (what is to be said), ``text`` (what is to be synthesized), ``window`` (the
-    newest part of the stream), ``events``, ``state`` (starting, idle, speaking, ended or failed), ``error`` (one line),
-    ``pace``, ``push``, ``viewers`` (how many watch now), ``has_audio_socket``, ``packets`` (what is encoded, for
-    WebRTC), ``peers`` (what ends each WebRTC connection, by its id), ``turns`` (the latency of its turns).
+    ``clock`` (of playback), ``poses`` (what plays the avatar's clips), ``speech`` (what is to be said), ``text`` (what
+    is to be synthesized), ``window`` (the newest part of the stream), ``events``, ``state`` (starting, idle, speaking,
+    ended or failed), ``error`` (one line), ``pace``, ``push``, ``viewers`` (how many watch now), ``has_audio_socket``,
+    ``packets`` (what is encoded, for WebRTC), ``peers`` (what ends each WebRTC connection, by its id), ``turns`` (the
+    latency of its turns).
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class LiveSession:
         lead: float,
         metrics: Metrics,
         clock: PlaybackClock,
+        poses: PosePlayer,
         owner: Token | None = None,
         target: PushTarget | None = None,
         video: VideoOptions = DEFAULT_VIDEO,
@@ -66,11 +69,12 @@ class LiveSession:
         self.id = secrets.token_urlsafe(18)
         self.pairing, self.fps, self.lead, self.owner = pairing, fps, lead, owner
         self._rate = float(fps)
-        self.clock = clock
+        self.clock, self.poses = clock, poses
         self.speech = SpeechQueue(clock, lead, idle_lead(fps))
         self.window = Window(loop)
         self.events = EventStream(loop)
         self.text = TextQueue(self.say, self.speech, self.events)
+        poses.on_switch = self._switched
         self.pace = Pace(clock, fps, metrics, self.events)
         self.turns = TurnTimer(metrics, self.events)
         self.state: SessionState = "starting"
@@ -309,6 +313,9 @@ class LiveSession:
             self.state = state
             event = self.snapshot()
             self.events.publish(event.name, **event.content)
+
+    def _switched(self, pose: str, at: float) -> None:
+        self.events.publish("pose", pose=pose, at=round(at, 3))
 
     def _log(self, what: str) -> None:
         """Log it, with no more of the id than tells sessions apart: whoever has all of the id can watch."""

@@ -12,7 +12,7 @@ const UPLOAD = 150_000; // milliseconds that a clip may take
 
 export class Session {
   // `onEnd` is told once, in words if it was an error; `onNotice` what else there is to say; `onRefused` if the browser
-  // wants a click before it plays.
+  // wants a click before it plays; `onPose` gets the name of a pose when it begins.
   // For a `conversation` frames are made no earlier than they are shown.
   static async begin({ avatar, bundle, conversation = false }, handlers) {
     const wanted = { avatar, bundle, ...(conversation && WebRtcPlayer.supported && { lead: 0 }) };
@@ -30,8 +30,9 @@ export class Session {
     return new Session(await ask(`v1/sessions/${encodeURIComponent(id)}`), false, handlers);
   }
 
-  constructor(answer, own, { onEnd, onNotice, onRefused }, conversation = false) {
-    Object.assign(this, { ...answer, own, onEnd, onNotice, onRefused, conversation, closed: false, told: {}, turns: {} });
+  constructor(answer, own, { onEnd, onNotice, onRefused, onPose = () => {} }, conversation = false) {
+    Object.assign(this, { ...answer, own, onEnd, onNotice, onRefused, onPose, conversation });
+    Object.assign(this, { closed: false, told: {}, turns: {} });
     this.path = `v1/sessions/${encodeURIComponent(answer.id)}`;
     this.badge = new Badge(answer.state, answer.generated);
     this.player = conversation ? this.#playLive() : this.#playStream();
@@ -42,6 +43,7 @@ export class Session {
         rate: ({ fps }) => (this.fps = fps),
         warning: ({ message }) => this.onNotice(message),
         interrupted: ({ at }) => this.player.skip(at),
+        pose: ({ pose }) => this.onPose((this.pose = pose)),
         turn: (told) => this.#time(told),
       },
       renew: () => this.address("events"),
@@ -55,6 +57,9 @@ export class Session {
   say = (file) => ask(`${this.path}/audio`, { method: "POST", body: file, signal: AbortSignal.timeout(UPLOAD) });
 
   sayText = (text) => postJson(`${this.path}/text`, { text });
+
+  // Go over to the pose of that name: once, and then to the first again.
+  changePose = (name) => postJson(`${this.path}/pose`, { name });
 
   // One of its addresses, as it is good now: those that carry their own permission expire.
   address = async (name) => (await ask(this.path))[name];

@@ -7,6 +7,7 @@ import { Live } from "./live.js";
 import { offer } from "./new_avatar.js";
 import { notice } from "./notice.js";
 import { placed } from "./place.js";
+import { poses, showPoses } from "./poses.js";
 import { Session } from "./session.js";
 import { bringIntoView, showAvatar, showVideo } from "./stage.js";
 import { enableText, offerText, told, words } from "./text_box.js";
@@ -44,6 +45,7 @@ function show() {
   for (const input of document.querySelectorAll("#avatars input")) input.disabled = Boolean(session);
   $("share").hidden = !session;
   showVideo(Boolean(session));
+  showPoses(session);
 }
 
 // Run one action with the controls locked; whatever happens, they are unlocked.
@@ -67,6 +69,7 @@ async function act(action) {
 const handlers = {
   onEnd: ended,
   onNotice: notice,
+  onPose: () => showPoses(session),
   onRefused: () => notice("The browser wants a click before it plays: press Go on, in the picture"),
 };
 
@@ -164,6 +167,7 @@ $("demo").addEventListener("click", () =>
   }),
 );
 $("say-text").addEventListener("click", () => act(sayText));
+poses.onChoose = (name) => act(() => session.changePose(name));
 $("interrupt").addEventListener("click", () => act(() => session.interrupt()));
 $("end").addEventListener("click", () => {
   session.close();
