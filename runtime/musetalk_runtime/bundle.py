@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from musetalk_runtime.backends.interface import Engines
 from musetalk_runtime.core.closable import Closable
-from musetalk_runtime.core.errors import InvalidFolder, MachineError
+from musetalk_runtime.core.errors import InvalidArgument, InvalidFolder, MachineError
 from musetalk_runtime.core.model import ModelSpec
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, read_folder, settled
 
@@ -22,7 +22,7 @@ BACKENDS = ("onnxruntime", "tensorrt", TENSORRT_RTX)
 
 
 class Bundle(Closable):
-    """An open bundle. Engines are loaded when they are first used, and released by `close`.
+    """An open bundle. Engines are loaded when they are first used, and released by `close`; a closed bundle has none.
 
     Attributes: ``path``, ``manifest`` (its JSON), ``spec`` (the model's sizes), ``batch_sizes`` (ascending),
     ``batch_ms`` (milliseconds the generator took for each batch size when the bundle was certified), ``live_context``
@@ -33,6 +33,7 @@ class Bundle(Closable):
     def __init__(self, path: Path, manifest: Manifest, **gpu: Any) -> None:
         self.path = path
         self.manifest = manifest
+        self.closed = False
         self._gpu = gpu
         self.spec = ModelSpec.from_json(manifest.get("model"), str(path / MANIFEST))
         self._certificate: Certificate | None = None
@@ -54,10 +55,9 @@ class Bundle(Closable):
         return cls(path, manifest, cuda_graph=cuda_graph, stream=stream, download=download)
 
     def close(self) -> None:
-        """Release the engines. Closing twice is fine; a closed bundle loads them again when used."""
-        if "engines" in self.__dict__:
-            self.engines.close()
-            del self.engines
+        """Release the engines. Closing twice is fine."""
+        self._release_engines()
+        self.closed = True
 
     def find_certificate(self) -> None:
         """Look for the certificate again, after ``certify_bundle``; other bundles bring theirs in their manifest."""
@@ -65,7 +65,7 @@ class Bundle(Closable):
         if self.manifest["backend"] == TENSORRT_RTX:
             from musetalk_runtime.backends.trt.certificate import find_certificate
 
-            self.close()
+            self._release_engines()
             for name in ("batch_ms", "live_context"):
                 self.__dict__.pop(name, None)
             self._certificate = find_certificate(self.path)
@@ -89,7 +89,12 @@ class Bundle(Closable):
 
     @cached_property
     def engines(self) -> Engines:
-        """What runs the models: ONNX Runtime, or a TensorRT, which is looked for when the engines are first used."""
+        """What runs the models: ONNX Runtime, or a TensorRT, which is looked for when the engines are first used.
+
+        Raises InvalidArgument for a closed bundle.
+        """
+        if self.closed:
+            raise InvalidArgument(f"{self.path}: the bundle is closed")
         if self.manifest["backend"] == "onnxruntime":
             from musetalk_runtime.backends.ort.engines import OnnxEngines
 
@@ -104,6 +109,11 @@ class Bundle(Closable):
         else:
             files = BuiltHere(self.path, self.manifest)
         return TensorRtEngines(files, GpuOptions(**self._gpu))
+
+    def _release_engines(self) -> None:
+        if "engines" in self.__dict__:
+            self.engines.close()
+            del self.engines
 
     def _require_measured(self) -> Manifest:
         """Where the measured figures are: in the manifest, or in the certificate."""

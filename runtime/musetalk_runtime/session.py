@@ -23,7 +23,7 @@ from musetalk_runtime.backends.interface import FrameRequest, OnGpu, Renderer, R
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import NV12
 from musetalk_runtime.core.closable import Closable
-from musetalk_runtime.core.errors import MachineError
+from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.stage import Stage
 from musetalk_runtime.core.timings import Timings, peak_memory_mb
 from musetalk_runtime.frame import Frame, GpuFrame, mixed
@@ -36,6 +36,7 @@ from musetalk_runtime.output.webm import WebmMuxer
 from musetalk_runtime.session_hooks import SessionHooks
 
 T = TypeVar("T")
+Speech = str | Path | bytes | bytearray | memoryview | Iterable[bytes] | AudioSource
 
 MAX_SPEECH_FRAMES_AHEAD = 8  # frames that wait for the renderer
 MAX_BATCHES_AHEAD = 2  # batches that wait for the encoder
@@ -46,11 +47,12 @@ PUSH_LEAD_S = 1.0  # seconds that a push to a URL runs ahead of real time
 class Session(Closable):
     """Makes frames, or a stream's bytes, while audio is read. Iterate `frames`, `gpu_frames`, `stream` or `push`, once.
 
-    `audio` is a file that FFmpeg reads, or live speech: an iterable of PCM bytes (signed 16-bit little-endian, mono,
-    16 kHz), such as a ``PipeReader``; if it can wait for long, it needs an ``interrupt()`` like that one's. `fps` is
-    ``auto``, a number or a fraction; `direction` is for who runs the session while it runs. Raises InputNotFound,
-    InvalidMedia, InvalidArgument or AvatarMismatch; live audio that ends before its first sample raises InvalidMedia
-    when iterated.
+    `audio` is a file that FFmpeg reads, or live speech: PCM bytes (signed 16-bit little-endian, mono, 16 kHz) or an
+    iterable of them, such as a ``PipeReader``; if it can wait for long, it needs an ``interrupt()`` like that one's.
+    `fps` is ``auto``, a number or a fraction; `direction` is for who runs the session while it runs. Raises
+    InputNotFound, InvalidMedia, InvalidArgument or AvatarMismatch. When iterated it raises InvalidMedia for live audio
+    that ends before its first sample, and InvalidArgument for an item that is no bytes, or where `bundle` or `avatar`
+    was closed.
 
     Attributes: ``fps`` (Fraction), ``frames_made``, ``encoder`` (its name, once a stream began),
     ``first_fragment_seconds`` (from the opening, once there is one), ``stopping`` (an Event, set once it is to end).
@@ -62,13 +64,13 @@ class Session(Closable):
         self,
         bundle: Bundle,
         avatar: Avatar,
-        audio: str | Path | Iterable[bytes] | AudioSource,
+        audio: Speech,
         fps: str | float | Fraction = "auto",
         direction: SessionHooks | None = None,
     ) -> None:
         self._started = time.perf_counter()
         avatar.check(bundle.spec)
-        self.avatar = avatar
+        self.avatar, self._bundle = avatar, bundle
         self.fps = parse_rate(str(fps), bundle)
         self._direction = direction = direction or SessionHooks()
         self.timings = direction.timings
@@ -217,6 +219,8 @@ class Session(Closable):
             batch = [self._request(frame) for frame in self._speech.take(size)]
             if not batch:
                 return
+            if self._bundle.closed or self.avatar.closed:
+                raise InvalidArgument("the bundle or the avatar was closed while the session runs: close it afterwards")
             rendering = self._renderer.render(batch)
             self._frames_rendered += len(batch)
             yield batch, rendering
@@ -263,7 +267,13 @@ def _renderer(bundle: Bundle, avatar: Avatar, timings: Timings) -> Renderer:
     return CrossfadeRenderer(bundle.engines.renderer(avatar, timings), bundle.engines.new_frame)
 
 
-def _source(audio: str | Path | Iterable[bytes] | AudioSource) -> AudioSource:
+def _source(audio: Speech) -> AudioSource:
     if isinstance(audio, (str, Path)):
         return AudioFile(Path(audio))
-    return audio if isinstance(audio, AudioSource) else LivePcm(audio)
+    if isinstance(audio, AudioSource):
+        return audio
+    if isinstance(audio, (bytes, bytearray, memoryview)):
+        return LivePcm([bytes(audio)])
+    if isinstance(audio, Iterable):
+        return LivePcm(audio)
+    raise InvalidArgument(f"audio is {type(audio).__name__}: expected a file's path, PCM bytes or an iterable of them")

@@ -124,7 +124,7 @@ def test_a_changed_machine_is_certified_anew(
         monkeypatch.setattr(
             sys.modules["cuda.core"], "system", SimpleNamespace(get_kernel_mode_driver_version=lambda: (590, 44, 1))
         )
-        opened.close()
+        opened.find_certificate()
         with pytest.raises(MachineError, match=r"for driver 580\.65\.06, this machine has driver 590\.44\.01"):
             opened.engines.check()
         said.clear()

@@ -27,7 +27,7 @@ from musetalk_runtime.avatar.pack import (
     Avatar,
 )
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.core.errors import AvatarMismatch, InputNotFound, InvalidFolder
+from musetalk_runtime.core.errors import AvatarMismatch, InputNotFound, InvalidArgument, InvalidFolder
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.storage.folder import MANIFEST, new_folder
 
@@ -114,7 +114,7 @@ def test_closing_twice_is_fine(pack: Path) -> None:
     avatar = Avatar.open(pack)
     avatar.close()
     avatar.close()
-    with pytest.raises(IndexError):
+    with pytest.raises(InvalidArgument, match="the avatar is closed"):
         avatar.frame(0)
 
 

@@ -66,6 +66,46 @@ def test_live_and_file_give_the_same_frames_where_the_context_is_the_same(
         assert np.abs(a.nv12.astype(int) - b.nv12).max() <= 1  # batches may differ, and so the order of sums
 
 
+def test_bytes_are_one_piece_of_live_speech(opened: tuple[Bundle, Avatar]) -> None:
+    pcm = voice(0.2).astype("<i2").tobytes()
+    for given in (pcm, bytearray(pcm), memoryview(pcm), [pcm], iter([pcm[:1001], pcm[1001:]])):
+        with Session(*opened, given, fps=25) as session:
+            assert sum(1 for _ in session.frames()) == 5
+
+
+@pytest.mark.parametrize("given", [None, 7, 0.5])
+def test_what_is_no_speech_is_refused_at_once(opened: tuple[Bundle, Avatar], given: Any) -> None:
+    with pytest.raises(InvalidArgument, match="expected a file's path, PCM bytes or an iterable of them"):
+        Session(*opened, given, fps=25)
+
+
+@pytest.mark.parametrize("given", [["speech"], [1, 2, 3], [None], np.zeros(1600, np.int16)])
+def test_what_is_no_speech_is_refused_when_it_is_heard(opened: tuple[Bundle, Avatar], given: Any) -> None:
+    with (
+        Session(*opened, given, fps=25) as session,
+        pytest.raises(InvalidArgument, match="live speech is PCM bytes, found "),
+    ):
+        list(session.frames())
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_is_closed_early_makes_no_more_frames(bundle: Path, avatar: Path, which: int) -> None:
+    def speech() -> Iterator[bytes]:
+        while True:
+            yield voice(0.2).astype("<i2").tobytes()
+
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        with Session(b, a, speech(), fps=25) as session:
+            frames = session.frames()
+            next(frames)
+            (b, a)[which].close()
+            with pytest.raises(InvalidArgument, match="closed"):
+                for _ in frames:
+                    pass
+        with pytest.raises(InvalidArgument, match="closed"):
+            list(Session(b, a, [b"\0\0" * 1600], fps=25).frames())
+
+
 def test_the_stream_is_a_whole_file(opened: tuple[Bundle, Avatar], speech: Speech) -> None:
     with Session(*opened, speech(2.0), fps="25") as session:
         data = b"".join(session.stream())

@@ -9,7 +9,7 @@ import numpy as np
 
 from musetalk_runtime.audio.chunk import AudioChunk, Resampler
 from musetalk_runtime.audio.decode.signature import HEAD_BYTES, media_format
-from musetalk_runtime.core.errors import InvalidMedia
+from musetalk_runtime.core.errors import InvalidArgument, InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
 
 MAX_READ_BYTES = 1 << 16  # bytes at once, at most
@@ -33,6 +33,8 @@ class LivePcm:
         resample = Resampler(channels=1)
         odd = b""
         for data in self._pcm:
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise InvalidArgument(f"live speech is PCM bytes, found {type(data).__name__} in it")
             data = odd + bytes(data)  # noqa: PLW2901
             whole = len(data) // 2 * 2
             data, odd = data[:whole], data[whole:]  # noqa: PLW2901

@@ -10,7 +10,7 @@ from av.video.codeccontext import VideoCodecContext
 
 from musetalk_runtime.core.arrays import NV12
 from musetalk_runtime.core.closable import Closable
-from musetalk_runtime.core.errors import InvalidFolder
+from musetalk_runtime.core.errors import InvalidArgument, InvalidFolder
 from musetalk_runtime.core.media import open_media
 
 CACHE_BYTES = 512 << 20
@@ -39,6 +39,8 @@ class FrameStore(Closable):
 
     def __getitem__(self, index: int) -> NV12:
         """Frame `index` as read-only NV12 uint8 ``[H * 3 / 2, W]``, BT.709 limited range; raises InvalidFolder."""
+        if self._decoder is None:
+            raise InvalidArgument(f"{self._path.parent}: the avatar is closed")
         if not 0 <= index < len(self._packets):
             raise IndexError(f"frame {index} is out of range [0, {len(self._packets)})")
         with self._lock:
@@ -63,8 +65,8 @@ class FrameStore(Closable):
             self._cache.clear()
 
     def _decode(self, index: int) -> NV12:
-        if self._decoder is None:
-            raise IndexError("the frames are closed")
+        if self._decoder is None:  # by another thread
+            raise InvalidArgument(f"{self._path.parent}: the avatar is closed")
         try:
             decoded = self._decoder.decode(av.Packet(self._packets[index]))
         except av.error.FFmpegError as error:

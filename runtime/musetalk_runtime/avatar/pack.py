@@ -53,7 +53,7 @@ class Avatar(Closable):
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path = path
+        self.path, self.closed = path, False
         self._manifest = manifest
         self.width, self.height = self._size("width", MAX_SIDE), self._size("height", MAX_SIDE)
         self.fps = self._rate()
@@ -85,7 +85,8 @@ class Avatar(Closable):
                 store.rest()
 
     def close(self) -> None:
-        """Drop the frames held in memory. Closing twice is fine."""
+        """Drop the frames held in memory, for good. Closing twice is fine."""
+        self.closed = True
         for store in (self._frames, self._alphas):
             if store is not None:
                 store.close()
