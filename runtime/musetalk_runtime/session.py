@@ -36,7 +36,6 @@ from musetalk_runtime.output.webm import WebmMuxer
 from musetalk_runtime.session_hooks import SessionHooks
 
 T = TypeVar("T")
-Speech = str | Path | bytes | bytearray | memoryview | Iterable[bytes] | AudioSource
 
 MAX_SPEECH_FRAMES_AHEAD = 8  # frames that wait for the renderer
 MAX_BATCHES_AHEAD = 2  # batches that wait for the encoder
@@ -64,7 +63,7 @@ class Session(Closable):
         self,
         bundle: Bundle,
         avatar: Avatar,
-        audio: Speech,
+        audio: str | Path | bytes | Iterable[bytes] | AudioSource,
         fps: str | float | Fraction = "auto",
         direction: SessionHooks | None = None,
     ) -> None:
@@ -267,7 +266,7 @@ def _renderer(bundle: Bundle, avatar: Avatar, timings: Timings) -> Renderer:
     return CrossfadeRenderer(bundle.engines.renderer(avatar, timings), bundle.engines.new_frame)
 
 
-def _source(audio: Speech) -> AudioSource:
+def _source(audio: str | Path | bytes | Iterable[bytes] | AudioSource) -> AudioSource:
     if isinstance(audio, (str, Path)):
         return AudioFile(Path(audio))
     if isinstance(audio, AudioSource):
