@@ -74,6 +74,22 @@ window.turn = async (watched, socket, pcm, piece) => {
     return { mouth: mouth ? mouth[0] - began : null, sound: sound ? sound[0] - began : null };
 };
 
+// Milliseconds for which the browser held what it received of each kind since `before`, on average, and what it counts.
+window.held = async (watched, before = {}) => {
+    const counts = {}, ms = {};
+    for (const one of (await watched.player.connection.getStats()).values()) {
+        if (one.type !== "inbound-rtp") continue;
+        const { kind, jitterBufferDelay: buffered, jitterBufferEmittedCount: emitted } = one;
+        const { totalProcessingDelay: processed = 0, framesDecoded: decoded = 0 } = one;
+        counts[kind] = { buffered, emitted, processed, decoded };
+        const was = before[kind] ?? { buffered: 0, emitted: 0, processed: 0, decoded: 0 };
+        ms[`${kind}_jitter_buffer_ms`] = Math.round(1000 * (buffered - was.buffered) / (emitted - was.emitted));
+        if (decoded > was.decoded)
+            ms[`${kind}_received_to_decoded_ms`] = Math.round(1000 * (processed - was.processed) / (decoded - was.decoded));
+    }
+    return { counts, ms };
+};
+
 window.sync = async (watched, seconds) => {
     const offsets = [];
     for (let n = 0; n < seconds; n++) {

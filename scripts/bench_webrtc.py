@@ -125,7 +125,10 @@ def _glass(
     page.run(f"""new Promise(done => {{
         window.socket = new WebSocket("ws://127.0.0.1:{service.port}{session["audio"]}"); socket.onopen = () => done(0);
     }})""")
+    by_webrtc = kind == "webrtc"
+    counts = page.run("held(watched).then(({ counts }) => counts)") if by_webrtc else None
     found = [page.run(f"turn(watched, socket, pcm, {PIECE})") for _ in range(turns)]
+    held = page.run(f"held(watched, {json.dumps(counts)}).then(({{ ms }}) => ms)") if by_webrtc else None
     page.run("socket.close(); watched.close(); 0")
     service.ask("DELETE", f"/v1/sessions/{session['id']}")
     count, total = (after - was for after, was in zip(_turns(service), before, strict=True))
@@ -135,6 +138,7 @@ def _glass(
         "stream_fps": session["fps"],
         "missed": sum(one["mouth"] is None or one["sound"] is None for one in found),
         "to_frame_out_mean_ms": round(1e3 * total / count) if count else None,
+        **({"browser": held} if held else {}),
     }
 
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 pytest.importorskip("aiortc", reason="needs the extra webrtc")
 
-from helpers.service_client import Client, asking_by_token, end_sessions, serving, until
+from helpers.service_client import Client, HeldClock, asking_by_token, end_sessions, serving, until
 from helpers.whep_client import SDP, WhepViewer, watching
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.api import sessions, whep
@@ -77,17 +78,19 @@ def test_frames_and_sound_come_decoded_and_in_step(
     assert client.ask("DELETE", viewer.location)[1]["error"]["code"] == "unknown_connection"
 
 
-def test_without_a_lead_frames_leave_as_they_are_made(client: Client, service: Service) -> None:
-    ahead = []
-
-    async def watch(viewer: WhepViewer) -> None:
-        session = service.running[0]
-        for count in range(20, 80, 5):
-            await viewer.until(lambda count=count: len(viewer.video) > count, "frames come")
-            ahead.append(session.ahead)
-
-    watching(client, client.begin(lead=0), watch)
-    assert max(ahead) <= 3 / 25  # two frames, and the one that is shown
+def test_without_a_lead_a_frame_is_made_a_frame_and_20_ms_before_it_is_shown(bundle: Path, avatar: Path) -> None:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        service = Service(b, {"one": a}, Settings(sessions=1), lambda: HeldClock(1.0))
+        with serving(service) as running:
+            client = Client(running.port)
+            watching(client, client.begin(lead=0), lambda viewer: viewer.until(lambda: viewer.video, "frames come"))
+            session = service.running[0]
+            until(lambda: session.clock.now() == 1.0, "playback is held")
+            until(lambda: session.frames > 26, "the frames are made that are due")
+            time.sleep(0.3)
+            assert session.frames == 27  # the last is shown at 1.04 s
+            assert session.speech.handed_out == pytest.approx(1.0 + 0.04 + 0.02 + 0.12)
+            end_sessions(service)
 
 
 def test_who_comes_late_begins_with_the_next_frame(client: Client, service: Service) -> None:

@@ -31,7 +31,7 @@ from musetalk_runtime.session import DEFAULT_VIDEO, Session
 
 SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
 SLACK_S = 0.1  # seconds that frames may come late in a session without a lead, before its clock waits
-FRAMES_AHEAD = 2  # frames that such a session is ahead of playback, at most
+SPARE_S = 0.02  # seconds more than a frame lasts, in which such a session makes it
 log = logging.getLogger(__name__)
 
 OpenSession = Callable[["LiveSession"], Session]
@@ -139,6 +139,7 @@ class LiveSession:
         self.turns.interrupt(at)
         if session := self._session:
             session.hush(end)
+        self.packets.hush()
         self._metrics.add("dropped_frames_total", max(0, int((end - made) * self.fps)))
         self.events.publish("interrupted", at=round(at, 3))
         return at
@@ -337,8 +338,11 @@ class LiveSession:
 
 
 def live_lead(fps: Fraction) -> float:
-    """Seconds of sound to hand out ahead of playback without a lead: what a frame is generated from, and two frames."""
-    return LOOKAHEAD_S + float(FRAMES_AHEAD / fps)
+    """Seconds of sound to hand out ahead of playback without a lead: what a frame is generated from, and what it takes.
+
+    A machine that holds `fps` makes a frame in the time that one lasts. All of this is heard and seen as latency.
+    """
+    return LOOKAHEAD_S + float(1 / fps) + SPARE_S
 
 
 def idle_lead(fps: Fraction) -> float:
