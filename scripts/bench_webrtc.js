@@ -14,7 +14,7 @@ window.open_ = async (kind, session, box) => {
     video.style = "position: fixed; top: 0; left: 0; width: 160px; z-index: 9";
     document.body.append(video);
     const problems = [];
-    const handlers = { onLost: text => problems.push(text), onError: text => problems.push(text), onEnd() {}, onRefused() {} };
+    const handlers = { onLost: text => problems.push(text), onError: text => problems.push(text), onAgain() {}, onEnd() {}, onRefused() {} };
     const player = kind === "webrtc" ? new WebRtcPlayer(video, session, handlers) : new Player(video, session.stream, handlers);
     player.edge.conversation = true;
     const events = new EventSource(session.events);

@@ -11,6 +11,7 @@ from aiortc.contrib.media import MediaPlayer
 from aiortc.mediastreams import MediaStreamError
 
 from helpers.service_client import Client
+from musetalk_runtime.service.session.live_session import LiveSession
 
 SDP = {"Content-Type": "application/sdp"}
 
@@ -67,15 +68,27 @@ class WhepViewer:
 
     async def lost(self) -> None:
         """Send nothing more, and answer nothing."""
-        transport = self.connection.getTransceivers()[0].receiver.transport.transport
-        for protocol in transport._connection._protocols:
-            protocol.transport.abort()
+        _drop_packets(self.connection)
 
     async def _receive(self, track: Any, frames: list[Any]) -> None:
         with suppress(MediaStreamError):
             while True:
                 frames.append(await track.recv())
         self.ended.add(track.kind)
+
+
+def lose_paths(session: LiveSession) -> None:
+    """Have the connections of `session` send and hear nothing more, as where a network between goes away."""
+    loop = session.packets._loop
+    for close in session.peers.values():
+        loop.call_soon_threadsafe(_drop_packets, close.__self__._connection)  # type: ignore[attr-defined]
+
+
+def _drop_packets(connection: Any) -> None:
+    transport = connection.getTransceivers()[0].receiver.transport.transport
+    for protocol in transport._connection._protocols:
+        protocol.datagram_received = lambda *_: None
+        protocol.transport.sendto = lambda *_: None
 
 
 def watching(client: Client, path: str, act: Callable[[WhepViewer], Awaitable[Any]], voice: Path | None = None) -> Any:

@@ -1,6 +1,7 @@
 """The service on a real socket."""
 
 import io
+import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -240,6 +241,24 @@ def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service
     assert closing_code(url, bytes(300 << 10)) == 1009
     assert any(name == "warning" and "s16le" in content["message"] for name, content in events)
     assert session.running
+
+
+def test_the_audio_socket_takes_other_rates_and_tells_where_it_is_said(client: Client, service: Service) -> None:
+    path = client.begin()
+    session = service.get(path.rpartition("/")[2])
+    url = f"ws://127.0.0.1:{client.port}{path}/audio"
+    for refused in ("?rate=7999", "?rate=48001", "?rate=x", "?positions=perhaps"):
+        with pytest.raises(InvalidStatus), connect(url + refused):
+            pass
+    told = []
+    with connect(f"{url}?rate=24000&positions=true") as audio:
+        for _ in range(4):
+            audio.send(voice(0.5, 24_000).astype("<i2").tobytes())
+            told.append(json.loads(audio.recv(timeout=60)))
+    begins, ends = ([one[name] for one in told] for name in ("begin", "end"))
+    assert begins[1:] == pytest.approx(ends[:-1], abs=0.001)  # one after the other
+    assert ends[-1] - begins[0] == pytest.approx(2.0, abs=0.01)
+    assert ends[-1] <= session.speech.end + 0.001
 
 
 def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client, service: Service) -> None:

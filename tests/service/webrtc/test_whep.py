@@ -14,6 +14,8 @@ import pytest
 
 pytest.importorskip("aiortc", reason="needs the extra webrtc")
 
+import aiortc
+
 from helpers.service_client import Client, HeldClock, asking_by_token, end_sessions, serving, until
 from helpers.whep_client import SDP, WhepViewer, watching
 from musetalk_runtime import Avatar, Bundle
@@ -187,6 +189,24 @@ def test_a_viewer_that_is_gone_without_a_word_is_given_up(
         await viewer.until(lambda: viewer.video, "frames come")
         await viewer.lost()
         await viewer.until(lambda: service.viewers == 0, "it is given up")
+
+    watching(client, client.begin(lead=0), watch)
+
+
+def test_a_connection_that_does_not_close_is_given_up(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def watch(viewer: WhepViewer) -> None:
+        await viewer.until(lambda: viewer.video, "frames come")
+        with monkeypatch.context() as patch:
+            patch.setattr(peer, "CLOSE_TIMEOUT_S", 0.1)
+            patch.setattr(aiortc.RTCPeerConnection, "close", never)
+            status, _ = await asyncio.to_thread(client.ask, "DELETE", viewer.location)
+        assert status == 204
+        assert service.viewers == 0
 
     watching(client, client.begin(lead=0), watch)
 

@@ -128,7 +128,8 @@ class LiveSession:
         if units:
             if self.lead == 0:
                 self.clock.start()
-            self.turns.made(units[-1].index / self._rate)
+            at = units[-1].index / self._rate
+            self.turns.made(at, max(0.0, at - self.clock.now()) if self.peers else 0.0)
 
     def silence(self) -> float:
         """Drop the speech that is queued or under way (barge-in); the stream time from which the mouth is closed."""
@@ -297,7 +298,7 @@ class LiveSession:
             self.clock.start()
             self._metrics.first_fragment(time.monotonic() - self._began)
         self._count()
-        self._move("speaking" if self.speech.speaking else "idle")
+        self._move("speaking" if self.speech.speaks_after(self.frames / self._rate) else "idle")
         self.pace.made(self.frames)
 
     def _count(self) -> None:
