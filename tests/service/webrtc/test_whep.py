@@ -17,13 +17,14 @@ pytest.importorskip("aiortc", reason="needs the extra webrtc")
 import aiortc
 
 from helpers.service_client import Client, HeldClock, asking_by_token, end_sessions, serving, until
-from helpers.whep_client import SDP, WhepViewer, watching
+from helpers.whep_client import SDP, TimedPackets, WhepViewer, watching
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.api import sessions, whep
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.service.webrtc import peer
 from musetalk_runtime.service.webrtc.ice_server import IceServer
+from musetalk_runtime.service.webrtc.offer import KINDS
 
 STUN, TURN = IceServer("stun:127.0.0.1:9"), IceServer("turn:127.0.0.1:9?transport=udp", "me", 'a "word"')
 CONSTRAINED_BASELINE = b"\x67\x42\xc0"  # a sequence parameter set's first bytes; and level 3.1 is 31
@@ -78,6 +79,31 @@ def test_frames_and_sound_come_decoded_and_in_step(
     assert viewer.location.startswith(f"{path}/whep/")
     until(lambda: service.viewers == 0, "the viewer is gone")
     assert client.ask("DELETE", viewer.location)[1]["error"]["code"] == "unknown_connection"
+
+
+def test_sender_reports_give_both_tracks_the_times_of_the_stream(
+    client: Client, service: Service, speech: Callable[[float], Path]
+) -> None:
+    """By its reports a receiver finds for each packet, of either track, one and the same second of the stream."""
+    found = TimedPackets()
+
+    async def watch(viewer: WhepViewer) -> None:
+        session = service.running[0]
+        queues = [session.packets.subscribe(kind) for kind in KINDS]
+        await viewer.until(lambda: min(map(len, found.reports.values()), default=0) > 2, "reports come", 30)
+        found.sent = [queue.get_nowait() for queue in queues for _ in range(queue.qsize())]
+
+    path = client.begin(lead=0)
+    client.ask("POST", f"{path}/audio", speech(8.0).read_bytes())
+    with found.listening():
+        watching(client, path, watch)
+    for kind, reports in found.reports.items():
+        begins = found.begins(kind, reports[0])
+        assert len(begins) > 10
+        assert max(begins) - min(begins) < 1 / 40_000  # seconds: a clock's tick
+        assert np.ptp([found.begins(kind, report)[0] for report in reports]) < 1 / 40_000
+    video, audio = (found.begins(kind, found.reports[kind][0])[0] for kind in KINDS)
+    assert abs(video - audio) < 1 / 40_000
 
 
 def test_without_a_lead_a_frame_is_made_a_frame_and_20_ms_before_it_is_shown(bundle: Path, avatar: Path) -> None:
