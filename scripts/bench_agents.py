@@ -6,10 +6,10 @@
 The frames are made in this process, or by a service in one of its own, over loopback (`--service`).
 
 Speech is pushed at moments of their own, and interrupted after a second. Writes JSON, in seconds: from the push to the
-frame with the first sample (`answer_s`), from an interruption to the first silent frame (`silent_s`) and to the first
-frame with the avatar's own picture (`closed_s`), and from a frame to the next (`interval_s`). Frames are counted as
-they are handed to the framework: what it, the network and the browser take comes on top. `load` is the share of all
-cores that was busy meanwhile, with other processes.
+frame with the first sample (`answer_s`), from an interruption to the first frame that ends in silence (`silent_s`) and
+to the first frame with the avatar's own picture (`closed_s`), and from a frame to the next (`interval_s`). Frames are
+counted as they are handed to the framework: what it, the network and the browser take comes on top. `load` is the share
+of all cores that was busy meanwhile, with other processes.
 """
 
 import argparse
@@ -67,7 +67,7 @@ class Bench:
                 await anext(frames)
             cut = time.monotonic()
             self._stream.interrupt()
-            self.seconds["silent_s"].append(await self._until(frames, lambda frame: not audible(frame)) - cut)
+            self.seconds["silent_s"].append(await self._until(frames, fades) - cut)
             self.seconds["closed_s"].append(await self._until(frames, self._closed) - cut)
 
     async def _timed(self) -> AsyncIterator[AvatarFrame]:
@@ -91,6 +91,11 @@ class Bench:
 
 def audible(frame: AvatarFrame) -> bool:
     return bool(np.abs(frame.sound).max() > AUDIBLE)
+
+
+def fades(frame: AvatarFrame) -> bool:
+    """Whether its sound is silent at its end, at the latest."""
+    return bool(np.abs(frame.sound[-SOUND_RATE // 100 :]).max() <= AUDIBLE)
 
 
 def demo_speech() -> np.ndarray:

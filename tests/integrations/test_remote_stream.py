@@ -10,13 +10,14 @@ import pytest
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: it comes with the extras pipecat and livekit")
 
 from helpers.media import voice
-from helpers.service_client import Client
-from musetalk_runtime import Avatar
+from helpers.service_client import Client, end_sessions, serving
+from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.integrations.live_avatar import AvatarFrame
 from musetalk_runtime.integrations.remote_stream import RemoteAvatarStream
 from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.settings import Settings
 
 FPS = 25
 MOVED = 1.0  # of a picture to the nearest of the avatar's own, on average: what H.264 changes is 0.7
@@ -131,6 +132,22 @@ def test_long_speech_is_sent_as_it_is_played(stream: RemoteAvatarStream, service
 
     played(stream, act)
     assert 3 < max(waiting) < 7
+
+
+def test_a_conversation_may_be_silent_for_long(bundle: Path, avatar: Path) -> None:
+    def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
+        if frame.index == 60:
+            stream.push(voice(0.2, 24_000) / 32768, 24_000)
+            stream.flush()
+        return frame.index > 60 and not stream.speaking
+
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        service = Service(b, {"one": a}, Settings(sessions=1))
+        with serving(service) as running:
+            running.config.ws_ping_interval = running.config.ws_ping_timeout = 0.5  # seconds, instead of 20
+            frames = played(RemoteAvatarStream(f"http://127.0.0.1:{running.port}", "one", fps=FPS), act)
+            end_sessions(service)
+    assert sum(frame.ended for frame in frames) == 1
 
 
 def test_what_cannot_be_opened_says_why_and_leaves_nothing(client: Client, service: Service) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from helpers.media import voice
-from helpers.service_client import Client, HeldClock, Viewer, end_sessions, until
+from helpers.service_client import Client, HeldClock, Viewer, end_sessions, serving, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.delivery.fragments import Fragment, split
 from musetalk_runtime.service.service import Service
@@ -222,6 +223,26 @@ def closeness(frame: Any, own: np.ndarray) -> float:
     height = frame.height
     error = np.mean(np.square(frame.to_ndarray(format="gray").astype(float) - own[:height]))
     return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
+
+
+def test_for_who_watches_live_nothing_is_made_ahead(bundle: Path, avatar: Path) -> None:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        service = Service(b, {"one": a}, Settings(sessions=1), lambda: HeldClock(1.0))
+        with serving(service) as running:
+            client = Client(running.port)
+            path = client.begin(lead=0)
+            live = Viewer(client, path, "?live=true")
+            session = service.running[0]
+            until(lambda: session.clock.now() == 1.0 and session.frames > 26, "the frames are made that are due")
+            time.sleep(0.3)
+            assert session.frames == 27  # the last is shown at 1.04 s
+            other = Viewer(client, path)
+            until(lambda: session.viewers == 2, "another watches")
+            time.sleep(0.3)
+            assert session.frames == 27
+            end_sessions(service)
+            live.join(60)
+            other.join(60)
 
 
 def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service: Service) -> None:

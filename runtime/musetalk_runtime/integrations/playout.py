@@ -11,7 +11,7 @@ from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.arrays import NV12, Floats
 
 LATE_S = 0.01  # seconds that a frame may come after its time, until those after it are shown later too
-WATCHED_S = 1.0  # seconds in which more frames wait than are needed, until one is left out
+WATCHED_S = 0.4  # seconds in which more frames wait than are needed, until some are left out
 SPARE_FRAMES = 1  # that are left to wait
 
 
@@ -27,8 +27,8 @@ class PlayedFrame:
 class Playout:
     """Puts the pictures and the sound of a stream at `fps` together, and hands out frames when they are due.
 
-    A frame that comes late has those after it come later. Where frames keep waiting, one is left out in a moment for
-    which `quiet` is given, so that what is seen is as live as the network allows. For the event loop.
+    A frame that comes late has those after it come later. Where frames keep waiting, every other one is left out while
+    it is quiet, until no more wait than are needed: what is seen is as live as the network allows. For the event loop.
     """
 
     def __init__(self, fps: Fraction) -> None:
@@ -40,6 +40,7 @@ class Playout:
         self._error: Exception | None = None
         self._due = 0.0  # when the next frame is, by the loop's clock
         self._least, self._watched = 1 << 30, 0  # frames that waited, at the least, in so many frames
+        self._excess = 0  # frames to leave out
 
     def add_picture(self, pts: Fraction, nv12: NV12) -> None:
         """Take the next picture."""
@@ -62,7 +63,7 @@ class Playout:
             self._pictures.popleft()
 
     async def next(self, quiet: bool) -> PlayedFrame | None:
-        """The next frame, when it is due; None at the end. Raises what ended it. Some are left out if it is `quiet`."""
+        """The next frame, when it is due; None at the end. Raises what ended it. If `quiet`, one may be left out."""
         loop = asyncio.get_running_loop()
         while True:
             if not await self._wait():
@@ -73,7 +74,9 @@ class Playout:
         if loop.time() - self._due > LATE_S:
             self._due = loop.time()
         self._due += float(1 / self._fps)
-        if self._is_behind() and quiet:
+        self._watch()
+        if quiet and self._excess > 0 and len(self._pictures) > 1:
+            self._excess -= 1
             self._take()
         return self._take()
 
@@ -97,16 +100,13 @@ class Playout:
     def _end(self, pts: Fraction) -> int:
         return int((pts + 1 / self._fps) * SOUND_RATE)
 
-    def _is_behind(self) -> bool:
-        """Whether more frames than needed have waited for a while."""
+    def _watch(self) -> None:
+        """Find how many more frames than needed have waited for a while."""
         self._least = min(self._least, len(self._pictures) - 1)
         self._watched += 1
-        if self._watched < WATCHED_S * self._fps:
-            return False
-        behind = self._least > SPARE_FRAMES
-        if behind or self._watched > 2 * WATCHED_S * self._fps:
+        if self._watched >= WATCHED_S * self._fps:
+            self._excess = self._least - SPARE_FRAMES
             self._least, self._watched = 1 << 30, 0
-        return behind
 
     def _take(self) -> PlayedFrame:
         pts, nv12 = self._pictures.popleft()

@@ -32,6 +32,8 @@ class RemoteSession:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._client: aiohttp.ClientSession | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._answers: asyncio.Queue[str | OutputError] = asyncio.Queue()  # to what was said
+        self._reading: asyncio.Task[None] | None = None
         self._path = ""
 
     async def open(self) -> None:
@@ -49,6 +51,8 @@ class RemoteSession:
         if client is None:
             return
         try:
+            if self._reading:
+                self._reading.cancel()
             if self._socket:
                 await self._socket.close()
             if self._path:
@@ -66,12 +70,12 @@ class RemoteSession:
             raise OutputError(f"{self._url}: the session is closed")
         try:
             await socket.send_bytes(pcm)
-            answer = await asyncio.wait_for(socket.receive(), TIMEOUT_S)
+            answer = await asyncio.wait_for(self._answers.get(), TIMEOUT_S)
         except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError) as error:
             raise self._lost(error) from None
-        if answer.type is not aiohttp.WSMsgType.TEXT:
-            raise OutputError(f"{self._url}: the service hears no more: {answer.extra or answer.data}")
-        told = json.loads(answer.data)
+        if isinstance(answer, OutputError):
+            raise answer
+        told = json.loads(answer)
         return float(told["begin"]), float(told["end"])
 
     async def interrupt(self) -> float:
@@ -82,7 +86,9 @@ class RemoteSession:
         """The bytes of its fragmented MP4, as they come."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_S, sock_read=SILENCE_S)
         try:
-            async with self._open_client.get(f"{self._url}{self._path}/stream.mp4", timeout=timeout) as answer:
+            async with self._open_client.get(
+                f"{self._url}{self._path}/stream.mp4?live=true", timeout=timeout
+            ) as answer:
                 await self._check(answer)
                 async for data in answer.content.iter_any():
                     yield data
@@ -105,6 +111,15 @@ class RemoteSession:
             )
         except (aiohttp.ClientError, asyncio.TimeoutError) as error:
             raise self._lost(error) from None
+
+        self._reading = asyncio.create_task(self._read(self._socket))
+
+    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Take what the service sends at any time: aiohttp answers its pings then, and only then."""
+        while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+            self._answers.put_nowait(message.data)
+        reason = message.extra or f"it closed the connection ({socket.close_code})"
+        self._answers.put_nowait(OutputError(f"{self._url}: the service hears no more: {reason}"))
 
     @property
     def _open_client(self) -> Any:

@@ -75,7 +75,7 @@ class LiveSession:
         self.turns = TurnTimer(metrics, self.events)
         self.state: SessionState = "starting"
         self.error: str | None = None
-        self.viewers = 0
+        self.viewers = self._live_viewers = 0
         self.has_audio_socket = False
         self._open, self._video = open_session, video
         self._metrics = metrics
@@ -145,20 +145,22 @@ class LiveSession:
         self.events.publish("interrupted", at=round(at, 3))
         return at
 
-    def add_viewer(self) -> None:
-        """Count one more viewer, until `remove_viewer`."""
+    def add_viewer(self, live: bool = False) -> None:
+        """Count one more viewer, until `remove_viewer`; whether it plays what comes as it comes (`live`)."""
         self.viewers += 1
+        self._live_viewers += live
         self._keep_lead()
 
-    def remove_viewer(self) -> None:
+    def remove_viewer(self, live: bool = False) -> None:
         """Count one viewer less."""
         self.viewers -= 1
+        self._live_viewers -= live
         self._keep_lead()
 
     def add_peer(self, key: str, close: Callable[[], Awaitable[None]]) -> None:
         """Count a viewer by WebRTC, until `remove_peer`; `close` ends its connection."""
         self.peers[key] = close
-        self.add_viewer()
+        self.add_viewer(live=True)
 
     async def close_peers(self) -> None:
         """End all WebRTC connections."""
@@ -167,7 +169,7 @@ class LiveSession:
     def remove_peer(self, key: str) -> None:
         """Count one viewer by WebRTC less."""
         if self.peers.pop(key, None):
-            self.remove_viewer()
+            self.remove_viewer(live=True)
 
     def force_keyframe(self) -> None:
         """Make the next frame a keyframe. Safe from any thread. Viewers ask ``packets`` for one."""
@@ -254,11 +256,11 @@ class LiveSession:
         return {**{name: round(value, 2) for name, value in seconds.items()}, "viewers": self.viewers}
 
     def _keep_lead(self) -> None:
-        """There is no lead while all watch by WebRTC, and none in a session without one while anybody does. All others
-        need one.
+        """There is no lead while all watch live, as by WebRTC, and none in a session without one while anybody does.
+        All others need one.
         """
-        by_stream = self.viewers - len(self.peers)
-        live = not by_stream or bool(self.peers) if self.lead == 0 else bool(self.peers) and not by_stream
+        others = self.viewers - self._live_viewers
+        live = not others or self._live_viewers > 0 if self.lead == 0 else self._live_viewers > 0 and not others
         self.pace.slack = SLACK_S if live else 0.0
         if live:
             self.speech.keep(0, live_lead(self.fps))
