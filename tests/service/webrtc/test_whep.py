@@ -5,6 +5,7 @@ import random
 import re
 import threading
 import time
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ pytest.importorskip("aiortc", reason="needs the extra webrtc")
 
 import aiortc
 
+from helpers.media import tone_hertz
 from helpers.service_client import Client, HeldClock, asking_by_token, end_sessions, serving, until
 from helpers.whep_client import SDP, TimedPackets, WhepViewer, watching
 from musetalk_runtime import Avatar, Bundle
@@ -28,6 +30,7 @@ from musetalk_runtime.service.webrtc.offer import KINDS
 
 STUN, TURN = IceServer("stun:127.0.0.1:9"), IceServer("turn:127.0.0.1:9?transport=udp", "me", 'a "word"')
 CONSTRAINED_BASELINE = b"\x67\x42\xc0"  # a sequence parameter set's first bytes; and level 3.1 is 31
+TONE = 440  # hertz
 OFFER = """v=0
 o=- 1 1 IN IP4 127.0.0.1
 s=-
@@ -180,6 +183,32 @@ def test_a_microphone_becomes_live_speech(client: Client, service: Service, spee
     figures = client.ask("GET", "/metrics")[1]
     assert int(re.findall(r"musetalk_turn_speech_seconds_count (\d+)", figures)[0]) >= 1
     assert "musetalk_turn_interruption_seconds_count 1" in figures
+
+
+@pytest.mark.parametrize(("channels", "rate"), [(1, 44_100), (2, 48_000)])
+def test_a_microphones_pitch_is_kept(
+    client: Client, service: Service, tmp_path: Path, channels: int, rate: int
+) -> None:
+    """For the model, at 16 kHz, and for who listens, at 48 kHz."""
+    tone = (9000 * np.sin(2 * np.pi * TONE * np.arange(8 * rate) / rate)).astype("<i2")
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        file.writeframes(np.repeat(tone, channels).tobytes())
+    spoken: list[np.ndarray] = []
+
+    def heard(viewer: WhepViewer) -> np.ndarray:
+        frames = [frame.to_ndarray()[0, ::2] for frame in viewer.audio]
+        return np.concatenate([np.empty(0, np.int16), *(one for one in frames if np.abs(one).max() > 3000)])
+
+    async def talk(viewer: WhepViewer) -> None:
+        speech = service.running[0].speech
+        push = speech.push
+        speech.push = lambda piece, *limit: (spoken.append(piece.speech), push(piece, *limit))[1]
+        await viewer.until(lambda: len(heard(viewer)) > 48_000, "a second of it is heard")
+
+    viewer = watching(client, client.begin(lead=0), lambda viewer: _then(talk(viewer), viewer), tmp_path / "tone.wav")
+    assert tone_hertz(np.concatenate(spoken)[4000:], 16_000) == pytest.approx(TONE, abs=3)
+    assert tone_hertz(heard(viewer)[4800:43_200], 48_000) == pytest.approx(TONE, abs=10)
 
 
 def test_deleting_it_ends_the_connection(client: Client, service: Service) -> None:
