@@ -12,7 +12,7 @@ from musetalk_runtime.core.errors import OutputError
 try:
     import aiohttp
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(f"{error}: pip install aiohttp", name=error.name) from None
+    raise ModuleNotFoundError(f"{error}: pip install 'musetalk-edge[pipecat]' or [livekit]", name=error.name) from None
 
 TIMEOUT_S = 30.0  # seconds for an answer
 SILENCE_S = 15.0  # seconds without a byte of the stream after which it is lost
