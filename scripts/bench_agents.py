@@ -1,22 +1,29 @@
 #!/usr/bin/env python3
-"""How fast an avatar in a conversation answers, and how fast it is silent, in process and without a network.
+"""How fast an avatar in a conversation answers, and how fast it is silent, without a network and a framework.
 
-    PYTHONPATH=runtime python scripts/bench_agents.py [BUNDLE AVATAR] [--turns 20]
+    PYTHONPATH=runtime python scripts/bench_agents.py [BUNDLE AVATAR] [--turns 20] [--service]
+
+The frames are made in this process, or by a service in one of its own, over loopback (`--service`).
 
 Speech is pushed at moments of their own, and interrupted after a second. Writes JSON, in seconds: from the push to the
-frame with the first sample (`answer_s`), from an interruption to the first silent frame (`silent_s`) and to the first
-frame with the avatar's own picture (`closed_s`), and from a frame to the next (`interval_s`). Frames are counted as
-they are handed to the framework: what it, the network and the browser take comes on top.
+frame with the first sample (`answer_s`), from an interruption to the first frame that ends in silence (`silent_s`) and
+to the first frame with the avatar's own picture (`closed_s`), and from a frame to the next (`interval_s`). Frames are
+counted as they are handed to the framework: what it, the network and the browser take comes on top. `load` is the share
+of all cores that was busy meanwhile, with other processes.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "load"))
 
 import numpy as np
 
@@ -26,16 +33,23 @@ from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
 from musetalk_runtime.integrations.avatar_stream import AvatarStream
-from musetalk_runtime.integrations.live_avatar import AvatarFrame
+from musetalk_runtime.integrations.live_avatar import AvatarFrame, LiveAvatar
+from musetalk_runtime.integrations.remote_stream import RemoteAvatarStream
+from service import busy_seconds, serving
 
+FPS = 25
 AUDIBLE = 0.005  # of full scale, of a frame's sound
+STEP = 4  # every how many pixels a picture is compared with the avatar's own
+OWN = {False: 0.05, True: 1.0}  # how much it may differ on average; more where it has been through an encoder
 
 
 class Bench:
     """Turns with one avatar, and the seconds that were measured."""
 
-    def __init__(self, stream: AvatarStream, avatar: Avatar) -> None:
-        self._stream, self._avatar = stream, avatar
+    def __init__(self, stream: LiveAvatar, avatar: Avatar, by_service: bool) -> None:
+        self._stream = stream
+        self._own = np.stack([_sparse(avatar.frame(number)) for number in range(len(avatar))])
+        self._most = OWN[by_service]
         self.seconds: dict[str, list[float]] = {"answer_s": [], "silent_s": [], "closed_s": [], "interval_s": []}
 
     async def run(self, turns: int) -> None:
@@ -53,7 +67,7 @@ class Bench:
                 await anext(frames)
             cut = time.monotonic()
             self._stream.interrupt()
-            self.seconds["silent_s"].append(await self._until(frames, lambda frame: not audible(frame)) - cut)
+            self.seconds["silent_s"].append(await self._until(frames, fades) - cut)
             self.seconds["closed_s"].append(await self._until(frames, self._closed) - cut)
 
     async def _timed(self) -> AsyncIterator[AvatarFrame]:
@@ -71,12 +85,17 @@ class Bench:
         return time.monotonic()
 
     def _closed(self, frame: AvatarFrame) -> bool:
-        own = self._avatar.frame(self._avatar.index_at(frame.index, self._stream.fps))
-        return bool(np.abs(frame.nv12.astype(int) - own).mean() < 0.05)
+        distances = np.abs(self._own - _sparse(frame.nv12)).reshape(len(self._own), -1).mean(axis=1)
+        return bool(distances.min() < self._most)
 
 
 def audible(frame: AvatarFrame) -> bool:
     return bool(np.abs(frame.sound).max() > AUDIBLE)
+
+
+def fades(frame: AvatarFrame) -> bool:
+    """Whether its sound is silent at its end, at the latest."""
+    return bool(np.abs(frame.sound[-SOUND_RATE // 100 :]).max() <= AUDIBLE)
 
 
 def demo_speech() -> np.ndarray:
@@ -85,20 +104,41 @@ def demo_speech() -> np.ndarray:
     return samples[np.flatnonzero(np.abs(samples) > 2 * AUDIBLE)[0] :][: 5 * SAMPLE_RATE]
 
 
-async def bench(bundle: Path, avatar: Path, turns: int) -> dict[str, object]:
-    stream = AvatarStream(bundle, avatar, fps=25)
+def _sparse(nv12: np.ndarray) -> np.ndarray:
+    return nv12[: len(nv12) * 2 // 3 : STEP, ::STEP].astype(np.int16)
+
+
+@contextmanager
+def opened(bundle: Path, avatar: Path, by_service: bool) -> Iterator[LiveAvatar]:
+    if not by_service:
+        yield AvatarStream(bundle, avatar, FPS)
+        return
+    with serving("--bundle", str(bundle), "--avatar", f"one={avatar}") as service:
+        yield RemoteAvatarStream(f"http://127.0.0.1:{service.port}", "one", fps=FPS)
+
+
+async def bench(stream: LiveAvatar, avatar: Path, turns: int, by_service: bool) -> dict[str, object]:
     await stream.open()
+    busy, began = busy_seconds(), time.monotonic()
     with Avatar.open(avatar) as pack:
-        run = Bench(stream, pack)
+        run = Bench(stream, pack, by_service)
         try:
             await run.run(turns)
         finally:
             await stream.close()
+    load = (busy_seconds() - busy) / (time.monotonic() - began) / (os.cpu_count() or 1)
     figures = {
         name: {"p50": round(float(np.percentile(found, 50)), 3), "p95": round(float(np.percentile(found, 95)), 3)}
         for name, found in run.seconds.items()
     }
-    return {"turns": turns, "fps": 25, "sound_rate": SOUND_RATE, **figures}
+    return {
+        "frames_by": "a service" if by_service else "this process",
+        "turns": turns,
+        "fps": FPS,
+        "sound_rate": SOUND_RATE,
+        **figures,
+        "load": round(load, 2),
+    }
 
 
 def main() -> int:
@@ -106,8 +146,11 @@ def main() -> int:
     parser.add_argument("bundle", type=Path, nargs="?", default=BUNDLE)
     parser.add_argument("avatar", type=Path, nargs="?", default=AVATAR)
     parser.add_argument("--turns", type=int, default=20)
+    parser.add_argument("--service", action="store_true", help="by a service in a process of its own")
     args = parser.parse_args()
-    json.dump(asyncio.run(bench(args.bundle, args.avatar, args.turns)), sys.stdout, indent=1)
+    with opened(args.bundle, args.avatar, args.service) as stream:
+        found = asyncio.run(bench(stream, args.avatar, args.turns, args.service))
+    json.dump(found, sys.stdout, indent=1)
     print()
     return 0
 

@@ -5,7 +5,8 @@
 
 Starts `musetalk-edge serve` with the demo, and one session. Each viewer, by aiortc in this process, connects, waits for
 its first frame, and leaves: every other one without a word to the service. Prints JSON: for each round the median
-milliseconds from the offer to the first frame, and the service's memory, descriptors and threads after it.
+milliseconds from the offer to the first frame, and after it the service's memory, descriptors, threads and, by its
+/metrics, the tasks of its event loop.
 
 Not measured: a browser, a network, and viewers that vanish, whom the service gives up after half a minute (tests do).
 """
@@ -13,6 +14,7 @@ Not measured: a browser, a network, and viewers that vanish, whom the service gi
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import sys
 import time
@@ -48,6 +50,7 @@ def main() -> None:
                     "memory_mb": round(service.memory_mb, 1),
                     "descriptors": service.descriptors,
                     "threads": len(list(Path(f"/proc/{service.pid}/task").iterdir())),
+                    "tasks": tasks(service),
                 }
             )
             print(rounds[-1], file=sys.stderr)
@@ -69,6 +72,14 @@ def wait_until_gone(service: Service, path: str) -> None:
     """Wait until the service counts no viewer."""
     while service.ask("GET", path)[1]["viewers"]:
         time.sleep(0.5)
+
+
+def tasks(service: Service) -> int:
+    """The tasks of its event loop, with the one that answers this."""
+    found = re.search(r"^musetalk_tasks (\d+)", service.ask("GET", "/metrics")[1], re.MULTILINE)
+    if not found:
+        raise SystemExit("webrtc: /metrics tells no tasks")
+    return int(found[1])
 
 
 if __name__ == "__main__":

@@ -1,17 +1,25 @@
 """A WHEP client by aiortc, which decodes what comes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import aiortc
+from aiortc import RTCRtpReceiver
+from aiortc.clock import current_ntp_time
 from aiortc.contrib.media import MediaPlayer
 from aiortc.mediastreams import MediaStreamError
+from aiortc.rtp import RtcpSrPacket
 
 from helpers.service_client import Client
+from musetalk_runtime.service.session.live_session import LiveSession
 
+CLOCKS = {"video": 90_000, "audio": 48_000}  # Hz, of RTP
+TAIL = 24  # bytes by which a packet is known
+BASE = current_ntp_time() >> 32  # whole seconds, so that floats hold the rest
 SDP = {"Content-Type": "application/sdp"}
 
 
@@ -67,15 +75,74 @@ class WhepViewer:
 
     async def lost(self) -> None:
         """Send nothing more, and answer nothing."""
-        transport = self.connection.getTransceivers()[0].receiver.transport.transport
-        for protocol in transport._connection._protocols:
-            protocol.transport.abort()
+        _drop_packets(self.connection)
 
     async def _receive(self, track: Any, frames: list[Any]) -> None:
         with suppress(MediaStreamError):
             while True:
                 frames.append(await track.recv())
         self.ended.add(track.kind)
+
+
+def lose_paths(session: LiveSession) -> None:
+    """Have the connections of `session` send and hear nothing more, as where a network between goes away."""
+    loop = session.packets._loop
+    for close in session.peers.values():
+        loop.call_soon_threadsafe(_drop_packets, close.__self__._connection)  # type: ignore[attr-defined]
+
+
+def _drop_packets(connection: Any) -> None:
+    transport = connection.getTransceivers()[0].receiver.transport.transport
+    for protocol in transport._connection._protocols:
+        protocol.datagram_received = lambda *_: None
+        protocol.transport.sendto = lambda *_: None
+
+
+class TimedPackets:
+    """What viewers get while it is ``listening``: ``reports`` of each kind, as pairs of NTP's seconds and RTP's time.
+
+    ``sent`` is to be what the session has sent, by which the packets are told from each other.
+    """
+
+    def __init__(self) -> None:
+        self.reports: dict[str, list[tuple[Fraction, int]]] = {}
+        self.sent: list[Any] = []
+        self._ends: dict[str, dict[bytes, int]] = {"video": {}, "audio": {}}  # the last bytes of a packet: RTP's time
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Note what the receivers of this process get."""
+        receiver = RTCRtpReceiver
+        take, report = receiver._handle_rtp_packet, receiver._handle_rtcp_packet
+
+        async def taken(self_: Any, packet: Any, arrival_time_ms: int) -> None:
+            if packet.marker or self_.track.kind == "audio":  # the last of a picture
+                self._ends[self_.track.kind][packet.payload[-TAIL:]] = packet.timestamp
+            await take(self_, packet, arrival_time_ms)
+
+        async def reported(self_: Any, packet: Any) -> None:
+            if isinstance(packet, RtcpSrPacket):
+                told = packet.sender_info
+                pair = Fraction(told.ntp_timestamp, 1 << 32), told.rtp_timestamp
+                self.reports.setdefault(self_.track.kind, []).append(pair)
+            await report(self_, packet)
+
+        receiver._handle_rtp_packet, receiver._handle_rtcp_packet = taken, reported  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            receiver._handle_rtp_packet, receiver._handle_rtcp_packet = take, report  # type: ignore[method-assign]
+
+    def begins(self, kind: str, report: tuple[Fraction, int]) -> list[float]:
+        """When the stream began, by a `report` and each packet of the `kind`."""
+        ntp, rtp = report
+        ends, found = self._ends[kind], []
+        for packet in self.sent:
+            tail = packet.data[-TAIL:]
+            if packet.kind == kind and tail in ends and len(tail) == TAIL:
+                ahead = (ends[tail] - rtp + (1 << 31)) % (1 << 32) - (1 << 31)
+                found.append(float(ntp - BASE + Fraction(ahead, CLOCKS[kind]) - packet.pts))
+        return found
 
 
 def watching(client: Client, path: str, act: Callable[[WhepViewer], Awaitable[Any]], voice: Path | None = None) -> Any:

@@ -28,6 +28,7 @@ from helpers.livekit_rooms import stand_in_rooms
 from helpers.media import voice
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.integrations.avatar_stream import AvatarStream
+from musetalk_runtime.integrations.live_avatar import LiveAvatar
 from musetalk_runtime.integrations.livekit import MuseTalkVideoGenerator
 from musetalk_runtime.integrations.livekit_session import MuseTalkAvatarSession, avatar_token
 from musetalk_runtime.integrations.livekit_worker import AvatarWorker
@@ -91,12 +92,18 @@ def test_the_generator_gives_pictures_always_and_sound_in_segments(bundle: Path,
     assert all(frame.duration == pytest.approx(1 / FPS, abs=1e-4) for frame in sound)
 
 
-def test_the_runner_plays_segments_and_interruptions_with_their_positions(bundle: Path, avatar: Path) -> None:
+@pytest.fixture(params=["in this process", "by a service"])
+def stream(request: pytest.FixtureRequest, bundle: Path, avatar: Path) -> LiveAvatar:
+    if request.param == "by a service":
+        return request.getfixturevalue("remote_stream")  # type: ignore[no-any-return]
+    return AvatarStream(bundle, avatar, fps=FPS)
+
+
+def test_the_runner_plays_segments_and_interruptions_with_their_positions(stream: LiveAvatar) -> None:
     """``AvatarRunner`` and ``QueueAudioOutput``, in the agent's own process."""
 
     async def run() -> list[Any]:
         room, _ = stand_in_rooms(AGENT, AVATAR)
-        stream = AvatarStream(bundle, avatar, fps=FPS)
         await stream.open()
         generator = MuseTalkVideoGenerator(stream)
         output = QueueAudioOutput(sample_rate=RATE, wait_playback_start=True)

@@ -32,7 +32,7 @@ from helpers.paths import ROOT
 from helpers.tone_engine import HERTZ, NAME, SECONDS_A_CHARACTER
 from musetalk_runtime import Avatar
 from musetalk_runtime.integrations.avatar_stream import AvatarStream
-from musetalk_runtime.integrations.live_avatar import AvatarFrame
+from musetalk_runtime.integrations.live_avatar import AvatarFrame, LiveAvatar
 from musetalk_runtime.integrations.pipecat import AvatarPoseFrame, MuseTalkVideoService
 from musetalk_runtime.integrations.pipecat_tts import LocalTTSService
 
@@ -96,8 +96,15 @@ def speech_frames(samples: np.ndarray, rate: int = 24_000) -> list[TTSAudioRawFr
     return [TTSAudioRawFrame(audio=part.tobytes(), sample_rate=rate, num_channels=1) for part in parts]
 
 
+@pytest.fixture(params=["in this process", "by a service"])
+def stream(request: pytest.FixtureRequest, bundle: Path, avatar: Path) -> LiveAvatar:
+    if request.param == "by a service":
+        return request.getfixturevalue("remote_stream")  # type: ignore[no-any-return]
+    return AvatarStream(bundle, avatar, fps=FPS)
+
+
 def test_a_sentence_is_spoken_with_pictures_and_sound_in_step(
-    bundle: Path, avatar: Path, monkeypatch: pytest.MonkeyPatch
+    stream: LiveAvatar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each picture comes just before the sound of its duration, and that is the speech that was sent, to the sample."""
     text = "Here I speak, in step with my sound."
@@ -111,7 +118,7 @@ def test_a_sentence_is_spoken_with_pictures_and_sound_in_step(
         count = len(seen.of(OutputImageRawFrame))
         await seen.until(lambda: len(seen.of(OutputImageRawFrame)) > count + 10, "it idles again")
 
-    seen = run(script, LocalTTSService(NAME), MuseTalkVideoService(AvatarStream(bundle, avatar, fps=FPS)))
+    seen = run(script, LocalTTSService(NAME), MuseTalkVideoService(stream))
     media = seen.of(OutputImageRawFrame, TTSAudioRawFrame)
     image = seen.of(OutputImageRawFrame)[0]
     assert (image.size, image.format, len(image.image), image.sync_with_audio) == (
@@ -137,7 +144,7 @@ def test_a_sentence_is_spoken_with_pictures_and_sound_in_step(
     assert not any(isinstance(frame, TTSAudioRawFrame) for _, frame in seen.frames[stopped:])
 
 
-def test_an_interruption_silences_at_once_and_the_next_utterance_is_heard(bundle: Path, avatar: Path) -> None:
+def test_an_interruption_silences_at_once_and_the_next_utterance_is_heard(stream: LiveAvatar) -> None:
     samples = voice(20.0, 24_000)
 
     async def script(worker: PipelineWorker, seen: Seen) -> None:
@@ -151,7 +158,6 @@ def test_an_interruption_silences_at_once_and_the_next_utterance_is_heard(bundle
         await worker.queue_frames([*speech_frames(voice(0.5, 24_000)), TTSStoppedFrame()])
         await seen.until(lambda: seen.of(TTSStoppedFrame), "the next utterance ends")
 
-    stream = AvatarStream(bundle, avatar, fps=FPS)
     seen = run(script, MuseTalkVideoService(stream))
     interrupted = next(k for k, (_, frame) in enumerate(seen.frames) if isinstance(frame, InterruptionFrame))
     after = [frame for _, frame in seen.frames[interrupted:]]

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from helpers.browser import BROWSER, Page, browsing
-from helpers.service_client import Client, end_sessions, until
+from helpers.browser import BROWSER, Page
+from helpers.service_client import Client, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-MICROPHONE = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PHONE, WIDE = (390, 844), (1280, 600)
 
 
@@ -31,20 +30,8 @@ def service(bundle: Path, avatar: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def tab(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    profile = tmp_path_factory.mktemp("profile")
-    with browsing(f"http://127.0.0.1:{server.port}/", profile, *MICROPHONE) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(tab: Page, service: Service, server: Any) -> Iterator[Page]:
-    """The page, loaded anew."""
-    tab.open(f"http://127.0.0.1:{server.port}/")
-    yield tab
-    assert tab.run("problems") == []
-    tab.call("Emulation.clearDeviceMetricsOverride")
-    end_sessions(service)
+def browser_options() -> list[str]:
+    return ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
 def resize(page: Page, size: tuple[int, int]) -> None:

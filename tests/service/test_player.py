@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from helpers.browser import BROWSER, Page, browsing
-from helpers.service_client import Client, end_sessions, until
+from helpers.browser import BROWSER, Page
+from helpers.service_client import Client, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.session.live_session import LiveSession
@@ -25,21 +25,6 @@ BADGE = "document.getElementById('state').textContent"
 def service(bundle: Path, avatar: Path) -> Iterator[Service]:
     with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
         yield Service(b, {"one": a}, Settings(sessions=1))
-
-
-@pytest.fixture(scope="module")
-def tab(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    with browsing(f"http://127.0.0.1:{server.port}/", tmp_path_factory.mktemp("profile")) as opened:
-        yield opened
-
-
-@pytest.fixture
-def page(tab: Page, service: Service, server: Any) -> Iterator[Page]:
-    """The page, loaded anew."""
-    tab.open(f"http://127.0.0.1:{server.port}/")
-    yield tab
-    assert tab.run("problems") == []
-    end_sessions(service)
 
 
 def begin(page: Page, service: Service) -> LiveSession:

@@ -1,8 +1,10 @@
 """The service on a real socket."""
 
 import io
+import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from helpers.media import voice
-from helpers.service_client import Client, HeldClock, Viewer, end_sessions, until
+from helpers.service_client import Client, HeldClock, Viewer, end_sessions, serving, until
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.delivery.fragments import Fragment, split
 from musetalk_runtime.service.service import Service
@@ -223,6 +225,26 @@ def closeness(frame: Any, own: np.ndarray) -> float:
     return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
 
 
+def test_for_who_watches_live_nothing_is_made_ahead(bundle: Path, avatar: Path) -> None:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        service = Service(b, {"one": a}, Settings(sessions=1), lambda: HeldClock(1.0))
+        with serving(service) as running:
+            client = Client(running.port)
+            path = client.begin(lead=0)
+            live = Viewer(client, path, "?live=true")
+            session = service.running[0]
+            until(lambda: session.clock.now() == 1.0 and session.frames > 26, "the frames are made that are due")
+            time.sleep(0.3)
+            assert session.frames == 27  # the last is shown at 1.04 s
+            other = Viewer(client, path)
+            until(lambda: session.viewers == 2, "another watches")
+            time.sleep(0.3)
+            assert session.frames == 27
+            end_sessions(service)
+            live.join(60)
+            other.join(60)
+
+
 def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service: Service) -> None:
     path = client.begin()
     session = service.get(path.rpartition("/")[2])
@@ -240,6 +262,24 @@ def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service
     assert closing_code(url, bytes(300 << 10)) == 1009
     assert any(name == "warning" and "s16le" in content["message"] for name, content in events)
     assert session.running
+
+
+def test_the_audio_socket_takes_other_rates_and_tells_where_it_is_said(client: Client, service: Service) -> None:
+    path = client.begin()
+    session = service.get(path.rpartition("/")[2])
+    url = f"ws://127.0.0.1:{client.port}{path}/audio"
+    for refused in ("?rate=7999", "?rate=48001", "?rate=x", "?positions=perhaps"):
+        with pytest.raises(InvalidStatus), connect(url + refused):
+            pass
+    told = []
+    with connect(f"{url}?rate=24000&positions=true") as audio:
+        for _ in range(4):
+            audio.send(voice(0.5, 24_000).astype("<i2").tobytes())
+            told.append(json.loads(audio.recv(timeout=60)))
+    begins, ends = ([one[name] for one in told] for name in ("begin", "end"))
+    assert begins[1:] == pytest.approx(ends[:-1], abs=0.001)  # one after the other
+    assert ends[-1] - begins[0] == pytest.approx(2.0, abs=0.01)
+    assert ends[-1] <= session.speech.end + 0.001
 
 
 def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client, service: Service) -> None:

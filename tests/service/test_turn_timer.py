@@ -55,6 +55,13 @@ def test_live_speech_is_timed_from_its_first_loud_piece_to_its_frame(
     assert told.turns == [{"what": "speech", "at": 1.02, "seconds": 0.15}]
 
 
+def test_a_frame_that_leaves_later_is_timed_until_then(timer: TurnTimer, told: Told, clock: list[float]) -> None:
+    timer.hear(loud(0.02), 1.0)
+    clock[0] += 0.15
+    timer.made(1.0, early=0.05)
+    assert told.turns == [{"what": "speech", "at": 1.0, "seconds": 0.2}]
+
+
 def test_a_pause_makes_a_new_turn_and_a_short_one_does_not(timer: TurnTimer, told: Told) -> None:
     for at in (1.0, 1.4, 3.0):
         timer.hear(loud(0.2), at)

@@ -228,7 +228,7 @@ def _add_bounds(parser: argparse.ArgumentParser) -> None:
         "--lead",
         type=float,
         default=2.0,
-        help="seconds that speech is generated ahead of playback, 0 for WebRTC: two frames (default: 2)",
+        help="seconds that speech is generated ahead of playback, 0 for WebRTC: a frame and 20 ms (default: 2)",
     )
     parser.add_argument(
         "--sessions",

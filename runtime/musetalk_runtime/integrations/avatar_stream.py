@@ -14,7 +14,7 @@ import numpy as np
 from musetalk_runtime.audio.chunk import SOUND_RATE, Resampler
 from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.mute import FADE_SAMPLES
-from musetalk_runtime.audio.speech_piece import Aligner
+from musetalk_runtime.audio.speech_piece import Aligner, SpeechPiece
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.crossfade import CrossfadeRenderer
 from musetalk_runtime.backends.interface import Renderer
@@ -52,7 +52,7 @@ class AvatarStream:
         self._stack = ExitStack()
         self._clock = SteadyClock()
         self._speech = SpeechQueue(self._clock, LEAD_S, IDLE_S)
-        self._utterances = Utterances(self._speech)
+        self._utterances = Utterances()
         self._resample, self._align = Resampler(channels=1), Aligner()
         self._sound = SampleFifo()
         self._silenced = threading.Event()
@@ -77,14 +77,15 @@ class AvatarStream:
         piece = self._align(self._resample(np.asarray(samples, np.float32)[None], rate)) if len(samples) else None
         if piece is None or not len(piece.speech):
             return
-        if not self._utterances.push(piece):
+        if not self._say(piece):
             raise InvalidArgument(f"{self._speech.queued:.0f} s of speech wait already")
 
     def flush(self) -> None:
         """The utterance that was pushed is whole."""
         if len((piece := self._align(self._resample.end())).speech):
-            self._utterances.push(piece)
+            self._say(piece)
         self._resample, self._align = Resampler(channels=1), Aligner()
+        self._speech.finish()
         self._utterances.finish()
 
     def interrupt(self) -> float:
@@ -122,6 +123,12 @@ class AvatarStream:
                 raise frame
             silent = frame.index < self._silent_before
             yield replace(frame, sound=0 * frame.sound, speaking=False, ended=0) if silent else frame
+
+    def _say(self, piece: SpeechPiece) -> bool:
+        begin = self._speech.end
+        if said := self._speech.push(piece):
+            self._utterances.add(begin, self._speech.end)
+        return said
 
     def _open(self) -> None:
         bundle, avatar, fps = self._given

@@ -4,9 +4,6 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-from musetalk_runtime.audio.speech_piece import SpeechPiece
-from musetalk_runtime.service.session.speech_queue import SpeechQueue
-
 
 @dataclass
 class Utterance:
@@ -18,29 +15,22 @@ class Utterance:
 
 
 class Utterances:
-    """What was pushed into `speech` and not played yet, as utterances. Safe from any thread."""
+    """What is to be said and was not played yet, as utterances. Safe from any thread."""
 
-    def __init__(self, speech: SpeechQueue) -> None:
-        self._speech = speech
+    def __init__(self) -> None:
         self._waiting: deque[Utterance] = deque()
         self._lock = threading.Lock()
 
-    def push(self, piece: SpeechPiece) -> bool:
-        """Say `piece`, as a part of the utterance that is not whole, or of a new one; False if too much waits."""
-        begin = self._speech.end
-        if not self._speech.push(piece):
-            return False
-        end = self._speech.end
+    def add(self, begin: float, end: float) -> None:
+        """From `begin` to `end` is a part of the utterance that is not whole, or of a new one."""
         with self._lock:
             if self._waiting and not self._waiting[-1].whole:
                 self._waiting[-1].end = end
             else:
                 self._waiting.append(Utterance(begin, end))
-        return True
 
     def finish(self) -> None:
         """The utterance is whole."""
-        self._speech.finish()
         with self._lock:
             if self._waiting:
                 self._waiting[-1].whole = True
@@ -65,6 +55,12 @@ class Utterances:
                 self._waiting.popleft()
                 over += 1
             return speaking, over
+
+    @property
+    def end(self) -> float:
+        """The second at which the last of those that wait ends; 0 where none does."""
+        with self._lock:
+            return self._waiting[-1].end if self._waiting else 0.0
 
     @property
     def waiting(self) -> bool:

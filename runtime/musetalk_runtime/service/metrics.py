@@ -33,6 +33,7 @@ GAUGES = {
     "waiting_frames": "Frames handed to the engines that are not in a stream yet, of all sessions together.",
     "engines_failed": "Bundles whose engines have failed: nothing is generated with them any more.",
     "queued_seconds": "Speech that waits to be said, of all sessions together.",
+    "tasks": "Tasks of the event loop: requests, connections and what looks after them.",
 }
 
 

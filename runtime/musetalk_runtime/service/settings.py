@@ -21,7 +21,7 @@ class Settings:
     """How a service is set up. Raises InvalidArgument.
 
     - `sessions`: how many may run at once, None for as many as this machine is measured to hold
-    - `lead`: seconds of stream generated ahead of playback; 0 for viewers by WebRTC: two frames at most
+    - `lead`: seconds of stream generated ahead of playback; 0 for viewers by WebRTC: a frame and 20 ms
     - `idle`: seconds after which a session without viewers and speech ends; where another is refused meanwhile, it is
       ended 30 s after its last viewer left, whether it speaks or not
     - `grace`: seconds that running streams have to end in

@@ -1,6 +1,8 @@
 """The page's conversation by WebRTC, in a real browser with a microphone that says the demo's speech."""
 
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,10 @@ import pytest
 
 pytest.importorskip("aiortc", reason="needs the extra webrtc")
 
-from helpers.browser import BROWSER, WATCH, Page, browsing
-from helpers.service_client import Client, end_sessions, until
+from helpers.browser import BROWSER, Page, browsing
+from helpers.processes import EDGE, port_of
+from helpers.service_client import Client, until
+from helpers.whep_client import lose_paths
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
 from musetalk_runtime.service.service import Service
@@ -28,26 +32,52 @@ MICROPHONE = [
 FIGURES = "document.getElementById('figures').textContent"
 NO_ICE = "RTCPeerConnection.prototype.setRemoteDescription = async () => {};"
 NO_WEBRTC = "delete window.RTCPeerConnection;"
+PLAYS = "v.srcObject && v.videoWidth > 0"
+SAID = """window.said = []; setInterval(() => {
+    for (const id of ["state", "notice"]) {
+        const { textContent } = document.getElementById(id);
+        if (textContent && !said.includes(textContent)) said.push(textContent);
+    }
+}, 20); undefined"""
+# Five who watch the session at a path, each by the page's own player.
+FIVE = """(async path => {
+    const { WebRtcPlayer } = await import("/webrtc.js");
+    const answer = await (await fetch(path)).json();
+    window.five = Array.from({ length: 5 }, () => {
+        const video = document.body.appendChild(Object.assign(document.createElement("video"), { muted: true }));
+        const player = new WebRtcPlayer(video, answer, { onLost: text => problems.push(text) });
+        return { video, player };
+    });
+})("%s")"""
+DECODED = """Promise.all(five.map(async ({ player }) => [...(await player.connection.getStats()).values()]
+    .find(({ type, kind }) => type === "inbound-rtp" && kind === "video").framesDecoded))"""
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     with Bundle.open(BUNDLE) as b, Avatar.open(AVATAR) as a:
-        yield Service(b, {"one": a}, Settings(sessions=2))
+        yield Service(b, {"one": a}, Settings(sessions=1))
 
 
-@pytest.fixture
-def page(server: Any, service: Service, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """What runs before the page's scripts is the tests' parameter."""
-    url, before = f"http://127.0.0.1:{server.port}/", getattr(request, "param", "")
-    with browsing(url, tmp_path / "profile", *MICROPHONE, script=before + WATCH) as opened:
-        yield opened
-    end_sessions(service)
+@pytest.fixture(scope="module")
+def browser_options() -> list[str]:
+    return MICROPHONE
+
+
+@contextmanager
+def before_scripts(page: Page, script: str, url: str) -> Iterator[None]:
+    """The page, loaded anew, in which `script` runs before its own."""
+    added = page.call("Page.addScriptToEvaluateOnNewDocument", source=script)
+    page.open(url)
+    try:
+        yield
+    finally:
+        page.call("Page.removeScriptToEvaluateOnNewDocument", **added)
 
 
 def test_one_click_and_the_face_says_what_the_microphone_hears(page: Page, service: Service) -> None:
     page.click("live")
-    page.until("v.srcObject && v.videoWidth > 0")
+    page.until(PLAYS)
     session = service.running[0]
     assert session.lead == 0
     until(lambda: session.peers, "it is watched by WebRTC")
@@ -60,12 +90,11 @@ def test_one_click_and_the_face_says_what_the_microphone_hears(page: Page, servi
     until(lambda: not session.has_audio_socket, "it is heard no more")
     page.click("end")
     until(lambda: service.viewers == 0 and not service.running, "all is over")
-    assert page.run("problems") == []
 
 
-def test_a_connection_that_is_lost_is_made_anew(page: Page, service: Service, server: Any) -> None:
+def test_a_connection_that_is_ended_is_made_anew(page: Page, service: Service, server: Any) -> None:
     page.click("live")
-    page.until("v.srcObject && v.videoWidth > 0")
+    page.until(PLAYS)
     session = service.running[0]
     until(lambda: session.has_audio_socket, "it is heard")
     (first,) = session.peers
@@ -73,18 +102,61 @@ def test_a_connection_that_is_lost_is_made_anew(page: Page, service: Service, se
     until(lambda: session.peers and first not in session.peers, "it is watched anew")
     page.until(f"{FIGURES}.includes('1 reconnected') && {FIGURES}.startsWith('WebRTC')")
     until(lambda: session.has_audio_socket, "it is heard again")
-    assert page.run("problems") == []
 
 
-@pytest.mark.parametrize("page", [NO_ICE, NO_WEBRTC], indirect=True)
-def test_where_it_does_not_get_through_the_page_plays_a_stream(page: Page, service: Service) -> None:
+def test_where_the_path_is_lost_the_page_says_so_and_takes_another(page: Page, service: Service) -> None:
     page.click("live")
-    page.until("v.src.startsWith('blob:') && v.currentTime > 0.5")
+    page.until(PLAYS)
     session = service.running[0]
     until(lambda: session.has_audio_socket, "it is heard")
-    page.until(f"{FIGURES}.startsWith('HTTP')")
-    assert not session.peers
-    assert page.run("problems") == []
+    (first,) = session.peers
+    page.run(SAID)
+    lose_paths(session)
+    until(lambda: session.peers and first not in session.peers, "the old one is given back, and there is another")
+    page.until(f"{FIGURES}.includes('1 reconnected') && {FIGURES}.startsWith('WebRTC') && {PLAYS}")
+    until(lambda: session.has_audio_socket, "it is heard again")
+    said = page.run("said")
+    assert "Reconnecting" in said
+    assert "The connection was lost and is made anew." in said
+
+
+def test_a_page_that_is_loaded_again_gives_its_connection_back(page: Page, service: Service) -> None:
+    page.click("live")
+    page.until(PLAYS)
+    first = service.running[0]
+    page.call("Page.reload")
+    until(lambda: not first.peers and not first.running, "its place is given back")
+    page.ready()
+    page.click("live")  # there is one place
+    page.until(PLAYS)
+    (second,) = service.running
+    assert second is not first
+    assert len(second.peers) == 1
+
+
+def test_five_watch_at_once(page: Page, service: Service, server: Any) -> None:
+    path = Client(server.port).begin(lead=0)
+    session = service.running[0]
+    page.run(FIVE % path)
+    page.until("five.every(({ video }) => video.videoWidth > 0)")
+    assert len(session.peers) == 5
+    before = page.run(DECODED)
+    until(lambda: min(b - a for a, b in zip(before, page.run(DECODED), strict=True)) > 20, "all see it move")
+    page.run("five.forEach(({ player }) => player.close())")
+    until(lambda: not session.peers, "they are gone")
+
+
+@pytest.mark.parametrize("missing", [NO_ICE, NO_WEBRTC])
+def test_where_it_does_not_get_through_the_page_plays_a_stream(
+    page: Page, service: Service, server: Any, missing: str
+) -> None:
+    with before_scripts(page, missing, f"http://127.0.0.1:{server.port}/"):
+        page.click("live")
+        page.until("v.src.startsWith('blob:') && v.currentTime > 0.5")
+        session = service.running[0]
+        until(lambda: session.has_audio_socket, "it is heard")
+        page.until(f"{FIGURES}.startsWith('HTTP')")
+        assert not session.peers
 
 
 def test_a_session_that_plays_as_a_stream_becomes_a_conversation(page: Page, service: Service) -> None:
@@ -92,15 +164,33 @@ def test_a_session_that_plays_as_a_stream_becomes_a_conversation(page: Page, ser
     page.until("document.getElementById('state').textContent === 'Speaking'")
     page.click("live")
     session = service.running[0]
-    page.until("v.srcObject && v.videoWidth > 0")
+    page.until(PLAYS)
     until(lambda: session.has_audio_socket, "it is heard")
-    assert page.run("problems") == []
 
 
 def test_a_session_that_ends_is_told(page: Page, service: Service) -> None:
     page.click("live")
-    page.until("v.srcObject && v.videoWidth > 0")
+    page.until(PLAYS)
     service.running[0].stop()
     page.until("document.getElementById('status').textContent.includes('has ended')")
     page.until("document.getElementById('live').textContent.includes('Speak live')")
-    assert page.run("problems") == []
+
+
+def test_a_service_that_is_killed_is_an_error_and_gives_the_controls_back(tmp_path: Path) -> None:
+    command = [*EDGE, "serve", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as killed:
+        try:
+            url = f"http://127.0.0.1:{port_of(killed)}/"
+            with browsing(url, tmp_path / "profile", *MICROPHONE) as page:
+                page.click("live")
+                page.until(PLAYS)
+                page.run(SAID)
+                killed.kill()
+                page.until("!document.getElementById('error').hidden")
+                assert page.text("error-text") == "The connection is lost."
+                page.until("document.getElementById('live').getAttribute('aria-disabled') === 'false'")
+                assert "Speak live" in page.text("live")
+                assert "Reconnecting" in page.run("said")
+                assert page.run("problems") == []
+        finally:
+            killed.kill()

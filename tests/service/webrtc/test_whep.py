@@ -4,6 +4,8 @@ import asyncio
 import random
 import re
 import threading
+import time
+import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,17 +15,22 @@ import pytest
 
 pytest.importorskip("aiortc", reason="needs the extra webrtc")
 
-from helpers.service_client import Client, asking_by_token, end_sessions, serving, until
-from helpers.whep_client import SDP, WhepViewer, watching
+import aiortc
+
+from helpers.media import tone_hertz
+from helpers.service_client import Client, HeldClock, asking_by_token, end_sessions, serving, until
+from helpers.whep_client import SDP, TimedPackets, WhepViewer, watching
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.api import sessions, whep
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.service.webrtc import peer
 from musetalk_runtime.service.webrtc.ice_server import IceServer
+from musetalk_runtime.service.webrtc.offer import KINDS
 
 STUN, TURN = IceServer("stun:127.0.0.1:9"), IceServer("turn:127.0.0.1:9?transport=udp", "me", 'a "word"')
 CONSTRAINED_BASELINE = b"\x67\x42\xc0"  # a sequence parameter set's first bytes; and level 3.1 is 31
+TONE = 440  # hertz
 OFFER = """v=0
 o=- 1 1 IN IP4 127.0.0.1
 s=-
@@ -77,17 +84,44 @@ def test_frames_and_sound_come_decoded_and_in_step(
     assert client.ask("DELETE", viewer.location)[1]["error"]["code"] == "unknown_connection"
 
 
-def test_without_a_lead_frames_leave_as_they_are_made(client: Client, service: Service) -> None:
-    ahead = []
+def test_sender_reports_give_both_tracks_the_times_of_the_stream(
+    client: Client, service: Service, speech: Callable[[float], Path]
+) -> None:
+    """By its reports a receiver finds for each packet, of either track, one and the same second of the stream."""
+    found = TimedPackets()
 
     async def watch(viewer: WhepViewer) -> None:
         session = service.running[0]
-        for count in range(20, 80, 5):
-            await viewer.until(lambda count=count: len(viewer.video) > count, "frames come")
-            ahead.append(session.ahead)
+        queues = [session.packets.subscribe(kind) for kind in KINDS]
+        await viewer.until(lambda: min(map(len, found.reports.values()), default=0) > 2, "reports come", 30)
+        found.sent = [queue.get_nowait() for queue in queues for _ in range(queue.qsize())]
 
-    watching(client, client.begin(lead=0), watch)
-    assert max(ahead) <= 3 / 25  # two frames, and the one that is shown
+    path = client.begin(lead=0)
+    client.ask("POST", f"{path}/audio", speech(8.0).read_bytes())
+    with found.listening():
+        watching(client, path, watch)
+    for kind, reports in found.reports.items():
+        begins = found.begins(kind, reports[0])
+        assert len(begins) > 10
+        assert max(begins) - min(begins) < 1 / 40_000  # seconds: a clock's tick
+        assert np.ptp([found.begins(kind, report)[0] for report in reports]) < 1 / 40_000
+    video, audio = (found.begins(kind, found.reports[kind][0])[0] for kind in KINDS)
+    assert abs(video - audio) < 1 / 40_000
+
+
+def test_without_a_lead_a_frame_is_made_a_frame_and_20_ms_before_it_is_shown(bundle: Path, avatar: Path) -> None:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
+        service = Service(b, {"one": a}, Settings(sessions=1), lambda: HeldClock(1.0))
+        with serving(service) as running:
+            client = Client(running.port)
+            watching(client, client.begin(lead=0), lambda viewer: viewer.until(lambda: viewer.video, "frames come"))
+            session = service.running[0]
+            until(lambda: session.clock.now() == 1.0, "playback is held")
+            until(lambda: session.frames > 26, "the frames are made that are due")
+            time.sleep(0.3)
+            assert session.frames == 27  # the last is shown at 1.04 s
+            assert session.speech.handed_out == pytest.approx(1.0 + 0.04 + 0.02 + 0.12)
+            end_sessions(service)
 
 
 def test_who_comes_late_begins_with_the_next_frame(client: Client, service: Service) -> None:
@@ -151,6 +185,32 @@ def test_a_microphone_becomes_live_speech(client: Client, service: Service, spee
     assert "musetalk_turn_interruption_seconds_count 1" in figures
 
 
+@pytest.mark.parametrize(("channels", "rate"), [(1, 44_100), (2, 48_000)])
+def test_a_microphones_pitch_is_kept(
+    client: Client, service: Service, tmp_path: Path, channels: int, rate: int
+) -> None:
+    """For the model, at 16 kHz, and for who listens, at 48 kHz."""
+    tone = (9000 * np.sin(2 * np.pi * TONE * np.arange(8 * rate) / rate)).astype("<i2")
+    with wave.open(str(tmp_path / "tone.wav"), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", ""))
+        file.writeframes(np.repeat(tone, channels).tobytes())
+    spoken: list[np.ndarray] = []
+
+    def heard(viewer: WhepViewer) -> np.ndarray:
+        frames = [frame.to_ndarray()[0, ::2] for frame in viewer.audio]
+        return np.concatenate([np.empty(0, np.int16), *(one for one in frames if np.abs(one).max() > 3000)])
+
+    async def talk(viewer: WhepViewer) -> None:
+        speech = service.running[0].speech
+        push = speech.push
+        speech.push = lambda piece, *limit: (spoken.append(piece.speech), push(piece, *limit))[1]
+        await viewer.until(lambda: len(heard(viewer)) > 48_000, "a second of it is heard")
+
+    viewer = watching(client, client.begin(lead=0), lambda viewer: _then(talk(viewer), viewer), tmp_path / "tone.wav")
+    assert tone_hertz(np.concatenate(spoken)[4000:], 16_000) == pytest.approx(TONE, abs=3)
+    assert tone_hertz(heard(viewer)[4800:43_200], 48_000) == pytest.approx(TONE, abs=10)
+
+
 def test_deleting_it_ends_the_connection(client: Client, service: Service) -> None:
     async def watch(viewer: WhepViewer) -> None:
         await viewer.until(lambda: viewer.video, "frames come")
@@ -184,6 +244,24 @@ def test_a_viewer_that_is_gone_without_a_word_is_given_up(
         await viewer.until(lambda: viewer.video, "frames come")
         await viewer.lost()
         await viewer.until(lambda: service.viewers == 0, "it is given up")
+
+    watching(client, client.begin(lead=0), watch)
+
+
+def test_a_connection_that_does_not_close_is_given_up(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(_: object) -> None:
+        await asyncio.Event().wait()
+
+    async def watch(viewer: WhepViewer) -> None:
+        await viewer.until(lambda: viewer.video, "frames come")
+        with monkeypatch.context() as patch:
+            patch.setattr(peer, "CLOSE_TIMEOUT_S", 0.1)
+            patch.setattr(aiortc.RTCPeerConnection, "close", never)
+            status, _ = await asyncio.to_thread(client.ask, "DELETE", viewer.location)
+        assert status == 204
+        assert service.viewers == 0
 
     watching(client, client.begin(lead=0), watch)
 

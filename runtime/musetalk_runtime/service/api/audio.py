@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Query, Request, WebSocket, WebSocketDisconnect
 from starlette.responses import JSONResponse
 
 from musetalk_runtime.audio.decode.opus import OpusDecoder
 from musetalk_runtime.audio.decode.pcm import PcmDecoder
 from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.core.errors import InvalidMedia
+from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.service.api.dependencies import ERRORS, TheRunningSession, TheService, session_of
 from musetalk_runtime.service.api.schema import ClipAnswer
 from musetalk_runtime.service.api.uploads import CLIP_BODY, LIMIT_SPENT, read_clip, spend_of
@@ -30,9 +31,10 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     """Say a clip after what is queued: any audio file, at most 32 MiB and 300 s.
 
     The same path takes a WebSocket, for speech as it is spoken: binary messages of PCM, signed 16-bit little-endian,
-    mono, 16 kHz, each of whole samples. More than 10 s ahead of playback it is read no further, or, with `?full=end`,
-    closed (1013). With `?codec=opus` each message is one Opus packet, with `?codec=ogg` any part of an Ogg Opus stream.
-    What is none of that closes it (1003), and so does a second socket for one session (1008).
+    mono, 16 kHz or `?rate=` 8000 to 48000, each of whole samples. More than 10 s ahead of playback it is read no
+    further, or, with `?full=end`, closed (1013). With `?codec=opus` each message is one Opus packet, with `?codec=ogg`
+    any part of an Ogg Opus stream. What is none of that closes it (1003), and so does a second socket for one session
+    (1008). With `?positions=true` each message is answered by JSON: its `begin` and `end` in the stream, in seconds.
     """
     with service.upload("clip"):
         clip = await read_clip(request, service, spend_of(session.owner))
@@ -45,7 +47,11 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
 
 @router.websocket("/audio")
 async def listen(
-    socket: WebSocket, full: Literal["wait", "end"] = "wait", codec: Literal["pcm", "opus", "ogg"] = "pcm"
+    socket: WebSocket,
+    full: Literal["wait", "end"] = "wait",
+    codec: Literal["pcm", "opus", "ogg"] = "pcm",
+    rate: Annotated[int, Query(ge=8_000, le=48_000)] = SAMPLE_RATE,
+    positions: bool = False,
 ) -> None:
     """Say speech as it comes."""
     try:
@@ -59,8 +65,8 @@ async def listen(
         return
     try:
         await socket.accept()
-        decode = PcmDecoder() if codec == "pcm" else OpusDecoder(codec)
-        await socket.close(*await _receive_speech(socket, session, decode, full == "end"))
+        decode = PcmDecoder(rate) if codec == "pcm" else OpusDecoder(codec)
+        await socket.close(*await _receive_speech(socket, session, decode, full == "end", positions))
     except WebSocketDisconnect:
         pass
     finally:
@@ -68,7 +74,11 @@ async def listen(
 
 
 async def _receive_speech(
-    socket: WebSocket, session: LiveSession, decode: Callable[[bytes], SpeechPiece], close_when_full: bool
+    socket: WebSocket,
+    session: LiveSession,
+    decode: Callable[[bytes], SpeechPiece],
+    close_when_full: bool,
+    tell_positions: bool,
 ) -> tuple[int, str]:
     """Push what the socket sends; the code and reason to close it with."""
     spend = spend_of(session.owner)
@@ -94,4 +104,7 @@ async def _receive_speech(
             if close_when_full:
                 return TOO_FAST, "faster than playback"
             await asyncio.sleep(ROOM_INTERVAL_S)
+        if tell_positions:
+            end = session.speech.end
+            await socket.send_json({"begin": round(end - piece.seconds, 4), "end": round(end, 4)})
     return SESSION_ENDED, "the session has ended"

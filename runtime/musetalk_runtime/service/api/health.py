@@ -1,5 +1,7 @@
 """``/healthz``, ``/readyz`` and ``/metrics``: the state of the service."""
 
+import asyncio
+
 from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse
 
@@ -47,6 +49,7 @@ def gauges(service: Service) -> dict[str, float]:
         "waiting_frames": sum(session.waiting for session in running),
         "engines_failed": len(service.failed),
         "queued_seconds": sum(session.speech.queued for session in running),
+        "tasks": len(asyncio.all_tasks()),
         "lead_seconds": min((session.ahead for session in played), default=0),
         "real_time_factor": min((session.pace.factor for session in played), default=0),
     }

@@ -39,7 +39,7 @@ class SessionSettings(BaseModel):
         float | None,
         Field(
             description="seconds that speech sent at once is generated ahead of playback: less lets a viewer that "
-            "cannot skip hear an interruption sooner. 0 is for WebRTC: no frame is made more than two frames ahead"
+            "cannot skip hear an interruption sooner. 0 is for WebRTC: a frame is begun a frame and 20 ms ahead"
         ),
     ] = None
     push: Annotated[

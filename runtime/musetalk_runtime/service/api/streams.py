@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Query
@@ -36,25 +37,27 @@ async def watch(
     service: TheService,
     number: Annotated[int | None, Query(alias="from", ge=1, lt=1 << 31)] = None,
     slow: Slow = Slow.SKIP,
+    live: bool = False,
     wanted: Annotated[str | None, Header(alias="Range", max_length=64)] = None,
 ) -> Response:
     """Watch, as fragmented MP4 that lasts as long as the session.
 
     Without more, from the newest keyframe: first `Stream-Init` bytes that set the player up, then the stream from its
     byte `Stream-Offset` on. Who was cut off goes on, without a gap, with `Range: bytes=N-`, N counted in the stream, or
-    with `?from=`, the number of a fragment (`mfhd` in its `moof`).
+    with `?from=`, the number of a fragment (`mfhd` in its `moof`). With `?live=true` nothing is made ahead for this
+    viewer, as for one by WebRTC: it has to play what comes as it comes.
     """
     service.check_viewers()
-    session.add_viewer()
+    session.add_viewer(live)
     try:
         reader = Reader(session.window, slow)
         status = await _place(reader, session, number, wanted)
     except BaseException:
-        session.remove_viewer()
+        session.remove_viewer(live)
         raise
     service.metrics.add("viewers_total")
     headers = _headers(reader, session, status)
-    return StreamingBody(_chunks(reader, service), "video/mp4", session.remove_viewer, status, headers)
+    return StreamingBody(_chunks(reader, service), "video/mp4", partial(session.remove_viewer, live), status, headers)
 
 
 @router.get("/events", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})

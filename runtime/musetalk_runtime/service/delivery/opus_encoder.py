@@ -10,6 +10,7 @@ from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.arrays import Floats
 
 BITS_PER_SECOND = 64_000
+SILENCE = b"\xfc\xff\xfe"  # a packet of 20 ms, stereo, as the encoder makes it of nothing
 OPTIONS = {"application": "lowdelay", "frame_duration": "20"}
 
 

@@ -1,16 +1,16 @@
 """The feed of a session's encoded frames and sound, for WebRTC."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
+from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.output.video import AccessUnit
-from musetalk_runtime.service.delivery.opus_encoder import OpusEncoder
+from musetalk_runtime.service.delivery.opus_encoder import SILENCE, OpusEncoder
 
 MAX_QUEUED = 1024  # packets that wait for a slow subscriber; then the oldest are dropped
 KEYFRAME_INTERVAL_S = 0.3  # seconds between two keyframes that subscribers ask for, at least
@@ -34,16 +34,17 @@ PacketQueue = asyncio.Queue[EncodedPacket | None]
 class PacketFeed:
     """Hands the packets of one session, at `fps` frames a second, to any number of subscribers.
 
-    Frames are those of the stream. Sound is encoded once more, as Opus, while somebody has subscribed; it is handed on
-    with the frame that it goes with. `publish` and `end` are for the session's thread, all else for the event `loop`.
+    Frames are those of the stream. Sound is encoded once more, as Opus, while somebody has subscribed. It is handed on
+    at once, ahead of the frame that it goes with: one that is late does not make it late. `publish` and `end` are for
+    the session's thread, all else for the event `loop`.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fps: Fraction, force_keyframe: Callable[[], None]) -> None:
         self._loop, self._fps, self._force_keyframe = loop, fps, force_keyframe
         self._queues: dict[PacketQueue, Kind] = {}
         self._opus: OpusEncoder | None = None
-        self._sound: deque[EncodedPacket] = deque()  # whose frame has not come yet
         self._samples = 0  # of sound, so far
+        self._silent_before = Fraction(0)  # the second up to which sound that has not been sent is dropped
         self._ended = False
         self._keyframe_at = -KEYFRAME_INTERVAL_S
         self._keyframe: asyncio.TimerHandle | None = None
@@ -78,21 +79,24 @@ class PacketFeed:
         begin, self._samples = self._samples, self._samples + sound.shape[1]
         if not self._queues:
             self._opus = None
-            self._sound.clear()
             return
         self._opus = self._opus or OpusEncoder(begin)
-        self._sound += [EncodedPacket("audio", data, pts) for data, pts in self._opus.encode(sound)]
-        found = []
-        for unit in units:
-            frame = EncodedPacket("video", unit.data, unit.index / self._fps, unit.keyframe)
-            found.append(frame)
-            while self._sound and self._sound[0].pts < frame.pts + 1 / self._fps:
-                found.append(self._sound.popleft())
-        self._call(found)
+        heard = [EncodedPacket("audio", data, pts) for data, pts in self._opus.encode(sound)]
+        seen = [EncodedPacket("video", unit.data, unit.index / self._fps, unit.keyframe) for unit in units]
+        self._call([*heard, *seen])
+
+    def hush(self) -> None:
+        """Have the sound that was taken and is not sent yet be silence."""
+        self._silent_before = Fraction(self._samples, SOUND_RATE)
+
+    def audible(self, packet: EncodedPacket) -> EncodedPacket:
+        """`packet`, as it is to be sent now."""
+        silent = packet.kind == "audio" and packet.pts < self._silent_before
+        return replace(packet, data=SILENCE) if silent else packet
 
     def end(self) -> None:
         """Tell every subscriber that nothing more comes."""
-        self._call([*self._sound, None])
+        self._call([None])
 
     def _call(self, packets: Sequence[EncodedPacket | None]) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody watches any more

@@ -32,7 +32,7 @@ from musetalk_runtime.session import DEFAULT_VIDEO, Session
 
 SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
 SLACK_S = 0.1  # seconds that frames may come late in a session without a lead, before its clock waits
-FRAMES_AHEAD = 2  # frames that such a session is ahead of playback, at most
+SPARE_S = 0.02  # seconds more than a frame lasts, in which such a session makes it
 log = logging.getLogger(__name__)
 
 OpenSession = Callable[["LiveSession"], Session]
@@ -79,7 +79,7 @@ class LiveSession:
         self.turns = TurnTimer(metrics, self.events)
         self.state: SessionState = "starting"
         self.error: str | None = None
-        self.viewers = 0
+        self.viewers = self._live_viewers = 0
         self.has_audio_socket = False
         self._open, self._video = open_session, video
         self._metrics = metrics
@@ -132,7 +132,8 @@ class LiveSession:
         if units:
             if self.lead == 0:
                 self.clock.start()
-            self.turns.made(units[-1].index / self._rate)
+            at = units[-1].index / self._rate
+            self.turns.made(at, max(0.0, at - self.clock.now()) if self.peers else 0.0)
 
     def silence(self) -> float:
         """Drop the speech that is queued or under way (barge-in); the stream time from which the mouth is closed."""
@@ -143,24 +144,27 @@ class LiveSession:
         self.turns.interrupt(at)
         if session := self._session:
             session.hush(end)
+        self.packets.hush()
         self._metrics.add("dropped_frames_total", max(0, int((end - made) * self.fps)))
         self.events.publish("interrupted", at=round(at, 3))
         return at
 
-    def add_viewer(self) -> None:
-        """Count one more viewer, until `remove_viewer`."""
+    def add_viewer(self, live: bool = False) -> None:
+        """Count one more viewer, until `remove_viewer`; whether it plays what comes as it comes (`live`)."""
         self.viewers += 1
+        self._live_viewers += live
         self._keep_lead()
 
-    def remove_viewer(self) -> None:
+    def remove_viewer(self, live: bool = False) -> None:
         """Count one viewer less."""
         self.viewers -= 1
+        self._live_viewers -= live
         self._keep_lead()
 
     def add_peer(self, key: str, close: Callable[[], Awaitable[None]]) -> None:
         """Count a viewer by WebRTC, until `remove_peer`; `close` ends its connection."""
         self.peers[key] = close
-        self.add_viewer()
+        self.add_viewer(live=True)
 
     async def close_peers(self) -> None:
         """End all WebRTC connections."""
@@ -169,7 +173,7 @@ class LiveSession:
     def remove_peer(self, key: str) -> None:
         """Count one viewer by WebRTC less."""
         if self.peers.pop(key, None):
-            self.remove_viewer()
+            self.remove_viewer(live=True)
 
     def force_keyframe(self) -> None:
         """Make the next frame a keyframe. Safe from any thread. Viewers ask ``packets`` for one."""
@@ -256,11 +260,11 @@ class LiveSession:
         return {**{name: round(value, 2) for name, value in seconds.items()}, "viewers": self.viewers}
 
     def _keep_lead(self) -> None:
-        """There is no lead while all watch by WebRTC, and none in a session without one while anybody does. All others
-        need one.
+        """There is no lead while all watch live, as by WebRTC, and none in a session without one while anybody does.
+        All others need one.
         """
-        by_stream = self.viewers - len(self.peers)
-        live = not by_stream or bool(self.peers) if self.lead == 0 else bool(self.peers) and not by_stream
+        others = self.viewers - self._live_viewers
+        live = not others or self._live_viewers > 0 if self.lead == 0 else self._live_viewers > 0 and not others
         self.pace.slack = SLACK_S if live else 0.0
         if live:
             self.speech.keep(0, live_lead(self.fps))
@@ -300,7 +304,7 @@ class LiveSession:
             self.clock.start()
             self._metrics.first_fragment(time.monotonic() - self._began)
         self._count()
-        self._move("speaking" if self.speech.speaking else "idle")
+        self._move("speaking" if self.speech.speaks_after(self.frames / self._rate) else "idle")
         self.pace.made(self.frames)
 
     def _count(self) -> None:
@@ -344,8 +348,11 @@ class LiveSession:
 
 
 def live_lead(fps: Fraction) -> float:
-    """Seconds of sound to hand out ahead of playback without a lead: what a frame is generated from, and two frames."""
-    return LOOKAHEAD_S + float(FRAMES_AHEAD / fps)
+    """Seconds of sound to hand out ahead of playback without a lead: what a frame is generated from, and what it takes.
+
+    A machine that holds `fps` makes a frame in the time that one lasts. All of this is heard and seen as latency.
+    """
+    return LOOKAHEAD_S + float(1 / fps) + SPARE_S
 
 
 def idle_lead(fps: Fraction) -> float:

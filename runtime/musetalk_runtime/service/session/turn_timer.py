@@ -54,15 +54,15 @@ class TurnTimer:
             self._spoken = -QUIET_S
             self._begin("interruption", at, 0.0)
 
-    def made(self, seconds: float) -> None:
-        """Note that the frame at `seconds` of the stream is out."""
+    def made(self, seconds: float, early: float = 0.0) -> None:
+        """Note that the frame at `seconds` of the stream is out, or will be in `early` seconds."""
         if not self._waiting:
             return
         with self._lock:
             done = [turn for turn in self._waiting if turn[1] <= seconds]
             self._waiting = [turn for turn in self._waiting if turn[1] > seconds]
         for what, at, began in done:
-            latency = max(0.0, self._now() - began)
+            latency = max(0.0, self._now() + early - began)
             self._metrics.turn(what, latency)
             self._events.publish("turn", what=what, at=round(at, 3), seconds=round(latency, 3))
 

@@ -21,6 +21,7 @@ from musetalk_runtime.service.webrtc.tracks import PacketTrack
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 15.0  # seconds from the answer until it is connected
+CLOSE_TIMEOUT_S = 5.0  # seconds for aiortc to close a connection
 CONSTRAINED_BASELINE = "42e01f"  # what libx264's ultrafast makes; level 3.1, but receivers are asked for more
 
 
@@ -98,7 +99,7 @@ class Peer:
         if self._timeout:
             self._timeout.cancel()
         try:
-            await self._connection.close()
+            await asyncio.wait_for(self._connection.close(), CLOSE_TIMEOUT_S)
         except Exception:  # a bug of aiortc's must not let a viewer be counted for ever
             log.exception("a WebRTC connection was not closed")
         finally:

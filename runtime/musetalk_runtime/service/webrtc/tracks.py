@@ -42,7 +42,7 @@ class PacketTrack(MediaStreamTrack):
             if self._takes(found):
                 while (wait := float(found.pts) - self._now()) > 0:
                     await asyncio.sleep(min(wait, STEP_S))
-                packet = av.Packet(found.data)
+                packet = av.Packet(self._feed.audible(found).data)
                 packet.pts, packet.time_base = round(found.pts / TIME_BASE), TIME_BASE
                 self.sent = found.pts
                 return packet

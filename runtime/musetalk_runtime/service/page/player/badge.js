@@ -10,7 +10,7 @@ export class Badge {
   }
 
   hear(state, at) {
-    this.told.push({ state, at });
+    this.told.push({ state, at, heard: performance.now() });
   }
 
   show({ video, player }) {
@@ -24,13 +24,14 @@ export class Badge {
     $("state").dataset.state = "off";
   }
 
-  #seen(video, { connected, over, edge, live }) {
+  #seen(video, { connected, over, edge, live, buffered, reconnections }) {
     if (video.paused && video.currentTime > 0 && !video.ended) return ["paused", "Paused"];
-    if (!connected && video.currentTime > 0 && !over) return ["waits", "Reconnecting"];
+    if (!connected && (video.currentTime > 0 || reconnections) && !over) return ["waits", "Reconnecting"];
     if (video.readyState < HTMLMediaElement.HAVE_FUTURE_DATA && !video.ended) return ["waits", "Loading"];
     if (edge.hurries) return ["waits", "Catching up"];
-    const at = live ? Infinity : video.currentTime; // by WebRTC what is told is seen
-    while (this.told.length > 1 && this.told[1].at <= at) this.told.shift();
+    const heard = performance.now() - 1000 * buffered; // by WebRTC what is told then is seen now
+    const shown = (told) => (live ? told.heard <= heard : told.at <= video.currentTime);
+    while (this.told.length > 1 && shown(this.told[1])) this.told.shift();
     const { state } = this.told[0];
     return [state, STATES[state] ?? "Ending"];
   }

@@ -97,7 +97,9 @@ export class Session {
   #playLive() {
     if (!this.whep || !WebRtcPlayer.supported) return this.#playStream();
     return new WebRtcPlayer($("video"), this, {
+      onAgain: () => this.onNotice("The connection was lost and is made anew"),
       onLost: (reason) => this.#fallBack(reason),
+      onError: (text) => this.close(text),
       onEnd: () => this.close(),
       onRefused: this.onRefused,
       renew: () => this.address("whep"),

@@ -1,9 +1,11 @@
 // Plays a session by WebRTC, as WHEP has it: as it is made, and with the microphone on the same connection.
-import { failure, request } from "./api.js";
+import { failure, passes, request } from "./api.js";
 import { once, sleep } from "./promises.js";
 
 const FIRST = 2.5; // seconds from the start until a frame is seen, after which it is given up
-const STALL = 2; // seconds without a frame after which the connection is made anew, once
+const STALL = 2; // seconds without a frame after which the connection is made anew
+const PATIENCE = 10; // seconds for which a service that does not answer is asked again
+const ASKING = 0.5; // seconds between two times
 const TICK = 500; // milliseconds between looks at the connection
 const GATHERING = 1; // seconds for the addresses that STUN and TURN servers tell
 const TAIL = 0.5; // seconds that a session which has ended is still shown
@@ -11,10 +13,11 @@ const TAIL = 0.5; // seconds that a session which has ended is still shown
 export class WebRtcPlayer {
   static supported = Boolean(self.RTCPeerConnection);
 
-  // Of a session's answer, `whep` and `ice_servers` are used; `renew` gives the former anew. `onLost` is told why there is
-  // no picture, `onEnd` when the session is over; `onRefused` may help where the browser wants a click before it plays.
-  constructor(video, { whep, ice_servers }, { onLost, onEnd, onRefused, renew }) {
-    Object.assign(this, { video, whep, iceServers: ice_servers, onLost, onEnd, onRefused, renew });
+  // Of a session's answer, `whep` and `ice_servers` are used; `renew` gives the former anew. `onAgain` is told when the
+  // connection is lost and made anew, `onLost` why it does not get through, `onError` why there is no service, in words,
+  // and `onEnd` when the session is over; `onRefused` may help where the browser wants a click before it plays.
+  constructor(video, { whep, ice_servers }, handlers) {
+    Object.assign(this, { video, whep, iceServers: ice_servers, ...handlers });
     Object.assign(this, { live: true, closed: false, over: false, connected: false, reconnections: 0, buffered: 0, track: null });
     this.edge = { hear() {}, behind: () => 0, end: () => this.#end() };
     this.ticking = setInterval(() => this.#tick(), TICK);
@@ -85,18 +88,33 @@ export class WebRtcPlayer {
     this.video.play().catch(({ name }) => name === "NotAllowedError" && this.onRefused());
   }
 
-  // Once: a network that has changed is found anew, a service that is away is not.
+  // By a new offer: the service does not restart ICE.
   async #again() {
     if (this.closed || this.over || !this.connected) return;
     this.connected = false;
     this.reconnections++;
+    this.onAgain();
     this.#drop();
     try {
-      this.whep = await this.renew();
+      await this.#renew();
     } catch (error) {
-      return this.#lose(error.message);
+      return this.closed || this.over || this.onError(error.message);
     }
     if (!this.closed) this.#begin();
+  }
+
+  // The address anew; raises why there is none, at once or after a while without an answer.
+  async #renew() {
+    const lost = performance.now();
+    for (;;) {
+      try {
+        return (this.whep = await this.renew());
+      } catch (error) {
+        if (this.closed || !passes(error)) throw error;
+        if (performance.now() - lost > PATIENCE * 1000) throw new Error("The connection is lost.");
+        await sleep(ASKING);
+      }
+    }
   }
 
   #drop() {
