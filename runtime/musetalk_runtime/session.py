@@ -256,7 +256,7 @@ class Session(Closable):
             for frame in self.frames():
                 keyframe = self._keyframe.is_set()
                 self._keyframe.clear()
-                units = muxer.put(frame, keyframe)
+                units = muxer.put(frame, keyframe, self._direction.kbps() if self._direction.kbps else None)
                 if self._direction.encoded:
                     self._direction.encoded(units, frame.sound)
                 yield frame

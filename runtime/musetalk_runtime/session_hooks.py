@@ -22,8 +22,8 @@ class FrameMuxer(Protocol):
     def encoder(self) -> str:
         """The encoder's name."""
 
-    def put(self, frame: Frame, keyframe: bool = False) -> list[AccessUnit]:
-        """Encode and mux `frame` and its sound; gives what is encoded by now."""
+    def put(self, frame: Frame, keyframe: bool = False, kbps: int | None = None) -> list[AccessUnit]:
+        """Encode and mux `frame` and its sound; gives what is encoded by now. See ``Muxer.put``."""
 
 
 OpenMuxer = Callable[[Writable, str, Picture, int, VideoOptions, Timings], AbstractContextManager[FrameMuxer]]
@@ -38,7 +38,8 @@ class SessionHooks:
     that falls holds for frames already under way. ``renderer`` makes the avatar's renderer, one that crossfades, None
     for one of the session's own; ``muxer`` makes what encodes, None for one in this process; ``timings`` gets the
     stages; ``encoded`` gets the access units that are made with each frame, and the sound that goes with it,
-    ``[channels, n]`` at 48 kHz; ``poses`` plays the avatar's clips, None for a player of the session's own.
+    ``[channels, n]`` at 48 kHz; ``poses`` plays the avatar's clips, None for a player of the session's own; ``kbps``
+    says what the video may take now, in kbit/s, where its options are `steered`.
     """
 
     mouth: Callable[[float], float] | None = None
@@ -47,3 +48,4 @@ class SessionHooks:
     timings: Timings = field(default_factory=Timings)
     encoded: Callable[[Sequence[AccessUnit], Floats], None] | None = None
     poses: PosePlayer | None = None
+    kbps: Callable[[], int] | None = None

@@ -12,7 +12,7 @@ from aiortc import RTCRtpReceiver
 from aiortc.clock import current_ntp_time
 from aiortc.contrib.media import MediaPlayer
 from aiortc.mediastreams import MediaStreamError
-from aiortc.rtp import RtcpSrPacket
+from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, RtcpSrPacket, pack_remb_fci
 
 from helpers.service_client import Client
 from musetalk_runtime.service.session.live_session import LiveSession
@@ -72,6 +72,14 @@ class WhepViewer:
         while not condition():
             assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
             await asyncio.sleep(0.01)
+
+    async def estimate(self, kbps: int) -> None:
+        """Tell the sender of the video what can be received (REMB)."""
+        receiver = self.connection.getTransceivers()[0].receiver
+        sources = [source.source for source in receiver.getSynchronizationSources()]
+        fci = pack_remb_fci(kbps * 1000, sources)
+        report = RtcpPsfbPacket(fmt=RTCP_PSFB_APP, ssrc=1, media_ssrc=0, fci=fci)
+        await receiver.transport._send_rtp(bytes(report))
 
     async def lost(self) -> None:
         """Send nothing more, and answer nothing."""

@@ -30,6 +30,9 @@ class Encoder(Protocol):
     def encode(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> list[Any]:
         """Packets of frame `index`, NV12 ``[H * 3 / 2, W]``; `keyframe` makes it one out of turn."""
 
+    def steer(self, kbps: int) -> None:
+        """Take so many kbit/s from the next frame on, at most, if the options are `steered`; NVENC does not."""
+
     def finish(self) -> list[Any]:
         """What is left, at the end of the stream."""
 

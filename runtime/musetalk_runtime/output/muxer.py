@@ -72,6 +72,7 @@ class Muxer:
         self._start, self._samples = start, start.sample
         self._timings = timings or Timings()
         flags = {"flush_packets": "1", **(_mp4_options(picture.fps, start) if container == "mp4" else {})}
+        self._kbps = options.kbps
         alone = min(options.threads, available_cores()) <= 1
         self._sound_thread = None if alone else ThreadPoolExecutor(1, "sound")
         self._container = av.open(target, "w", format=container, options=flags, buffer_size=MAX_BUFFER_BYTES)
@@ -111,8 +112,14 @@ class Muxer:
         """The encoder's name."""
         return self._encoder.name
 
-    def put(self, frame: Frame, keyframe: bool = False) -> list[AccessUnit]:
-        """Encode and mux `frame` and its sound; `keyframe` makes it one out of turn. Gives what is encoded by now."""
+    def put(self, frame: Frame, keyframe: bool = False, kbps: int | None = None) -> list[AccessUnit]:
+        """Encode and mux `frame` and its sound; `keyframe` makes it one out of turn. Gives what is encoded by now.
+
+        From this frame on it takes `kbps`, in kbit/s, where the options are `steered`.
+        """
+        if kbps is not None and kbps != self._kbps:
+            self._encoder.steer(kbps)
+            self._kbps = kbps
         encode_sound = self._timings.timed("encode_sound", self.encode_sound)
         thread = self._sound_thread
         sound = thread.submit(encode_sound, frame.sound).result if thread else partial(encode_sound, frame.sound)

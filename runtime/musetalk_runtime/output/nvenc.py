@@ -58,6 +58,9 @@ class Nvenc:
     def finish(self) -> list[Any]:
         return self._packets(self._encoder.EndEncode())
 
+    def steer(self, kbps: int) -> None:
+        """See ``Encoder``."""
+
     def _packets(self, encoded: list[dict[str, Any]]) -> list[Any]:
         """Without B-frames packets come in the order of their frames."""
         return [self._packet(bytes(entry["data"]), self._pending.pop(0)[0]) for entry in encoded]

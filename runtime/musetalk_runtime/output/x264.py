@@ -19,7 +19,7 @@ class X264:
     name = "x264"
 
     def __init__(self, container: OutputContainer, picture: Picture, options: VideoOptions) -> None:
-        self._fps = picture.fps
+        self._fps, self._steered = picture.fps, options.steered
         stream: Any = container.add_stream("libx264", rate=picture.fps)
         stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "nv12"
         stream.options = {
@@ -45,6 +45,10 @@ class X264:
         packets: list[Any] = self._stream.encode(picture)
         return packets
 
+    def steer(self, kbps: int) -> None:
+        if self._steered:  # FFmpeg hands it on with the next frame
+            self._stream.codec_context.bit_rate = kbps * 1000
+
     def finish(self) -> list[Any]:
         packets: list[Any] = self._stream.encode(None)
         return packets
@@ -53,5 +57,8 @@ class X264:
 def _x264_rate(options: VideoOptions) -> dict[str, str]:
     if options.kbps is None:
         return {"crf": "20"}
+    if options.steered:  # libx264 changes the rate only where it is its peak, and without HRD
+        most = f"{options.kbps}k"
+        return {"b": most, "maxrate": most, "bufsize": f"{options.kbps // 2}k", "qmin": "20"}
     rates = {"b": f"{options.kbps}k", "maxrate": f"{options.peak_kbps}k", "bufsize": f"{options.kbps // 2}k"}
     return {**rates, "nal-hrd": "cbr"} if options.constant else rates

@@ -22,6 +22,7 @@ from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.output.video import VideoOptions
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.catalog import Catalog, Pairing
+from musetalk_runtime.service.delivery.bit_rate import most_kbps
 from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceError, unknown_session
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.scheduling.admission import Admission, Admitted
@@ -142,12 +143,18 @@ class Service:
                 return RepeatingRenderer(shared, lambda: session.pace.share)
 
             timings = Timings(self.metrics.stage, TIMED_FRAMES)
-            hooks = SessionHooks(session.speech.mouth, renderer, open_muxer, timings, session.encoded, session.poses)
+            rate_now = session.bit_rate.now if session.bit_rate else None
+            hooks = SessionHooks(
+                session.speech.mouth, renderer, open_muxer, timings, session.encoded, session.poses, rate_now
+            )
             return Session(engines, pack, session.speech, rate, hooks)
 
-        # NVENC holds three frames back, libx264 none.
-        encoder = "auto" if lead else "x264"
-        clock, video = self.playback_clock(), VideoOptions(encoder, threads=self.encoders.threads(others))
+        threads = self.encoders.threads(others)
+        video = VideoOptions(threads=threads)
+        if not lead:  # NVENC holds three frames back, libx264 none
+            most = most_kbps(pack.width, pack.height, rate)
+            video = VideoOptions("x264", most, threads=threads, steered=True)
+        clock = self.playback_clock()
         poses = PosePlayer(pack, rate)
         session = LiveSession(start, pairing, rate, lead, self.metrics, clock, poses, owner, target, video)
         if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):

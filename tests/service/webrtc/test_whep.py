@@ -137,6 +137,26 @@ def test_who_comes_late_begins_with_the_next_frame(client: Client, service: Serv
     assert min(watching(client, path, watch) for _ in range(3)) < 12  # a keyframe comes each 25 by itself
 
 
+def test_a_viewers_estimate_steers_the_bit_rate(client: Client, service: Service) -> None:
+    path = client.begin(lead=0)
+    session = service.get(path.rpartition("/")[2])
+    rate = session.bit_rate
+    assert rate
+    assert rate.now() == rate.most
+
+    async def watch() -> None:
+        async with WhepViewer(client, path) as viewer:
+            await viewer.until(lambda: len(viewer.video) > 30, "it is seen")
+            before = len(viewer.video)
+            await viewer.estimate(60)
+            await viewer.until(lambda: rate.now() < 60, "the rate is lower")
+            await viewer.until(lambda: len(viewer.video) > before + 10, "it goes on")
+        await viewer.until(lambda: rate.now() == rate.most, "its estimate is forgotten")
+
+    asyncio.run(watch())
+    assert not service.get(client.begin().rpartition("/")[2]).bit_rate
+
+
 def test_the_picture_is_of_the_profile_that_is_agreed_on(client: Client, service: Service) -> None:
     seen: list[bytes] = []
 

@@ -69,14 +69,15 @@ async def _encode(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, me
     with Muxer(pieces, opening.container, picture, opening.channels, opening.options, start=opening.start) as muxer:
         _reply(writer, pieces.take(), unfinished)
         while True:
-            kind, keyframe, index, place, size, samples = REQUEST.unpack(await reader.readexactly(REQUEST.size))
+            request = REQUEST.unpack(await reader.readexactly(REQUEST.size))
+            kind, keyframe, index, place, size, samples, kbps = request
             if kind == END:
                 break
             inline = await reader.readexactly(size)
             sound = np.frombuffer(await reader.readexactly(4 * opening.channels * samples), np.float32)
             sound = sound.reshape(opening.channels, samples)
             nv12 = _frame(inline if place == NOT_SHARED else memory, max(0, place), shape)
-            units = muxer.put(Frame(index, Fraction(index) / picture.fps, nv12, sound), keyframe)
+            units = muxer.put(Frame(index, Fraction(index) / picture.fps, nv12, sound), keyframe, kbps or None)
             data = pieces.take()
             if data:  # a fragment ends where the next frame comes
                 unfinished = index

@@ -13,9 +13,9 @@ from musetalk_runtime.output.muxer import StreamStart
 from musetalk_runtime.output.video import Picture, VideoOptions
 
 LENGTH = struct.Struct("<I")  # bytes of OPENING, which is JSON
-REQUEST = struct.Struct("<B?QqII")
+REQUEST = struct.Struct("<B?QqIII")
 """FRAME or END, whether it is to be a keyframe, its index, the frame's place in the shared memory or -1, bytes of the
-frame that follow then, samples of sound that follow, for each channel."""
+frame that follow then, samples of sound that follow, for each channel, and the kbit/s of the video, 0 as before."""
 REPLY = struct.Struct("<?IQI?")
 """Whether it went well, bytes of the stream, or of the reason, that follow, the first frame that is in no fragment yet,
 bytes of the frame's access unit that follow then, whether that is a keyframe."""

@@ -54,6 +54,7 @@ class RemoteMuxer:
         self._pending: list[_Pending] = []
         self._sounds: deque[Floats] = deque(maxlen=KEPT_SOUNDS)  # the newest
         self._sent = 0  # samples
+        self._kbps = 0  # of the video; 0: as it was opened
         self._buffer, self._received = bytearray(REPLY_BYTES), 0  # of a reply
         self._begun = False
         self._process: EncoderProcess | None = process
@@ -79,8 +80,9 @@ class RemoteMuxer:
         finally:
             self._disconnect()
 
-    def put(self, frame: Frame, keyframe: bool = False) -> list[AccessUnit]:
+    def put(self, frame: Frame, keyframe: bool = False, kbps: int | None = None) -> list[AccessUnit]:
         """See ``Muxer.put``; where another process goes on, it gives those again that may be lost."""
+        self._kbps = kbps or self._kbps
         with self._timings.measure("encode"):
             self._sounds.append(frame.sound)
             self._sent += frame.sound.shape[1]
@@ -94,7 +96,7 @@ class RemoteMuxer:
     def _end(self) -> None:
         for _ in range(MAX_ATTEMPTS):
             try:
-                written, _ = self._ask(REQUEST.pack(END, False, 0, NOT_SHARED, 0, 0))
+                written, _ = self._ask(REQUEST.pack(END, False, 0, NOT_SHARED, 0, 0, 0))
                 self._target.write(written)
                 return
             except _Ended:
@@ -136,7 +138,7 @@ class RemoteMuxer:
         offset = self._pool.frames.offset(pending.nv12)
         data = b"" if offset is not None else pending.nv12.tobytes()
         place = NOT_SHARED if offset is None else offset
-        head = REQUEST.pack(FRAME, pending.keyframe, pending.index, place, len(data), sound.shape[1])
+        head = REQUEST.pack(FRAME, pending.keyframe, pending.index, place, len(data), sound.shape[1], self._kbps)
         written, unit = self._ask(head, data, np.ascontiguousarray(sound).tobytes())
         self._target.write(written)
         return AccessUnit(pending.index, *unit)

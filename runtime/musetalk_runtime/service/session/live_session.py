@@ -15,6 +15,7 @@ from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.output.video import AccessUnit, VideoOptions
 from musetalk_runtime.service.catalog import Pairing
+from musetalk_runtime.service.delivery.bit_rate import BitRate
 from musetalk_runtime.service.delivery.event_stream import EventStream, ServerSentEvent
 from musetalk_runtime.service.delivery.fragments import Fragment, Splitter
 from musetalk_runtime.service.delivery.packet_feed import PacketFeed
@@ -82,6 +83,7 @@ class LiveSession:
         self.viewers = self._live_viewers = 0
         self.has_audio_socket = False
         self._open, self._video = open_session, video
+        self.bit_rate = BitRate(video.kbps) if video.steered and video.kbps else None
         self._metrics = metrics
         self._session: Session | None = None  # while it runs
         self._frames = 0  # that it made, once it has ended
@@ -129,6 +131,8 @@ class LiveSession:
     def encoded(self, units: Sequence[AccessUnit], sound: Floats) -> None:
         """Take what is encoded of the next frames, as ``SessionHooks`` has it. For the session's thread."""
         self.packets.publish(units, sound)
+        if self.bit_rate:
+            self.bit_rate.sent(sum(len(unit.data) for unit in units))
         if units:
             if self.lead == 0:
                 self.clock.start()
@@ -172,6 +176,8 @@ class LiveSession:
 
     def remove_peer(self, key: str) -> None:
         """Count one viewer by WebRTC less."""
+        if self.bit_rate:
+            self.bit_rate.forget(key)
         if self.peers.pop(key, None):
             self.remove_viewer(live=True)
 

@@ -3,12 +3,15 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiortc import RTCBundlePolicy, RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCRtpSender
 from aiortc import RTCSessionDescription as Description
 from aiortc.rtcrtpparameters import RTCRtpCodecCapability
+from aiortc.rtp import RTCP_PSFB_APP, RtcpPsfbPacket, unpack_remb_fci
 
 from musetalk_runtime.service.delivery.packet_feed import Kind
 from musetalk_runtime.service.session.live_session import LiveSession
@@ -78,9 +81,20 @@ class Peer:
         self._reports.correct(transceiver.sender, track)
         # aiortc keeps a receiver's wish for a keyframe (PLI, FIR) for encoders of its own.
         transceiver.sender._send_keyframe = session.packets.request_keyframe  # type: ignore[method-assign]
+        if kind == "video" and session.bit_rate:
+            take = transceiver.sender._handle_rtcp_packet
+            transceiver.sender._handle_rtcp_packet = partial(self._hear, take)  # type: ignore[method-assign]
         if kind == "audio":
             receiver: Any = transceiver.receiver
             receiver._handle_rtp_packet = self._microphone.receive
+
+    async def _hear(self, take: Callable[[Any], Awaitable[None]], packet: Any) -> None:
+        """`take` an RTCP packet, and the receiver's estimate of what it can receive (REMB), if it is one."""
+        await take(packet)
+        if isinstance(packet, RtcpPsfbPacket) and packet.fmt == RTCP_PSFB_APP and self._session.bit_rate:
+            with suppress(ValueError):  # another message of applications
+                bits, _ = unpack_remb_fci(packet.fci)
+                self._session.bit_rate.estimate(self.id, bits / 1000)
 
     def _watch(self) -> None:
         if self._connection.connectionState in ("failed", "closed"):
