@@ -70,8 +70,13 @@ class WhepViewer:
         """Wait for `condition`."""
         deadline = asyncio.get_running_loop().time() + seconds
         while not condition():
-            assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
+            assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}; {self._state()}"
             await asyncio.sleep(0.01)
+
+    def _state(self) -> str:
+        link = self.connection.getTransceivers()[0].receiver.transport
+        states = f"{self.connection.connectionState}, ICE {link.transport.state}, DTLS {link.state}"
+        return f"{states}; {len(self.video)} pictures, {len(self.audio)} pieces of sound"
 
     async def estimate(self, kbps: int) -> None:
         """Tell the sender of the video what can be received (REMB)."""

@@ -26,12 +26,13 @@ raise SystemExit(main())
 PREPARE = """
 from musetalk_runtime.prepare import prepare
 write_avatar = prepare.write_avatar
-def write(folder, source, placements, bundle, observe):
+def write(*given):
+    *given, observe = given
     def look(index, rgb):
         if index == 10:
             hold()
         observe(index, rgb)
-    return write_avatar(folder, source, placements, bundle, look)
+    return write_avatar(*given, look)
 prepare.write_avatar = write
 from musetalk_runtime.cli.main import main
 raise SystemExit(main())

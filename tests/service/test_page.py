@@ -284,7 +284,7 @@ def test_a_face_is_made_on_the_page_by_keyboard(page: Page, service: Service, tm
     page.key("Enter", 13, "\r")
     page.until("document.getElementById('new-error').innerText.includes('no face detector')")
     assert page.run("document.activeElement.id") == "new-name"
-    assert page.run("document.getElementById('picture').width") == 320
+    page.until("document.getElementById('picture').width === 320")
     for name, value in zip(("x0", "y0", "x1", "y1"), (200, 60, 320, 220), strict=True):
         page.run(f"document.getElementById('{name}').focus()")
         for digit in str(value):
