@@ -23,6 +23,7 @@ from helpers.whep_client import SDP, TimedPackets, WhepViewer, watching
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.service.api import sessions, whep
 from musetalk_runtime.service.service import Service
+from musetalk_runtime.service.session.live_session import LiveSession
 from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.service.webrtc import peer
 from musetalk_runtime.service.webrtc.ice_server import IceServer
@@ -122,6 +123,20 @@ def test_without_a_lead_a_frame_is_made_a_frame_and_20_ms_before_it_is_shown(bun
             assert session.frames == 27  # the last is shown at 1.04 s
             assert session.speech.handed_out == pytest.approx(1.0 + 0.04 + 0.02 + 0.12)
             end_sessions(service)
+
+
+def test_a_viewer_that_is_there_before_the_first_fragment_sees_it(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = LiveSession.start
+
+    def watched(session: LiveSession) -> None:
+        session.add_viewer(live=True)
+        start(session)
+
+    monkeypatch.setattr(LiveSession, "start", watched)
+    session = service.get(client.begin().rpartition("/")[2])
+    until(lambda: session.frames > 10, "it goes on")
 
 
 def test_who_comes_late_begins_with_the_next_frame(client: Client, service: Service) -> None:

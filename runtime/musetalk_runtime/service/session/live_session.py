@@ -81,6 +81,7 @@ class LiveSession:
         self.state: SessionState = "starting"
         self.error: str | None = None
         self.viewers = self._live_viewers = 0
+        self._live = self._seen = False  # whether it has no lead now, and whether a frame has been encoded
         self.has_audio_socket = False
         self._open, self._video = open_session, video
         self.bit_rate = BitRate(video.kbps) if video.steered and video.kbps else None
@@ -134,7 +135,8 @@ class LiveSession:
         if self.bit_rate:
             self.bit_rate.sent(sum(len(unit.data) for unit in units))
         if units:
-            if self.lead == 0:
+            self._seen = True
+            if self._live:
                 self.clock.start()
             at = units[-1].index / self._rate
             self.turns.made(at, max(0.0, at - self.clock.now()) if self.peers else 0.0)
@@ -272,8 +274,11 @@ class LiveSession:
         others = self.viewers - self._live_viewers
         live = not others or self._live_viewers > 0 if self.lead == 0 else self._live_viewers > 0 and not others
         self.pace.slack = SLACK_S if live else 0.0
+        self._live = live
         if live:
             self.speech.keep(0, live_lead(self.fps))
+            if self._seen:  # no more may come before the clock runs, and so no fragment, which starts it elsewhere
+                self.clock.start()
         else:
             idle = idle_lead(self.fps)
             self.speech.keep(self.lead or idle, idle)
