@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
@@ -149,11 +150,10 @@ class Service:
             )
             return Session(engines, pack, session.speech, rate, hooks)
 
-        threads = self.encoders.threads(others)
-        video = VideoOptions(threads=threads)
+        video = VideoOptions(threads=self.encoders.threads(others))
         if not lead:  # NVENC holds three frames back, libx264 none
             most = most_kbps(pack.width, pack.height, rate)
-            video = VideoOptions("x264", most, threads=threads, steered=True)
+            video = replace(video, encoder="x264", kbps=most, steered=True)
         clock = self.playback_clock()
         poses = PosePlayer(pack, rate)
         session = LiveSession(start, pairing, rate, lead, self.metrics, clock, poses, owner, target, video)
