@@ -2,7 +2,7 @@
 
 The lowest Python gets the lowest direct dependencies that pyproject.toml allows, the others the newest. The tests are
 those that need no PyTorch and are not marked slow. The Python that runs this script has just run all of them with the
-newest libraries (scripts/test), and does not run them again.
+newest libraries (scripts/test), and does not run them again. One between two others runs the demo alone.
 Prints a table; the exit status is 1 if anything failed.
 """
 
@@ -21,6 +21,7 @@ from musetalk_runtime.diagnostics.tested_versions import untested
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+DEMO_ALONE = ("3.12",)  # between two that run the tests
 INSTALL_TIMEOUT_S, DEMO_TIMEOUT_S, TESTS_TIMEOUT_S = 600, 300, 900
 OPENED = """
 import av, json, sys
@@ -89,6 +90,8 @@ def run(environment: Environment, folder: Path, wheel: Path) -> None:
         environment.columns += demo(environment, folder)
         if not environment.lowest and environment.version == "{}.{}".format(*sys.version_info):
             environment.columns.append("in scripts/test")
+        elif environment.version in DEMO_ALONE:
+            environment.columns.append("none")
         else:
             install(environment, folder, wheel, "cpu", "test")
             environment.columns.append(tests(folder))
