@@ -1,6 +1,7 @@
 """A chunk of audio at two sample rates, the model's and the listener's, and the resampler that makes it."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -42,7 +43,7 @@ class Resampler:
             layout = "stereo" if self._channels == 2 else "mono"
             self._sound = av.AudioResampler(format="fltp", layout=layout, rate=SOUND_RATE)
         mono = self._mono(samples, rate)[None]
-        return _joined(before, self._chunk(_frame(mono, rate), _frame(samples, rate)))
+        return _joined(before, self._chunk(audio_frame(mono, rate), audio_frame(samples, rate)))
 
     def end(self) -> AudioChunk | None:
         """What is left in the resamplers."""
@@ -59,10 +60,13 @@ class Resampler:
         )
 
 
-def _frame(samples: Floats, rate: int) -> av.AudioFrame:
+def audio_frame(samples: Floats, rate: int, first: int | None = None) -> av.AudioFrame:
+    """`samples` ``[channels, n]`` at `rate` for FFmpeg, the first of which has the number `first` in the stream."""
     layout = "stereo" if len(samples) == 2 else "mono"
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=layout)
     frame.sample_rate = rate
+    if first is not None:
+        frame.pts, frame.time_base = first, Fraction(1, rate)
     return frame
 
 

@@ -16,7 +16,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.audio.chunk import SOUND_RATE, audio_frame
 from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
@@ -147,8 +147,7 @@ class Muxer:
         """The packets of `sound`, for `write`."""
         if not samples.shape[1]:
             return []
-        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self._layout)
-        frame.sample_rate, frame.pts, frame.time_base = SOUND_RATE, self._samples, Fraction(1, SOUND_RATE)
+        frame = audio_frame(samples, SOUND_RATE, self._samples)
         self._samples += samples.shape[1]
         packets: list[Any] = self._audio.encode(frame)
         return packets

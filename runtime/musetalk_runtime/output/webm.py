@@ -1,7 +1,6 @@
 """The muxer of WebM: VP9, with the transparency of frames that have any, and Opus."""
 
 from contextlib import suppress
-from fractions import Fraction
 from types import TracebackType
 from typing import Any
 
@@ -9,7 +8,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 
-from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.audio.chunk import SOUND_RATE, audio_frame
 from musetalk_runtime.core.arrays import NV12, Bytes
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.timings import Timings
@@ -103,8 +102,7 @@ class WebmMuxer:
     def _encode_sound(self, frame: Frame) -> list[Any]:
         if not frame.sound.shape[1]:
             return []
-        sound = av.AudioFrame.from_ndarray(np.ascontiguousarray(frame.sound), format="fltp", layout=self._layout)
-        sound.sample_rate, sound.pts, sound.time_base = SOUND_RATE, self._samples, Fraction(1, SOUND_RATE)
+        sound = audio_frame(frame.sound, SOUND_RATE, self._samples)
         self._samples += frame.sound.shape[1]
         packets: list[Any] = self._audio.encode(sound)
         return packets
