@@ -35,7 +35,7 @@ def read_folder(path: Path, kind: str, *schemas: int) -> Manifest:
 
     Raises InputNotFound, or InvalidFolder naming the file and what is wrong with it.
     """
-    manifest = _read_manifest(path, kind)
+    manifest = manifest_of(path, kind)
     if type(manifest.get("schema")) is not int or manifest["schema"] not in schemas:
         raise InvalidFolder(
             f"{path}: this {kind} has schema {manifest.get('schema')!r}, this version ({__version__}) reads "
@@ -47,6 +47,14 @@ def read_folder(path: Path, kind: str, *schemas: int) -> Manifest:
         raise InvalidFolder(f"{path / MANIFEST}: it lists no files")
     for name, entry in files.items():
         _check_file(path, name, entry)
+    return manifest
+
+
+def manifest_of(path: Path, kind: str) -> Manifest:
+    """The manifest of the folder at `path`, its files not looked at; raises InputNotFound or InvalidFolder."""
+    manifest = _load_manifest(path, kind)
+    if manifest.get("kind") != kind:
+        raise InvalidFolder(f"{path}: expected a {kind}, found {manifest.get('kind')!r}")
     return manifest
 
 
@@ -143,16 +151,9 @@ def check_destination(path: Path, kind: str) -> None:
         return
     if path.exists():
         try:
-            _read_manifest(path, kind)
+            manifest_of(path, kind)
         except (InputNotFound, InvalidFolder):
             raise InvalidArgument(f"{path} exists and is no {kind}: choose another output, or move it away") from None
-
-
-def _read_manifest(path: Path, kind: str) -> Manifest:
-    manifest = _load_manifest(path, kind)
-    if manifest.get("kind") != kind:
-        raise InvalidFolder(f"{path}: expected a {kind}, found {manifest.get('kind')!r}")
-    return manifest
 
 
 def _load_manifest(path: Path, kind: str) -> Manifest:

@@ -16,7 +16,7 @@ from musetalk_runtime.core.model import ModelSpec
 from musetalk_runtime.core.names import NAME
 from musetalk_runtime.storage.current import CURRENT
 from musetalk_runtime.storage.durable import remove
-from musetalk_runtime.storage.folder import kind_of
+from musetalk_runtime.storage.folder import kind_of, manifest_of
 from musetalk_runtime.update.versions import Check, Progress, Versions
 
 CPU = "onnxruntime"
@@ -56,8 +56,7 @@ class Provisioner:
         """What can be served."""
         bundle, avatars = self._bundle(), {}
         if bundle:
-            with Bundle.open(bundle) as opened:
-                spec = opened.spec
+            spec = ModelSpec.from_json(manifest_of(bundle, BUNDLE_KIND).get("model"), str(bundle))
             folders = (path for folder in (self._state, self._image) for path in (folder / AVATARS).glob("*"))
             names = sorted({path.name for path in folders if NAME.fullmatch(path.name)})
             found = {name: self._avatar(name, spec) for name in names}
@@ -162,9 +161,8 @@ class Provisioner:
 
 
 def _backend(bundle: Path) -> str | None:
-    """What runs the bundle; None where it is not whole."""
+    """What runs the bundle, by its manifest alone; None where there is none."""
     try:
-        with Bundle.open(bundle) as opened:
-            return str(opened.manifest["backend"])
+        return str(manifest_of(bundle, BUNDLE_KIND).get("backend"))
     except FAILURES:
         return None
