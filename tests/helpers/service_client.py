@@ -55,6 +55,16 @@ class Client:
                 elif key == "data":
                     yield name, json.loads(value)
 
+    def warnings(self, path: str) -> Iterator[str]:
+        """The messages of its warnings from now on; that a busy machine is slow is not among them."""
+        events = self.events(path)
+        next(events)
+        return (
+            content["message"]
+            for name, content in events
+            if name == "warning" and content["message"] != "this machine is slow at the moment"
+        )
+
 
 class Viewer(threading.Thread):
     """Watches until the end, or `limit` bytes: ``init``, ``offset`` in the stream, ``data`` from there on.
