@@ -1,13 +1,12 @@
 """A session: an avatar that says one piece of audio, as frames or as a stream."""
 
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing
-from dataclasses import replace
+from contextlib import closing, suppress
 from fractions import Fraction
-from functools import partial
-from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,17 +14,15 @@ from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.mute import Mute
 from musetalk_runtime.audio.source import AudioSource
-from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.avatar.pose_player import PosePlayer
-from musetalk_runtime.backends.crossfade import CrossfadeRenderer, own_alpha, own_frame
-from musetalk_runtime.backends.interface import FrameRequest, OnGpu, Renderer, Rendering
+from musetalk_runtime.backends.crossfade import own_alpha, own_frame
+from musetalk_runtime.backends.interface import FrameRequest, OnGpu
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import NV12
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
-from musetalk_runtime.core.stage import Stage
-from musetalk_runtime.core.timings import Timings, peak_memory_mb
+from musetalk_runtime.core.timings import peak_memory_mb
 from musetalk_runtime.frame import Frame, GpuFrame, mixed
 from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.output.muxer import Muxer, Writable
@@ -34,11 +31,10 @@ from musetalk_runtime.output.relay_process import RelayProcess
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.output.webm import WebmMuxer
 from musetalk_runtime.session_hooks import SessionHooks
+from musetalk_runtime.speech_renderer import SpeechRenderer
 
 T = TypeVar("T")
 
-MAX_SPEECH_FRAMES_AHEAD = 8  # frames that wait for the renderer
-MAX_BATCHES_AHEAD = 2  # batches that wait for the encoder
 DEFAULT_VIDEO = VideoOptions()
 PUSH_LEAD_S = 1.0  # seconds that a push to a URL runs ahead of real time
 
@@ -56,8 +52,11 @@ class Session(Closable):
     Attributes: ``fps`` (Fraction), ``frames_made``, ``encoder`` (its name, once a stream began),
     ``first_fragment_seconds`` (from the opening, once there is one), ``stopping`` (an Event, set once it is to end).
 
-    Two threads make the audio tokens and the frames, a few frames ahead; `close` ends them. Use ``with``.
+    Two threads make the audio tokens and the frames, a few frames ahead; `close` ends them. Use ``with``: one that is
+    dropped unclosed gives a ResourceWarning, and its threads end a moment later.
     """
+
+    _closed = True
 
     def __init__(
         self,
@@ -69,35 +68,25 @@ class Session(Closable):
     ) -> None:
         self._started = time.perf_counter()
         avatar.check(bundle.spec)
-        self.avatar, self._bundle = avatar, bundle
+        self.avatar = avatar
         self.fps = parse_rate(str(fps), bundle)
-        self._direction = direction = direction or SessionHooks()
-        self.timings = direction.timings
+        self._direction = direction or SessionHooks()
+        self.timings = self._direction.timings
         self.frames_made = 0
         self.encoder: str | None = None
         self.first_fragment_seconds: float | None = None
-        self._poses = direction.poses or PosePlayer(avatar, self.fps)
+        self._poses = self._direction.poses or PosePlayer(avatar, self.fps)
         self._mute = Mute()
         self._keyframe = threading.Event()
         self.stopping = threading.Event()
         with self.timings.measure("open_audio", 0):
             self.audio = _source(audio)
-        try:
-            with self.timings.measure("open_renderer", 0):
-                self._renderer = (direction.renderer or partial(_renderer, bundle))(avatar, self.timings)
-        except BaseException:
-            self.audio.close()
-            raise
-        self._batch_sizes = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
-        self._frames_rendered = 0
-        encode = self.timings.timed("audio_encoder", bundle.engines.encode_audio)
-        speech = SpeechFrames(self.audio, encode, bundle.spec, self.fps, bundle.live_context, self.timings.measure)
-        self._speech = Stage(iter(speech), max(MAX_SPEECH_FRAMES_AHEAD, bundle.batch_sizes[-1]), "speech")
-        self._renderings = Stage(self._render(), MAX_BATCHES_AHEAD, "render")
+        self._rendered = SpeechRenderer(bundle, avatar, self.audio, self.fps, self._poses, self._direction)
+        self._closed = False
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, until the audio ends or `stop` is called."""
-        for batch, rendering in self._renderings:
+        for batch, rendering in self._rendered:
             for request, nv12 in self._made(batch, rendering.wait()):
                 speech = request.speech
                 sound = self._mute.pass_on(speech.sound)
@@ -111,7 +100,7 @@ class Session(Closable):
         does on another stream must be over when it asks for the next one. Poses are not crossfaded here: one follows
         the other where they are most alike.
         """
-        for batch, rendering in self._renderings:
+        for batch, rendering in self._rendered:
             if not isinstance(rendering, OnGpu):
                 raise MachineError("frames on the GPU need a bundle for one: run build-engines on a machine with a GPU")
             for request, nv12 in self._made(batch, rendering.arrays()):
@@ -151,7 +140,7 @@ class Session(Closable):
     def stop(self) -> None:
         """End early: what iterates ends after the frame in hand, and a stream with a whole container. Thread-safe."""
         self.stopping.set()
-        self._renderings.stop()
+        self._rendered.stop()
 
     def hush(self, until: float) -> None:
         """Drop the sound from here to the stream's second `until`; times stay as they are. Thread-safe."""
@@ -173,12 +162,14 @@ class Session(Closable):
     def close(self) -> None:
         """End the threads and close the audio. Closing twice is fine."""
         self.stop()
-        self._speech.stop()
-        self.audio.interrupt()
-        self._renderings.close()
-        self._speech.close()
-        self._renderer.close()
-        self.audio.close()
+        self._rendered.close()
+        self._closed = True
+
+    def __del__(self) -> None:
+        if not self._closed and not sys.is_finalizing():  # by then its stages have ended
+            with suppress(RuntimeError):  # no thread begins any more
+                threading.Thread(target=self._rendered.close, name="close", daemon=True).start()
+            warnings.warn(f"{self!r} was not closed", ResourceWarning, stacklevel=2, source=self)
 
     @property
     def elapsed(self) -> float:
@@ -188,7 +179,7 @@ class Session(Closable):
     @property
     def waiting(self) -> int:
         """Finished frames that nobody has taken yet."""
-        return self._frames_rendered - self.frames_made
+        return self._rendered.frames - self.frames_made
 
     def report(self) -> dict[str, Any]:
         """Figures so far: frames, seconds, fps, real-time factor, first fragment, milliseconds by stage, memory.
@@ -213,17 +204,6 @@ class Session(Closable):
             "warnings": self.audio.warnings,
         }
 
-    def _render(self) -> Generator[tuple[list[FrameRequest], Rendering], None, None]:
-        for size in self._batch_sizes:
-            batch = [self._request(frame) for frame in self._speech.take(size)]
-            if not batch:
-                return
-            if self._bundle.closed or self.avatar.closed:
-                raise InvalidArgument("the bundle or the avatar was closed while the session runs: close it afterwards")
-            rendering = self._renderer.render(batch)
-            self._frames_rendered += len(batch)
-            yield batch, rendering
-
     def _made(self, batch: list[FrameRequest], pictures: list[T]) -> Iterator[tuple[FrameRequest, T]]:
         """Each frame of `batch` with its picture, counted, until `stop`."""
         for request, picture in zip(batch, pictures, strict=True):
@@ -232,18 +212,9 @@ class Session(Closable):
             self.frames_made += 1
             yield request, picture
 
-    def _request(self, frame: SpeechFrame) -> FrameRequest:
-        shown, limit = self._poses.shown(frame.index), self._limit(frame)
-        speech = frame if frame.weight <= limit else replace(frame, weight=limit)
-        return FrameRequest(self.avatar, shown.frame, speech, shown.into, shown.share)
-
-    def _limit(self, frame: SpeechFrame) -> float:
-        mouth = self._direction.mouth
-        return 1.0 if mouth is None else mouth(float(frame.index / self.fps))
-
     def _shown(self, request: FrameRequest, nv12: NV12) -> NV12:
         """`nv12`, made with the weight in `request`, with the mouth as far open as it may be now."""
-        weight, limit = request.speech.weight, self._limit(request.speech)
+        weight, limit = request.speech.weight, self._rendered.limit(request.speech)
         return nv12 if weight <= limit else mixed(own_frame(request), nv12, limit / weight)
 
     def _mux(self, target: Writable, container: str, video: VideoOptions) -> Generator[Frame, None, None]:
@@ -260,10 +231,6 @@ class Session(Closable):
                 if self._direction.encoded:
                     self._direction.encoded(units, frame.sound)
                 yield frame
-
-
-def _renderer(bundle: Bundle, avatar: Avatar, timings: Timings) -> Renderer:
-    return CrossfadeRenderer(bundle.engines.renderer(avatar, timings), bundle.engines.new_frame)
 
 
 def _source(audio: str | Path | bytes | Iterable[bytes] | AudioSource) -> AudioSource:

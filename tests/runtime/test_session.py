@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from helpers.media import voice
+from helpers.service_client import until
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.core.errors import AvatarMismatch, InvalidArgument, InvalidMedia, MachineError
 from musetalk_runtime.storage.folder import MANIFEST
@@ -102,8 +103,26 @@ def test_what_is_closed_early_makes_no_more_frames(bundle: Path, avatar: Path, w
             with pytest.raises(InvalidArgument, match="closed"):
                 for _ in frames:
                     pass
-        with pytest.raises(InvalidArgument, match="closed"):
-            list(Session(b, a, [b"\0\0" * 1600], fps=25).frames())
+        with pytest.raises(InvalidArgument, match="closed"), Session(b, a, [b"\0\0" * 1600], fps=25) as late:
+            list(late.frames())
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_one_that_is_dropped_unclosed_is_told_of_and_ends_its_threads(
+    opened: tuple[Bundle, Avatar], begun: bool
+) -> None:
+    def speech() -> Iterator[bytes]:
+        while True:
+            yield voice(0.2).astype("<i2").tobytes()
+
+    before = set(threading.enumerate())
+    session = Session(*opened, speech(), fps=25)
+    if begun:
+        next(session.frames())
+    assert {thread.name for thread in threading.enumerate() if thread not in before} == {"speech", "render"}
+    with pytest.warns(ResourceWarning, match="Session object at 0x[0-9a-f]+> was not closed"):
+        del session
+    until(lambda: set(threading.enumerate()) <= before, "its threads have ended")
 
 
 def test_the_stream_is_a_whole_file(opened: tuple[Bundle, Avatar], speech: Speech) -> None:

@@ -1,0 +1,96 @@
+"""The speech renderer: it makes an avatar's pictures while speech is read, ahead of whoever takes them."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from itertools import chain, repeat
+
+from musetalk_runtime.audio.source import AudioSource
+from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
+from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.avatar.pose_player import PosePlayer
+from musetalk_runtime.backends.crossfade import CrossfadeRenderer
+from musetalk_runtime.backends.interface import FrameRequest, Renderer, Rendering
+from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.core.stage import Stage
+from musetalk_runtime.core.timings import Timings
+from musetalk_runtime.session_hooks import SessionHooks
+
+MAX_SPEECH_FRAMES_AHEAD = 8  # frames that wait for the renderer
+MAX_BATCHES_AHEAD = 2  # batches that wait for the encoder
+
+
+class SpeechRenderer(Closable):
+    """Renders what is heard in `audio`, in batches: one thread makes the audio tokens, another the pictures.
+
+    `close` ends them, and closes `audio`. Iterating raises InvalidMedia for live audio that ends before its first
+    sample, and InvalidArgument where `bundle` or `avatar` was closed. Attribute: ``frames``, rendered so far.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        avatar: Avatar,
+        audio: AudioSource,
+        fps: Fraction,
+        poses: PosePlayer,
+        hooks: SessionHooks,
+    ) -> None:
+        self._bundle, self._avatar, self._audio, self._fps, self._poses = bundle, avatar, audio, fps, poses
+        self._mouth, timings = hooks.mouth, hooks.timings
+        self.frames = 0
+        try:
+            with timings.measure("open_renderer", 0):
+                self._renderer = (hooks.renderer or partial(_renderer, bundle))(avatar, timings)
+        except BaseException:
+            audio.close()
+            raise
+        self._batch_sizes = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
+        encode = timings.timed("audio_encoder", bundle.engines.encode_audio)
+        speech = SpeechFrames(audio, encode, bundle.spec, fps, bundle.live_context, timings.measure)
+        self._speech = Stage(iter(speech), max(MAX_SPEECH_FRAMES_AHEAD, bundle.batch_sizes[-1]), "speech")
+        self._renderings = Stage(self._render(), MAX_BATCHES_AHEAD, "render")
+
+    def __iter__(self) -> Iterator[tuple[list[FrameRequest], Rendering]]:
+        return iter(self._renderings)
+
+    def limit(self, frame: SpeechFrame) -> float:
+        """How far the mouth may open in `frame` now, 0 to 1."""
+        return 1.0 if self._mouth is None else self._mouth(float(frame.index / self._fps))
+
+    def stop(self) -> None:
+        """Give nothing more. Safe from any thread."""
+        self._renderings.stop()
+
+    def close(self) -> None:
+        """End the threads and close the audio. Closing twice is fine."""
+        self.stop()
+        self._speech.stop()
+        self._audio.interrupt()
+        self._renderings.close()
+        self._speech.close()
+        self._renderer.close()
+        self._audio.close()
+
+    def _render(self) -> Generator[tuple[list[FrameRequest], Rendering], None, None]:
+        for size in self._batch_sizes:
+            batch = [self._request(frame) for frame in self._speech.take(size)]
+            if not batch:
+                return
+            if self._bundle.closed or self._avatar.closed:
+                raise InvalidArgument("the bundle or the avatar was closed while the session runs: close it afterwards")
+            rendering = self._renderer.render(batch)
+            self.frames += len(batch)
+            yield batch, rendering
+
+    def _request(self, frame: SpeechFrame) -> FrameRequest:
+        shown, limit = self._poses.shown(frame.index), self.limit(frame)
+        speech = frame if frame.weight <= limit else replace(frame, weight=limit)
+        return FrameRequest(self._avatar, shown.frame, speech, shown.into, shown.share)
+
+
+def _renderer(bundle: Bundle, avatar: Avatar, timings: Timings) -> Renderer:
+    return CrossfadeRenderer(bundle.engines.renderer(avatar, timings), bundle.engines.new_frame)
