@@ -17,6 +17,19 @@ from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 from musetalk_runtime.update.versions import Versions
 
+PRIVATE_KEY = "-----BEGIN EC PRIVATE KEY-----\nMHcCAQEEIKf1l\nv1cX0r\n-----END EC PRIVATE KEY-----"
+WHO_AND_WHERE = """\
+wpa_supplicant: psk=hunter2 PIN=73519 auth=letmein bearer: opensesame "pass": "over rainbow"
+mail to erika.mustermann@example.org from 203.0.113.77 and [2001:db8::77]:9 by 127.0.0.1, at 02:00:5e:10:00:77
+/home/erika/My Talks/face77.mp4: cannot be read; '/srv/erika 77/x' neither
+File "/home/erika/venv/lib/python3.11/site-packages/musetalk_runtime/session.py", line 7
+{"message": "session begins", "avatar": "zelda", "session": "s"}
+avatar zelda is left out; avatar anna is not"""
+SECRETS = (
+    "MHcCAQEEIKf1l", "v1cX0r", "hunter2", "73519", "letmein", "opensesame", "rainbow", "erika", "mustermann",
+    "203.0.113.77", "2001:db8::77", "02:00:5e", "Talks", "face77", "zelda", "anna",
+)  # fmt: skip
+
 
 def test_it_holds_what_helps_and_nothing_else(
     bundle: Path, avatar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -31,6 +44,7 @@ def test_it_holds_what_helps_and_nothing_else(
             (tmp_path / "log").write_text(
                 f"2026-01-01 the engines failed: out of memory\nAuthorization: Bearer {token}\n"
                 f"GET /x?token={token}&y=1\n"
+                f"{PRIVATE_KEY}\n{WHO_AND_WHERE}\n"
                 f"push to rtmp://user:pass@media.example/live/secretkey failed\nGET {session}/stream.mp4\n{token}\n"
             )
             monkeypatch.setenv("MUSETALK_EDGE_TOKEN", token)
@@ -43,12 +57,12 @@ def test_it_holds_what_helps_and_nothing_else(
     assert {name.partition("/")[2] for name in files} == {
         "README.txt", "doctor.json", "packages.txt", "machine.txt", "log.txt",
         "service/readyz.txt", "service/metrics.txt",
-        f"folders/1-{bundle.name}/manifest.json",
-        "folders/2-1/manifest.json", "folders/2-1/1.json", "folders/2-1/current",
+        "folders/1/manifest.json",
+        "folders/2/manifest.json", "folders/2/1.json", "folders/2/current",
     }  # fmt: skip
     text = {name.partition("/")[2]: content.decode() for name, content in files.items()}
     assert json.loads(text["doctor.json"])["healthy"]
-    manifest = text[f"folders/1-{bundle.name}/manifest.json"]
+    manifest = text["folders/1/manifest.json"]
     assert json.loads(manifest) == json.loads((bundle / "manifest.json").read_text())
     assert "musetalk_sessions 1" in text["service/metrics.txt"]
     assert "numpy " in text["packages.txt"]
@@ -56,7 +70,10 @@ def test_it_holds_what_helps_and_nothing_else(
     assert "rtmp://media.example/***" in text["log.txt"]
     digest = (tmp_path / "tokens").read_text().splitlines()[-1].split()[1]
     pictures = [file.read_bytes()[100:150] for file in avatar.iterdir() if file.name != "manifest.json"]
-    for secret in (token, digest, session.rpartition("/")[2], "secretkey", "user:pass"):
+    assert "wpa_supplicant: psk=***" in text["log.txt"]
+    assert "site-packages/musetalk_runtime/session.py" in text["log.txt"]
+    assert "127.0.0.1" in text["log.txt"]
+    for secret in (token, digest, session.rpartition("/")[2], "secretkey", "user:pass", *SECRETS):
         assert not [name for name, content in files.items() if secret.encode() in content]
     for picture in filter(None, pictures):
         assert not [name for name, content in files.items() if picture in content]
@@ -70,7 +87,7 @@ def test_what_cannot_be_had_is_noted(tmp_path: Path) -> None:
         text = {member.name: tar.extractfile(member).read().decode() for member in tar}  # type: ignore[union-attr]
     assert "not there" in text["help/service/metrics.txt"]
     assert "cannot be read" in text["help/log.txt"]
-    assert "not there" in text["help/folders/1-gone/manifest.json"]
+    assert "not there" in text["help/folders/1/manifest.json"]
 
 
 def test_a_log_that_is_cut_begins_with_a_whole_line(tmp_path: Path) -> None:
@@ -101,6 +118,23 @@ def test_a_log_that_is_cut_begins_with_a_whole_line(tmp_path: Path) -> None:
         ("streamkey=abc&x=1", "streamkey=***&x=1"),
         ('password="one \\"two three" next', 'password="***" next'),
         ("passwd='one two' next", "passwd='***' next"),
+        ("psk=a pass=b; PIN: 12, wpa-auth=c", "psk=*** pass=***; PIN: ***, wpa-auth=***"),
+        ("bearer:abc", "bearer:***"),
+        ("mail to a.b+c@d.example now", "mail to *** now"),
+        ("from 10.1.2.3:80 by 127.0.0.1 and ::1", "from ***:80 by 127.0.0.1 and ::1"),
+        ("[fe80::1%eth0]:80 at 12:00:01.5", "[***%eth0]:80 at 12:00:01.5"),
+        ("aa:bb:cc:00:11:22 is away", "*** is away"),
+        ("/home/a/x.mp4: no such file", "/***.mp4: no such file"),
+        ("/home/a b/x.mp4: no such file", "/***.mp4: no such file"),
+        ("~/x/y.wav and '/a, b/c' and 3 MB/s", "/***.wav and '/***' and 3 MB/s"),
+        ("/var/lib/musetalk-edge/avatars/eva/1/frames.mp4", "/var/lib/musetalk-edge/avatars/***/1/frames.mp4"),
+        ('File "/x/lib/python3.11/site-packages/av/a.py"', 'File "/***/python3.11/site-packages/av/a.py"'),
+        ("GET /v1/sessions/abc/stream.mp4 HTTP/1.1", "GET /v1/sessions/***/stream.mp4 HTTP/1.1"),
+        ("GET /player?avatar=eva 200; eva speaks", "GET /player?avatar=*** 200; *** speaks"),
+        ("POST /v1/avatars/eva.", "POST /v1/avatars/***."),
+        ("serve -a eva=x -b y: eva, Evamaria", "serve -a ***=x -b y: ***, Evamaria"),
+        ("-----BEGIN RSA PRIVATE KEY-----\\nMIIE\\n", "***"),
+        ("a MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7/+==", "a ***"),
         ('{"said": "{\\"secret\\": \\"one two\\"}"}', '{"said": "{\\"secret\\": \\"***\\"\\"}"}'),
     ],
 )

@@ -1,6 +1,7 @@
 """The support file: what a machine has, what was built, what a service logged and counted.
 
-It holds text alone, and no audio, frames, latents or tokens. Logs go through `redact`.
+It holds text alone, and no audio, frames, latents or tokens. Logs go through `redact`, which also leaves out addresses,
+local paths and the names of avatars.
 """
 
 import http.client
@@ -10,21 +11,24 @@ import platform
 import subprocess
 import tarfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.bundle import BUNDLE_KIND
+from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError
 from musetalk_runtime.diagnostics.doctor import Finding, to_json
-from musetalk_runtime.diagnostics.redact import redact
+from musetalk_runtime.diagnostics.redact import avatars_in, redact, without_places
 from musetalk_runtime.storage.current import CURRENT
 from musetalk_runtime.storage.destination import Destination
-from musetalk_runtime.storage.folder import MANIFEST, MAX_MANIFEST_BYTES
+from musetalk_runtime.storage.folder import MANIFEST, MAX_MANIFEST_BYTES, kind_of
 from musetalk_runtime.storage.output_file import write_output
 
 UNIT = "musetalk-edge"
 LOG_BYTES, ANSWER_BYTES, LINES = 2 << 20, 1 << 20, "20000"
+PLAIN_NAMES = {"", "avatar", "avatars", "demo", CURRENT}  # of nobody
 SERVICE_TIMEOUT_S = 5.0  # seconds to wait for the service
 MACHINE = ("/etc/os-release", "/proc/version", "/proc/meminfo", "/proc/driver/nvidia/version", "/etc/nv_tegra_release")
 README = "Made by 'musetalk-edge doctor --support'. It holds no audio, pictures or tokens; look before you send it.\n"
@@ -47,16 +51,21 @@ def write_support(
     place = Destination(file)
     if place.plain and place.found:
         raise InvalidArgument(f"{file} exists: choose another name")
+    folders = list(folders)
+    names = {name for folder in folders for name in _names(folder)}
+    log_text = _last_of(log) if log else _journal()
+    answers = {f"service{path}.txt": _ask(service, path, token) for path in ("/readyz", "/metrics")}
+    names |= avatars_in("\n".join((log_text, *answers.values()))) - PLAIN_NAMES
     content = {
         "README.txt": README,
-        "doctor.json": json.dumps(to_json(list(findings)), indent=1),
+        "doctor.json": json.dumps(_placeless(to_json(list(findings)), names), indent=1),
         "packages.txt": "".join(sorted(f"{found.name} {found.version}\n" for found in distributions())),
         "machine.txt": f"{platform.platform()}\n" + "".join(map(_machine, MACHINE)),
-        "log.txt": redact(_last_of(log) if log else _journal()),
-        **{f"service{path}.txt": redact(_ask(service, path, token)) for path in ("/readyz", "/metrics")},
+        "log.txt": redact(log_text, names),
+        **{name: redact(text, names) for name, text in answers.items()},
     }
     for number, folder in enumerate(folders, 1):
-        content |= _manifests(folder, f"folders/{number}-{folder.resolve().name}")
+        content |= _manifests(folder, f"folders/{number}", names)
     write_output(file, _packed(file.name.partition(".")[0], content), 0o600)
     return sorted(content)
 
@@ -73,23 +82,41 @@ def _packed(folder: str, content: dict[str, str]) -> bytes:
     return packed.getvalue()
 
 
-def _manifests(folder: Path, where: str) -> dict[str, str]:
+def _names(folder: Path) -> set[str]:
+    """What may tell whose face an avatar is: its folder's name, or that of the folder of its versions."""
+    with suppress(MuseTalkEdgeError):
+        if kind_of(folder) == BUNDLE_KIND:
+            return set()
+    found = folder.resolve()
+    named = found.parent if found.name.isdigit() else found
+    return {named.name, named.stem} - PLAIN_NAMES
+
+
+def _placeless(value: Any, names: Collection[str]) -> Any:
+    """JSON whose texts hold no local path, and none of the `names`."""
+    if isinstance(value, dict):
+        return {without_places(key, names): _placeless(part, names) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_placeless(part, names) for part in value]
+    return without_places(value, names) if isinstance(value, str) else value
+
+
+def _manifests(folder: Path, where: str, names: Collection[str]) -> dict[str, str]:
     """The manifest of a bundle or avatar, and of a current version also what is known of it."""
-    content = {f"{where}/{MANIFEST}": _manifest(folder)}
+    content = {f"{where}/{MANIFEST}": _json(_text(folder / MANIFEST, MAX_MANIFEST_BYTES), names)}
     if folder.name == CURRENT and folder.is_symlink():
         for record in sorted(folder.parent.glob("[0-9]*.json"))[:10]:
-            content[f"{where}/{record.name}"] = _text(record, 1 << 10)
-        content[f"{where}/{CURRENT}"] = f"{folder.readlink()}\n"
+            content[f"{where}/{record.name}"] = _json(_text(record, 1 << 10), names)
+        content[f"{where}/{CURRENT}"] = f"{without_places(str(folder.readlink()), names)}\n"
     return content
 
 
-def _manifest(folder: Path) -> str:
-    """It as it is if it is JSON, since its long words are digests; else only what can be said of it."""
-    text = _text(folder / MANIFEST, MAX_MANIFEST_BYTES)
+def _json(text: str, names: Collection[str]) -> str:
+    """Its long words are kept if it is JSON, since they are digests; else only what can be said of it is."""
     try:
-        return json.dumps(json.loads(text), indent=1)
+        return json.dumps(_placeless(json.loads(text), names), indent=1)
     except (ValueError, RecursionError) as error:
-        return f"not JSON: {error}\n{redact(text[:1000])}\n"
+        return f"not JSON: {error}\n{redact(text[:1000], names)}\n"
 
 
 def _text(file: Path, limit: int) -> str:
@@ -114,7 +141,8 @@ def _last_of(log: Path) -> str:
 
 
 def _journal() -> str:
-    command = ["journalctl", "--unit", f"{UNIT}*", "--lines", LINES, "--no-pager", "--output", "short-iso"]
+    command = ["journalctl", "--unit", f"{UNIT}*", "--lines", LINES, "--no-pager", "--no-hostname"]
+    command += ["--output", "short-iso"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=30, check=False)
     except (OSError, subprocess.SubprocessError) as error:
