@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Kill what changes a device at random moments, and see whether the device starts.
+"""Kill what changes a device at random moments, damage its disk, and see whether the device starts.
 
-    PYTHONPATH=engines:runtime python scripts/power_cuts.py MODELSET WORK [--cuts 200] [--seed 0] [--serve]
+    PYTHONPATH=engines:runtime python scripts/power_cuts.py MODELSET WORK [--cuts 200] [--seed 0] [--damage] [--serve]
 
 WORK is made anew and becomes a device: a bundle and an avatar in versions, and one of each that build-engines and
 musetalk-edge prepare replace. In turn `prepare`, `build-engines` (ONNX Runtime), `update` and `rollback` are killed
@@ -9,6 +9,10 @@ by SIGKILL, in turn at a random time of their run, before a random one of the ca
 the disk or wait for it, and before a random one of the last of these, among which is the switch from old to new. After
 each every bundle and avatar on the device must be whole, the old or the new, and the device must start: with --serve by
 a real service that says it is ready, else by a session that makes frames. Writes JSON.
+
+With --damage, a file or link of the versions of its bundle and avatar is damaged after each cut: a bit is another, it
+is cut, it is empty, or it is gone. The device starts with what `musetalk-edge provision` finds then. This is also
+killed, as a fifth operation, on a disk that was damaged before it.
 
 Not measured: what a disk loses of that which was not synced to it. tests/runtime/test_durable.py looks at the order
 instead.
@@ -38,6 +42,7 @@ from musetalk_runtime.storage.folder import MANIFEST, sha256
 from musetalk_runtime.update.versions import Versions
 
 OPERATIONS = ("prepare", "build-engines", "update", "rollback")
+DAMAGES = ("a bit is another", "cut", "empty", "gone")
 MOMENTS = ("by time", "at a call", "at one of the last calls")
 LAST = 6  # calls, of which the last is the process' end
 FRAMES = 40  # of the video that is prepared
@@ -78,7 +83,8 @@ class Device:
         self.root.mkdir(parents=True)
         self.modelset, self._source = modelset, work / "face.mp4"
         self._voice, self._count = work / "voice.wav", work / "calls"
-        self.bundles, self.avatars = Versions(self.root / "bundles"), Versions(self.root / "avatars")
+        self.bundles, self.avatars = Versions(self.root / "bundles/student"), Versions(self.root / "avatars/anna")
+        self.image = work / "image"
         self.built, self.made = self.root / "built.bundle", self.root / "made.avatar"
         self._box, self._faces = write_face_video(self._source, FRAMES), 0
         write_voice(self._voice, 0.6)
@@ -91,6 +97,8 @@ class Device:
         self.run("prepare", self.commands()["prepare"])
         self.avatars.add(self.made, _quiet)
         self.avatars.started(1)
+        shutil.copytree(self.built, self.image / "cpu.bundle")
+        shutil.copytree(self.made, self.image / "avatars/anna")
 
     def commands(self) -> dict[str, list[str]]:
         """The arguments of each operation; those of a folder of versions are for the bundles or the avatars in turn.
@@ -108,6 +116,7 @@ class Device:
             "build-engines": [str(self.modelset), "-o", str(self.built), "--backend", "onnxruntime"],
             "update": ["update", str(versions.path), str(new)],
             "rollback": ["rollback", str(versions.path)],
+            "provision": ["provision", "--state", str(self.root), "--image", str(self.image)],
         }
 
     def run(self, program: str, arguments: list[str], last: int = 0, seconds: float | None = None) -> tuple[bool, int]:
@@ -137,6 +146,31 @@ class Device:
             versions.started(versions.current or 0)
             return ["rollback", arguments[0]]
         return self.commands()[operation]
+
+    def damage(self, chance: random.Random) -> str:
+        """Damage one of the files and links of its versions; gives what was done."""
+        folders = [self.bundles.path, self.avatars.path]
+        files = sorted(path for folder in folders for path in folder.rglob("*") if path.is_symlink() or path.is_file())
+        file, what = chance.choice(files), chance.choice(DAMAGES)
+        if what == "gone" or file.is_symlink():
+            file.unlink()
+            what = "gone"
+        elif what == DAMAGES[0] and (size := file.stat().st_size):
+            with file.open("r+b") as opened:
+                opened.seek(chance.randrange(size))
+                byte = opened.read(1)[0] ^ (1 << chance.randrange(8))
+                opened.seek(-1, os.SEEK_CUR)
+                opened.write(bytes([byte]))
+        else:
+            os.truncate(file, chance.randrange(max(1, file.stat().st_size)) if what == "cut" else 0)
+        return what
+
+    def heal(self) -> None:
+        """Provision it; raises RuntimeError where it would not serve what was made for it."""
+        command = [sys.executable, "-c", SERVE, *self.commands()["provision"], "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode or json.loads(done.stdout)["avatars"] != {"anna": str(self.avatars.path / "current")}:
+            raise RuntimeError(f"it was not provisioned: {done.stdout[-300:]} {done.stderr[-500:]}")
 
     def state(self) -> dict[str, str]:
         """What every name on the device stands for; raises MuseTalkEdgeError where it is not whole."""
@@ -178,22 +212,27 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--cuts", type=int, default=200, help="default: 200")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
+    parser.add_argument(
+        "--damage", action="store_true", help="damage the disk after each cut, and provision the device"
+    )
     parser.add_argument("--serve", action="store_true", help="start a real service after each")
     args = parser.parse_args()
     shutil.rmtree(args.work, ignore_errors=True)
-    device = Device(args.work, args.modelset)
-    report = cut(device, args.cuts, random.Random(args.seed), args.serve)  # noqa: S311
+    device, chance = Device(args.work, args.modelset), random.Random(args.seed)  # noqa: S311
+    operations = (*OPERATIONS, "provision") if args.damage else OPERATIONS
+    report = cut(device, args.cuts, chance, args.serve, operations, args.damage)
     print(json.dumps({"seed": args.seed, "machine": machine(), **report, "not_measured": NOT_MEASURED}, indent=1))
     sys.exit(0 if report["whole"] == report["started"] == args.cuts else 1)
 
 
 def cut(
-    device: Device, cuts: int, chance: random.Random, serve: bool, operations: tuple[str, ...] = OPERATIONS
+    device: Device, cuts: int, chance: random.Random, serve: bool, operations: tuple[str, ...], damage: bool = False
 ) -> dict[str, Any]:
     """What became of the device in so many cuts; ends early where it does not start."""
     begun = time.monotonic()
     lengths: dict[str, tuple[float, int]] = {}  # of whole runs: seconds, and calls
     outcomes: dict[str, Counter[str]] = {operation: Counter() for operation in operations}
+    damages: Counter[str] = Counter()
     failures: list[str] = []
     whole = started = 0
     for number in range(cuts):
@@ -203,7 +242,10 @@ def cut(
         while not killed:  # a run that was faster than its moment is none
             arguments = device.make_ready(operation)
             before = device.state()
-            subject = operation if operation in OPERATIONS[:2] else f"{operation} of {Path(arguments[1]).name}"
+            of_versions = operation in ("update", "rollback")
+            subject = f"{operation} of {Path(arguments[1]).name}" if of_versions else operation
+            if operation == "provision":
+                damages[device.damage(chance)] += 1
             if subject not in lengths:
                 lengths[subject] = measure(device, operation, arguments)
                 continue
@@ -212,8 +254,13 @@ def cut(
             moment = {"seconds": chance.uniform(0, seconds)} if what == MOMENTS[0] else {"last": last}
             killed, _ = device.run(operation, arguments, **moment)  # type: ignore[arg-type]
         try:
+            if operation == "provision":
+                device.heal()
             after = device.state()
             whole += 1
+            if damage:
+                damages[device.damage(chance)] += 1
+                device.heal()
             device.start(serve)
             started += 1
         except (MuseTalkEdgeError, RuntimeError) as error:
@@ -229,6 +276,7 @@ def cut(
         "failures": failures,
         "outcomes": {operation: dict(sorted(counts.items())) for operation, counts in outcomes.items()},
         "run": {subject: {"seconds": round(s, 2), "calls": calls} for subject, (s, calls) in lengths.items()},
+        "damages": dict(sorted(damages.items())),
         "left_over": sum(path.is_dir() for path in device.root.rglob(".*.partial")),
         "seconds": round(time.monotonic() - begun),
     }

@@ -41,6 +41,7 @@ FILES = {
     "etc/hostname": "musetalk-edge\n",
     "etc/hosts": "127.0.0.1 localhost musetalk-edge\n::1 localhost ip6-localhost ip6-loopback\n",
     "etc/systemd/journald.conf.d/volatile.conf": "[Journal]\nStorage=volatile\nRuntimeMaxUse=32M\n",
+    "usr/lib/tmpfiles.d/musetalk-edge.conf": f"d /{STATE} 0750 musetalk-edge musetalk-edge\n",  # of a new file system
     "usr/lib/sysusers.d/musetalk-edge.conf": (
         f'u musetalk-edge 990 "musetalk-edge" /{STATE}\nm musetalk-edge systemd-journal\n'  # doctor --support reads it
     ),

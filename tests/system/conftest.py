@@ -1,4 +1,4 @@
-"""The wheel of this checkout."""
+"""The wheel of this checkout, and the appliance's image."""
 
 import shutil
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.appliance import build, unpacked
 from helpers.made_once import made_once
 from helpers.paths import ROOT
 
@@ -23,3 +24,15 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert done.returncode == 0, done.stderr
 
     return next(made_once(tmp_path_factory, "wheel", make).glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("appliance") / "image"
+    build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def root(image: Path) -> Path:
+    return unpacked(image)

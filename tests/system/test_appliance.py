@@ -1,69 +1,26 @@
-"""The appliance's root filesystem: built twice, looked into, entered as its user on a read-only root, and booted."""
+"""The appliance's root filesystem: built twice, looked into, and entered as its user on a read-only root."""
 
 import hashlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
 import av
 import pytest
 
+from helpers.appliance import MARKS, SCRIPTS, STATE, build
 from helpers.paths import ROOT
-from helpers.service_client import until
 from musetalk_runtime.diagnostics.synthetic import write_face_video
 
-pytestmark = [
-    pytest.mark.appliance,
-    pytest.mark.timeout(1800),
-    pytest.mark.skipif(os.getuid() != 0 or not shutil.which("mmdebstrap"), reason="needs root and mmdebstrap"),
-]
-SCRIPTS = ROOT / "scripts" / "appliance"
-STATE = "/var/lib/musetalk-edge"
+pytestmark = MARKS
 HEAVY = {"torch", "diffusers", "transformers", "onnx", "polygraphy", "pip", "uv"}
 COMPILERS = ("gcc", "cc", "g++", "ld", "as", "make", "pip", "curl", "wget")
 Enter = Callable[..., subprocess.CompletedProcess[bytes]]
-Inside = Callable[..., str]
-BOOTED = pytest.mark.skipif(not shutil.which("systemd-nspawn"), reason="needs systemd-nspawn")
-ASK = (
-    "import sys, urllib.request as u\n"
-    "speech = open('/opt/musetalk-edge/lib/musetalk_runtime/demo_data/speech.wav', 'rb').read()\n"
-    "session = u.urlopen('http://127.0.0.1:8787/v1/sessions/audio?avatar=anna', speech).read().decode()\n"
-    "id = session.split('\"id\":\"')[1].split('\"')[0]\n"
-    "print(len(u.urlopen(f'http://127.0.0.1:8787/v1/sessions/{id}/stream.mp4').read(100_000)))\n"
-)
-
-
-def build(folder: Path, variant: str = "cpu") -> None:
-    opencv = os.environ.get("OPENCV_WHEEL")
-    command = [SCRIPTS / "build", "-o", folder, "--variant", variant, *(["--opencv", opencv] if opencv else [])]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("appliance") / "image"
-    build(folder)
-    return folder
-
-
-def unpacked(image: Path) -> Path:
-    folder = image.parent / "root"
-    folder.mkdir()
-    subprocess.run(["tar", "-C", folder, "-xf", image / "rootfs.tar"], check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def root(image: Path) -> Path:
-    return unpacked(image)
 
 
 @pytest.fixture
@@ -186,82 +143,3 @@ def test_build_leaves_nothing_of_a_failure(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "mmdebstrap failed with status" in done.stderr
     assert not (tmp_path / "image").exists()
-
-
-@contextmanager
-def booted(root: Path, folder: Path) -> Iterator[Inside]:
-    """Gives what runs a command in the booted appliance, as root; it gives what the command printed."""
-    (folder / "state").mkdir()
-    boot = ["unshare", "--net", "sh", "-c", f"ip link set lo up && exec {SCRIPTS}/boot {root} {folder}/state"]
-    with (
-        (folder / "console").open("wb") as console,
-        subprocess.Popen(boot, stdout=console, stdin=subprocess.DEVNULL) as container,
-    ):
-
-        def run(*command: str) -> str:
-            children = subprocess.run(
-                ["pgrep", "-P", str(container.pid)], capture_output=True, text=True
-            ).stdout.split()
-            enter = ["nsenter", "-t", children[0] if children else "0", "-a", *command]
-            return subprocess.run(enter, capture_output=True, text=True).stdout.strip()
-
-        try:
-            until(lambda: run("systemctl", "is-active", "musetalk-edge") == "active", "it is ready", 60)
-            yield run
-        finally:
-            container.send_signal(signal.SIGTERM)
-
-
-@pytest.fixture(scope="module")
-def inside(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inside]:
-    with booted(root, tmp_path_factory.mktemp("boot")) as run:
-        yield run
-
-
-def shown(inside: Inside, what: str, unit: str = "musetalk-edge") -> str:
-    return inside("systemctl", "show", unit, "--value", "-p", what)
-
-
-def comes_back_after(inside: Inside, signal: str, seconds: float) -> None:
-    before = shown(inside, "MainPID")
-    inside("systemctl", "kill", f"--signal={signal}", "musetalk-edge")
-    until(lambda: shown(inside, "MainPID") not in (before, "0"), "another process", seconds)
-    until(lambda: shown(inside, "ActiveState") == "active", "it is ready again", 30)
-
-
-@BOOTED
-def test_it_boots_into_a_face_that_speaks(inside: Inside) -> None:
-    assert shown(inside, "Result", "musetalk-edge-engines") == "success"
-    assert shown(inside, "User") == "musetalk-edge"
-    assert inside("readlink", f"{STATE}/bundles/student/current")
-    assert int(inside("python3", "-c", ASK)) > 50_000
-    assert inside("systemctl", "--failed", "--plain", "--no-legend") == ""
-
-
-@BOOTED
-def test_it_comes_back_when_it_is_killed(inside: Inside) -> None:
-    comes_back_after(inside, "KILL", 30)
-    assert int(inside("python3", "-c", ASK)) > 50_000
-
-
-@BOOTED
-def test_the_watchdog_ends_what_stands_still(inside: Inside) -> None:
-    comes_back_after(inside, "STOP", 90)
-    assert "Watchdog timeout" in inside("journalctl", "--no-pager", "-u", "musetalk-edge")
-
-
-@BOOTED
-def test_its_user_may_send_the_journal_to_who_helps(inside: Inside) -> None:
-    file = f"{STATE}/help.tar.gz"
-    inside("runuser", "-u", "musetalk-edge", "--", "/opt/musetalk-edge/bin/musetalk-edge", "doctor", "--support", file)
-    assert "session begins" in inside("tar", "-xzOf", file, "help/log.txt")
-
-
-@BOOTED
-@pytest.mark.parametrize(("variant", "runtime"), [("gpu", "tensorrt-lean"), ("gpu-rtx", "tensorrt-rtx-cu13-libs")])
-def test_an_image_for_a_gpu_speaks_where_there_is_none(tmp_path: Path, variant: str, runtime: str) -> None:
-    build(tmp_path / "image", variant)
-    packages = json.loads((tmp_path / "image" / "sizes.json").read_text())["python_packages"]
-    assert {runtime, "cuda-core", "onnxruntime"} <= {name.lower().replace("_", "-") for name in packages}
-    with booted(unpacked(tmp_path / "image"), tmp_path) as inside:
-        assert int(inside("python3", "-c", ASK)) > 50_000

@@ -27,10 +27,11 @@ def test_after_every_cut_the_device_starts(
 ) -> None:
     device = power_cuts.Device(tmp_path, modelset, bundle)
     chance = random.Random(3)  # noqa: S311
-    report = power_cuts.cut(device, 5, chance, False, ("prepare", "update", "rollback"))
+    report = power_cuts.cut(device, 6, chance, False, ("prepare", "update", "provision"), damage=True)
     assert report["failures"] == []
-    assert report["cuts"] == report["whole"] == report["started"] == 5
-    assert sum(sum(counts.values()) for counts in report["outcomes"].values()) == 5
+    assert report["cuts"] == report["whole"] == report["started"] == 6
+    assert sum(sum(counts.values()) for counts in report["outcomes"].values()) == 6
+    assert sum(report["damages"].values()) >= 8
     (device.bundles.path / "current" / "generator.onnx").write_bytes(b"")
     with pytest.raises(InvalidFolder, match=r"generator\.onnx: 0 bytes"):
         device.state()

@@ -32,7 +32,13 @@ def add_parser(subparsers: Any) -> None:
     add("--state", type=Path, default=STATE, help="folder that is written (default: %(default)s)")
     add("--image", type=Path, default=IMAGE, help="folder that is only read (default: %(default)s)")
     add("--build-options", default="", metavar="WORDS", help="more options for build-engines")
-    add("--env", type=Path, metavar="FILE", help="write SERVE=..., the arguments of 'musetalk-edge serve', for systemd")
+    add(
+        "--env",
+        type=Path,
+        metavar="FILE",
+        help="write SERVE=..., the arguments of 'musetalk-edge serve', for systemd; where FILE is there already, this "
+        "is no boot but a restart, and no engines are built",
+    )
     add("--json", action="store_true", help="print what is served on stdout, as JSON")
     parser.set_defaults(run=run)
 
@@ -42,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
     from musetalk_runtime.storage.output_file import write_output
     from musetalk_runtime.update.provision import Provisioner
 
-    faces = Provisioner(args.state, args.image, shlex.split(args.build_options), say).faces()
+    build = None if args.env and args.env.exists() else shlex.split(args.build_options)
+    faces = Provisioner(args.state, args.image, build, say).faces()
     if args.env:
         write_output(args.env, f"SERVE={' '.join(faces.arguments())}\n", 0o644)
     if args.json:

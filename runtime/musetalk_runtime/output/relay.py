@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import av
 
 from musetalk_runtime.core.errors import InvalidArgument, OutputError
+from musetalk_runtime.core.system_memory import be_killed_first
 from musetalk_runtime.output.mp4 import MP4_FLAGS
 from musetalk_runtime.output.url import url_container
 
@@ -92,6 +93,7 @@ def _end_with(parent: int) -> None:
 
 def main() -> int:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    be_killed_first()
     source: Any = _Source(0)
     url = _read_line(source)
     try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_runtime.avatar.box import Box
+from musetalk_runtime.core.system_memory import be_killed_first
 
 NICENESS = 10
 PROGRESS_INTERVAL_S = 0.1  # seconds between reports of one stage
@@ -48,6 +49,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     request = Request(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_stdin, daemon=True).start()
+    be_killed_first()
     _limit(request)
 
     def say(**content: Any) -> None:

@@ -42,15 +42,16 @@ class Faces:
 class Provisioner:
     """Finds what a device serves, of the versions in the folder `state` and of what the folder `image` brings.
 
-    `image` has ``student.bundle``, or ``student.modelset``, of which build-engines makes a bundle here with
-    `build_options`, and ``cpu.bundle`` and ``avatars/NAME``. A bundle at ``new.bundle`` in `state` goes before those.
-    What is damaged is replaced by another version that is whole, else by the image's. Where `state` cannot be written,
-    what works there or in `image` is served as it is. `progress` is told what was found wrong, in lines.
+    `image` has ``student.bundle``, or ``student.modelset``, of which build-engines makes a bundle here with the options
+    `build`, unless they are None, and ``cpu.bundle`` and ``avatars/NAME``. A bundle at ``new.bundle`` in `state` goes
+    before those. What is damaged is replaced by another version that is whole, else by the image's. Where `state`
+    cannot be written, what works there or in `image` is served as it is. `progress` is told what was found wrong, in
+    lines.
     """
 
-    def __init__(self, state: Path, image: Path, build_options: list[str], progress: Progress) -> None:
+    def __init__(self, state: Path, image: Path, build: list[str] | None, progress: Progress) -> None:
         self._state, self._image = state, image
-        self._build_options, self._say = build_options, progress
+        self._build, self._say = build, progress
 
     def faces(self) -> Faces:
         """What can be served."""
@@ -88,11 +89,11 @@ class Provisioner:
             yield new
         if (self._image / IMAGE_BUNDLE).exists():
             yield self._image / IMAGE_BUNDLE
-        if (self._image / IMAGE_MODELSET).exists():
+        if self._build is not None and (self._image / IMAGE_MODELSET).exists():
             self._say("building the engines of this device; this takes minutes, once")
             command = ["build-engines", str(self._image / IMAGE_MODELSET), "-o", str(new), "--backend", "tensorrt"]
             with suppress(OSError):  # the image has no such command
-                if subprocess.run([*command, *self._build_options], check=False).returncode == 0:
+                if subprocess.run([*command, *self._build], check=False).returncode == 0:
                     yield new
 
     def _avatar(self, name: str, spec: ModelSpec) -> Path | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from musetalk_runtime.core.arrays import Bytes
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
+from musetalk_runtime.core.system_memory import be_killed_first
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.pieces import Pieces
@@ -98,6 +99,7 @@ def _reply(
 
 
 def main() -> None:
+    be_killed_first()
     control, memory, size = map(int, sys.argv[1:])
     with socket.socket(fileno=control) as connection, mmap.mmap(memory, size, mmap.MAP_SHARED) as mapped:
         connection.setblocking(False)
