@@ -82,7 +82,7 @@ def test_an_avatar_that_is_damaged_while_it_runs_is_healed_before_the_next_start
 def test_engines_that_hang_are_ended_by_the_watchdog(root: Path, tmp_path: Path) -> None:
     packages = root / "usr/lib/python3/dist-packages"
     (packages / "hanging.py").write_text(HANGING)
-    (packages / "musetalk-edge-hanging.pth").write_text("import hanging\n")
+    (packages / "zz-hanging.pth").write_text("import hanging\n")
     try:
         with booted(root, tmp_path) as inside:
             assert int(inside("python3", "-c", ASK)) > 50_000
@@ -97,7 +97,7 @@ def test_engines_that_hang_are_ended_by_the_watchdog(root: Path, tmp_path: Path)
             assert "Watchdog timeout" in said
     finally:
         (packages / "hanging.py").unlink()
-        (packages / "musetalk-edge-hanging.pth").unlink()
+        (packages / "zz-hanging.pth").unlink()
 
 
 @pytest.mark.parametrize("what", sorted(STATES.keys() - {"the state is a file"}))
