@@ -198,7 +198,7 @@ class Device:
                 said = run.stderr.readline() if run.stderr else ""
             finally:
                 run.kill()
-        if "sessions" not in said:
+        if " holds " not in said:
             raise RuntimeError(f"the service did not start: {said}")
 
     def _speak(self, bundle: Bundle, avatar: Avatar) -> int:
