@@ -52,6 +52,7 @@ class Provisioner:
     def __init__(self, state: Path, image: Path, build: list[str] | None, progress: Progress) -> None:
         self._state, self._image = state, image
         self._build, self._say = build, progress
+        self._failed: dict[Path, Exception] = {}  # of bundles that were tried
 
     def faces(self) -> Faces:
         """What can be served."""
@@ -148,9 +149,16 @@ class Provisioner:
         return True
 
     def _runs(self, path: Path) -> None:
-        with Bundle.open(path) as bundle:
-            ensure_certified(bundle, self._say)
-            bundle.engines.check()
+        place = path.resolve()
+        if place in self._failed:
+            raise self._failed[place]
+        try:
+            with Bundle.open(path) as bundle:
+                ensure_certified(bundle, self._say)
+                bundle.engines.check()
+        except FAILURES as error:
+            self._failed[place] = error
+            raise
 
     def _works(self, path: Path, works: Check) -> bool:
         try:
