@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from musetalk_export.checkpoint.weights import read_weights
 from musetalk_runtime.core.errors import InputNotFound, InvalidFolder, OutputError
 from musetalk_runtime.storage.folder import new_folder, read_folder
 
@@ -84,7 +83,7 @@ def write_error(what: str, reason: object) -> OutputError:
 
 
 def _read(folder: Path, step: int) -> State:
-    model, average = (read_weights([folder / f"{name}.safetensors"]) for name in ("model", "ema"))
+    model, average = (load_file(folder / f"{name}.safetensors") for name in ("model", "ema"))
     return State(step, model, average, torch.load(folder / "rest.pt", map_location="cpu", weights_only=True))
 
 

@@ -44,7 +44,7 @@ class TeacherTask(Task):
         self._unet.save_pretrained(folder / "unet")
         for part, name in ((parts.vae, "vae"), (parts.audio, "whisper")):
             (folder / name).mkdir()
-            for file in (part.config, *part.weights):
+            for file in (part.config, *part.weights.all):
                 shutil.copyfile(file, folder / name / file.name)
 
     def _pixels(self, prediction: Tensor, expected: Tensor, step: int) -> Terms:
