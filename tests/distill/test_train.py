@@ -2,11 +2,13 @@
 
 import errno
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from helpers.training import curve, options, small_checkpoint, small_shards
 from musetalk_distill.cli import main
@@ -175,6 +177,26 @@ def test_loss_that_is_no_number_ends_the_run(small, tmp_path) -> None:
         train(
             small[1], tmp_path / "run", small[0], options(lr=1.0, losses={"output": 1e6}, clip=1e6, steps=40, warmup=0)
         )
+
+
+@pytest.mark.parametrize("what", ["student", "decoder"])
+def test_a_teacher_of_nan_is_named_and_leaves_no_run(small, what, tmp_path, capsys) -> None:
+    checkpoint = shutil.copytree(small[0], tmp_path / "checkpoint")
+    file = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["conv_in.weight"] *= 1e36  # finite, and what follows is not
+    save_file(weights, file)
+    run = ["train", str(small[1]), "-o", str(tmp_path / "run"), "--checkpoint", str(checkpoint), "--what", what]
+    assert main([*run, "--precision", "fp32", "--width", "8", "--steps", "3", "--batch", "4"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "checkpoint: its U-Net makes NaN or infinity of these shards in fp32: its weights are damaged" in error
+    weights["conv_in.weight"] *= torch.nan
+    save_file(weights, file)
+    assert main([*run, "--width", "8", "--steps", "3", "--batch", "4"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "NaN or infinity in 1 weights (conv_in.weight)" in error
+    assert "--lr" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_run_folder_of_another(small, tmp_path) -> None:
