@@ -3,6 +3,8 @@
 import errno
 import json
 import shutil
+import struct
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from helpers.full_disk import small_disk
 from helpers.training import curve, options, small_checkpoint, small_shards
 from musetalk_distill.cli import main
 from musetalk_distill.shards.shards import Shards
@@ -140,6 +143,56 @@ def test_a_full_disk_is_told_by_the_log(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"log\.jsonl: cannot be written: No space left.*: make room.*--resume"):
         log.record(1, 1.0, {}, 1e-3, 4)
     log.close()
+
+
+def test_tensorboard_gets_the_scalars_of_each_step(tmp_path: Path) -> None:
+    for done in (0, 2):  # a run, and one that goes on after its second step
+        with TrainingLog(tmp_path, done, 4) as log:
+            for step in (done + 1, done + 2):
+                log.record(step, 0.5 * step, {"pixels": 0.25}, 1e-3, 4)
+    first, second = sorted((tmp_path / "tensorboard").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    assert [scalars(event) for event in events(first)[1:]][::4] == [{"loss": 0.5}, {"loss": 1.0}]
+    assert {name for event in events(first) for name in scalars(event)} == {
+        "loss",
+        "lr",
+        "samples_per_s",
+        "loss/pixels",
+    }
+    head, start = events(second)[:2]
+    assert (head.file_version, start.session_log.status, start.step) == ("brain.Event:2", 1, 3)
+    assert [event.step for event in events(second)[2:]] == [3] * 4 + [4] * 4
+
+
+def events(file: Path) -> list:
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, found = file.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        found.append(Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    return found
+
+
+def scalars(event) -> dict[str, float]:
+    return {value.tag: value.simple_value for value in event.summary.value}
+
+
+def test_a_disk_that_was_full_for_a_while_hangs_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 256 << 10) as disk:
+        log = TrainingLog(disk, 0, 100)
+        (disk / "other").write_bytes(bytes(220 << 10))
+        with pytest.raises(OutputError, match=r"log\.jsonl: cannot be written: No space left"):
+            record(log, 1000)
+        (disk / "other").unlink()
+        record(log, 20)
+        log.close()
+        assert threading.active_count() == 1
+
+
+def record(log: TrainingLog, steps: int) -> None:
+    for step in range(1, steps + 1):
+        log.record(step, 1.0, {}, 1e-3, 4)
 
 
 def test_full_disk_keeps_the_last_checkpoint(small, tmp_path, monkeypatch) -> None:
