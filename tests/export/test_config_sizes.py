@@ -13,6 +13,7 @@ from musetalk_distill.train.tasks.factory import make_task
 from musetalk_distill.train.tasks.student import make_student, student_config
 from musetalk_export.checkpoint.checkpoint import read_checkpoint
 from musetalk_export.checkpoint.preset import PRESETS
+from musetalk_export.progress import progress_shown
 from musetalk_runtime.core.errors import InvalidCheckpoint
 
 UNET, VAE, WHISPER = "student/unet.json", "sd-vae/config.json", "whisper/config.json"
@@ -86,3 +87,12 @@ def test_settings_that_are_not_used_are_told_once(
     assert captured.out + captured.err == ""
     told = [record.getMessage() for record in caplog.records if "banana" in record.getMessage()]
     assert told == [f"{copied / UNET}: not used, since UNet2DConditionModel has no such settings: banana"]
+
+
+def test_a_command_that_reads_a_checkpoint_twice_tells_once(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    edit_config(copied / UNET, banana=1)
+    with progress_shown("me", "musetalk_export"):
+        for _ in range(2):
+            read_checkpoint(copied)
+    line = f"me: {copied / UNET}: not used, since UNet2DConditionModel has no such settings: banana\n"
+    assert capsys.readouterr().err == line
