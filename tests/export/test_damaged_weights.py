@@ -54,6 +54,13 @@ def test_flipped_bytes_anywhere_in_a_zip_are_found_or_harmless(copied: Path) -> 
     assert found > 20
 
 
+def test_the_end_of_a_zip_that_is_wrong(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = (copied / UNET).read_bytes()
+    end = content.rindex(b"PK\6\7")  # where ZIP64's last record is: how many disks it spans is at its end
+    (copied / UNET).write_bytes(content[: end + 16] + struct.pack("<I", 7) + content[end + 20 :])
+    assert_refused(capsys, [str(copied)], tmp_path / "set", f"{UNET}: damaged: ", "download or copy it again")
+
+
 def test_weights_saved_without_checksums_are_read_and_told(
     musetalk_tree: Path, copied: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,6 +186,12 @@ def test_values_beyond_all_models_are_told(copied: Path, caplog: pytest.LogCaptu
     save_file(weights, file)
     read_checkpoint(copied)
     assert "are its weights damaged? 1 have values beyond 65504 (encoder.conv_in.weight 1.0e+30)" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_floating_point_weights_are_read_as_fp32(dtype: torch.dtype, copied: Path) -> None:
+    edit_weights(copied / UNET, lambda weights: {name: tensor.to(dtype) for name, tensor in weights.items()})
+    assert {parameter.dtype for parameter in read_checkpoint(copied).unet.parameters()} == {torch.float32}
 
 
 def test_weights_that_are_no_floating_point(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,6 +109,8 @@ def test_torchs_own_wrappers_are_read(musetalk_tree: Path, copied: Path) -> None
             lambda _: {"state_dict": {"state_dict": {"state_dict": {"state_dict": {"state_dict": {}}}}}},
             ["expected names"],
         ),
+        (lambda weights: weights | {"\x1b[2Jone\ntwo": torch.zeros(1)}, [r"1 weights unknown ('\x1b[2Jone\ntwo')"]),
+        (lambda weights: weights | {"x" * 10_000: torch.zeros(1)}, ["1 weights unknown (xxx", "xxx...)"]),
         (lambda weights: weights | {"_orig_mod.conv_in.bias": torch.zeros(16)}, ["two of its weights have one name"]),
     ],
 )

@@ -175,6 +175,23 @@ def test_a_link_to_a_regular_file_is_one(musetalk_tree: Path, copied: Path) -> N
     assert_same(copied, musetalk_tree)
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_two_files_that_could_be_the_weights(
+    suffix: str, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "student" / "unet.pth").rename(copied / "student" / f"one.{suffix}")
+    (copied / "student" / f"two.{suffix}").write_bytes(b"other")
+    words = [f"student: 2 files fit *.{suffix} (one.{suffix}, two.{suffix}): leave one"]
+    assert_refused(capsys, [str(copied)], tmp_path / "set", *words)
+
+
+def test_a_file_of_another_kind_is_named_where_weights_are_missing(
+    copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copied / "student" / "unet.pth").rename(copied / "student" / "unet.ckpt")
+    assert_refused(capsys, [str(copied)], tmp_path / "set", "student: no weights: found unet.ckpt; expected ")
+
+
 def test_a_web_page_in_place_of_weights(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (copied / "student" / "unet.pth").write_text("\n<!DOCTYPE html>\n<html>Sign in</html>")
     assert_refused(capsys, [str(copied)], tmp_path / "set", "student/unet.pth: a web page")

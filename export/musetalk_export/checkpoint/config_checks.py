@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from musetalk_export.checkpoint.names import printable
 from musetalk_runtime.core.errors import InvalidCheckpoint
 
 # What the graphs do not compute; with any other value of these settings they would be another model.
@@ -117,11 +118,13 @@ def check_settings(file: Path, config: Any, settings: dict[str, tuple[Any, ...]]
         value = config.get(name, allowed[0])
         if value not in allowed:
             expected = " or ".join(repr(choice) for choice in allowed)
-            raise InvalidCheckpoint(f"{file}: {name} is {value!r}, which cannot be exported: expected {expected}")
+            raise InvalidCheckpoint(
+                f"{file}: {name} is {printable(repr(value))}, which cannot be exported: expected {expected}"
+            )
 
 
 def check_blocks(file: Path, known: set[str], blocks: tuple[str, ...]) -> None:
     """Raise InvalidCheckpoint, naming `file`, for a type of block that is not among `known`."""
     for name in blocks:
         if name not in known:
-            raise InvalidCheckpoint(f"{file}: a block is {name!r}: expected {', '.join(sorted(known))}")
+            raise InvalidCheckpoint(f"{file}: a block is {printable(repr(name))}: expected {', '.join(sorted(known))}")

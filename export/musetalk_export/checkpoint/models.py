@@ -30,7 +30,7 @@ from musetalk_export.checkpoint.config_checks import (
     check_settings,
     check_sizes,
 )
-from musetalk_export.checkpoint.names import listed
+from musetalk_export.checkpoint.names import listed, printable
 from musetalk_export.checkpoint.state_dict import Weights
 from musetalk_export.checkpoint.tree import Part
 from musetalk_export.checkpoint.weights import fill
@@ -100,7 +100,7 @@ def _build(file: Path, make: Callable[[Any], Any], config: Any) -> Any:
         with torch.device("meta"), _quiet_libraries():
             model = make(config)
     except Exception as error:  # whatever a wrong config makes diffusers or transformers raise
-        reason = str(error).partition("\n")[0]
+        reason = printable(str(error).partition("\n")[0])
         raise InvalidCheckpoint(f"{file}: no model can be built from it: {reason}") from error
     count = sum(parameter.numel() for parameter in model.parameters())
     if count > MAX_PARAMETERS:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_export.checkpoint.config import read_config
-from musetalk_export.checkpoint.names import MAX_LISTED, listed
+from musetalk_export.checkpoint.names import MAX_LISTED, listed, printable
 from musetalk_export.checkpoint.tensor_file import read_tensor_file
 from musetalk_runtime.core.errors import InvalidCheckpoint
 
@@ -97,7 +97,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     shards = set()
     for place in places.values():
         if not isinstance(place, str) or Path(place).name != place or place in (".", "..") or "\0" in place:
-            raise InvalidCheckpoint(f"{index}: {place!r} is no name of a file beside it")
+            raise InvalidCheckpoint(f"{index}: {printable(repr(place))} is no name of a file beside it")
         shards.add(place)
     if len(shards) > MAX_SHARDS:
         raise InvalidCheckpoint(f"{index}: {len(shards)} shards, expected at most {MAX_SHARDS}")

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from musetalk_export.checkpoint.names import listed
 from musetalk_runtime.core.errors import InvalidCheckpoint
 
 log = logging.getLogger(__name__)
@@ -81,4 +82,4 @@ def _unwrapped(file: Path, weights: Weights) -> Weights:
 
 def _tell_choice(file: Path, read: str, others: list[str]) -> None:
     if others:
-        log.warning("%s: its %s is read, and not its %s", file, read, ", ".join(others))
+        log.warning("%s: its %s is read, and not its %s", file, read, listed(others))

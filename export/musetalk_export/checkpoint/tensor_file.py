@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from musetalk_export.checkpoint.names import printable
 from musetalk_export.checkpoint.regular_file import check_regular
 from musetalk_runtime.core.errors import InvalidCheckpoint
 
@@ -29,7 +30,7 @@ def read_tensor_file(file: Path) -> Any:
     check_regular(file)
     if file.suffix == SAFETENSORS:
         return _read_safetensors(file)
-    zipped = zipfile.is_zipfile(file)
+    zipped = _is_zip(file)
     if zipped:
         _check_zip(file)
     return _read_torch(file, zipped)
@@ -56,6 +57,13 @@ def _read_torch(file: Path, zipped: bool) -> Any:
         raise InvalidCheckpoint(f"{file}: {fault}") from None
 
 
+def _is_zip(file: Path) -> bool:
+    try:
+        return zipfile.is_zipfile(file)
+    except zipfile.BadZipFile:  # one all the same, as it says itself
+        return True
+
+
 def _check_zip(file: Path) -> None:
     """Raise InvalidCheckpoint unless all entries of `file` are stored as torch stores them, and have their CRC-32."""
     try:
@@ -75,8 +83,10 @@ def _check_zip(file: Path) -> None:
             raise
         raise InvalidCheckpoint(f"{file}: damaged: {_reason(error)}: download or copy it again") from None
     if damaged is not None:
-        raise InvalidCheckpoint(f"{file}: damaged: {damaged} does not have its checksum: download or copy it again")
+        raise InvalidCheckpoint(
+            f"{file}: damaged: {printable(damaged)} does not have its checksum: download or copy it again"
+        )
 
 
 def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return printable(str(error).partition("\n")[0].rstrip(":")) or type(error).__name__
