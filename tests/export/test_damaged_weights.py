@@ -86,10 +86,11 @@ def test_compressed_entries_are_refused(copied: Path, tmp_path: Path, capsys: py
     assert_refused(capsys, [str(copied)], tmp_path / "set", f"{UNET}: its entries are compressed")
 
 
-def test_an_older_format_of_torch_is_read(musetalk_tree: Path, copied: Path) -> None:
+def test_an_older_format_of_torch_is_read(musetalk_tree: Path, copied: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.save(load(copied / UNET), copied / UNET, _use_new_zipfile_serialization=False)
     assert not zipfile.is_zipfile(copied / UNET)
     assert_same(copied, musetalk_tree)
+    assert "unet.pth: it was saved without checksums" in caplog.text
 
 
 def test_a_torchscript_program_is_none(

@@ -17,6 +17,9 @@ from musetalk_runtime.core.errors import InvalidCheckpoint
 log = logging.getLogger(__name__)
 
 SAFETENSORS = ".safetensors"
+NO_CHECKSUMS = "%s: it was saved without checksums, so damage cannot be found"
+ZIP_START = b"PK\3\4"
+AGAIN = "download or copy it again"
 NOT_TENSORS = "not a file of tensors only (truncated, or it holds pickled code): save a state_dict"
 
 
@@ -33,14 +36,19 @@ def read_tensor_file(file: Path) -> Any:
     zipped = _is_zip(file)
     if zipped:
         _check_zip(file)
-    return _read_torch(file, zipped)
+    elif _begins_as_zip(file):
+        raise InvalidCheckpoint(f"{file}: truncated: {AGAIN}")
+    found = _read_torch(file, zipped)
+    if not zipped:  # PyTorch's format from before version 1.6
+        log.warning(NO_CHECKSUMS, file)
+    return found
 
 
 def _read_safetensors(file: Path) -> Any:
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise InvalidCheckpoint(f"{file}: cannot be read as safetensors: {_reason(error)}") from None
+        raise InvalidCheckpoint(f"{file}: cannot be read as safetensors: {_reason(error)}: {AGAIN}") from None
 
 
 def _read_torch(file: Path, zipped: bool) -> Any:
@@ -64,6 +72,11 @@ def _is_zip(file: Path) -> bool:
         return True
 
 
+def _begins_as_zip(file: Path) -> bool:
+    with file.open("rb") as stream:
+        return stream.read(len(ZIP_START)) == ZIP_START
+
+
 def _check_zip(file: Path) -> None:
     """Raise InvalidCheckpoint unless all entries of `file` are stored as torch stores them, and have their CRC-32."""
     try:
@@ -75,13 +88,13 @@ def _check_zip(file: Path) -> None:
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise InvalidCheckpoint(f"{file}: its entries are compressed: save it again with torch.save")
             if not any(entry.CRC for entry in entries):
-                log.warning("%s: it was saved without checksums, so damage cannot be found", file)
+                log.warning(NO_CHECKSUMS, file)
                 return
             damaged = archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, ValueError) as error:
         if isinstance(error, InvalidCheckpoint):
             raise
-        raise InvalidCheckpoint(f"{file}: damaged: {_reason(error)}: download or copy it again") from None
+        raise InvalidCheckpoint(f"{file}: damaged: {_reason(error)}: {AGAIN}") from None
     if damaged is not None:
         raise InvalidCheckpoint(
             f"{file}: damaged: {printable(damaged)} does not have its checksum: download or copy it again"
