@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from helpers.full_disk import small_disk
 from helpers.training import curve, options, small_checkpoint, small_shards
+from helpers.weights import assert_same, save_index, save_shards
 from musetalk_distill.cli import main
 from musetalk_distill.shards.shards import Shards
 from musetalk_distill.train import state as state_module
@@ -230,6 +231,19 @@ def test_loss_that_is_no_number_ends_the_run(small, tmp_path) -> None:
         train(
             small[1], tmp_path / "run", small[0], options(lr=1.0, losses={"output": 1e6}, clip=1e6, steps=40, warmup=0)
         )
+
+
+def test_a_vae_in_shards_is_copied_whole(small, tmp_path) -> None:
+    checkpoint = shutil.copytree(small[0], tmp_path / "checkpoint")
+    whole = checkpoint / "vae" / "diffusion_pytorch_model.safetensors"
+    places = save_shards(checkpoint / "vae", load_file(whole), 3)
+    renamed = {name: f"part-{place[-22:-17]}.safetensors" for name, place in places.items()}
+    for name, place in {(places[name], renamed[name]) for name in places}:
+        (checkpoint / "vae" / name).rename(checkpoint / "vae" / place)
+    save_index(whole.with_name(f"{whole.name}.index.json"), renamed)
+    whole.unlink()
+    train(small[1], tmp_path / "run", checkpoint, options(steps=1))
+    assert_same(tmp_path / "run" / "checkpoint", small[0], ["vae", "audio"])
 
 
 @pytest.mark.parametrize("what", ["student", "decoder"])
