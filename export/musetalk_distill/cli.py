@@ -1,12 +1,10 @@
 """The command ``distill-student``."""
 
 import argparse
-import logging
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 
+from musetalk_export.progress import progress_shown
 from musetalk_runtime.cli.command import run_command
 from musetalk_runtime.core.version import __version__
 
@@ -46,21 +44,6 @@ def _run(arguments: Sequence[str]) -> int:
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="add the traceback to an error")
     args = parser.parse_args(arguments)
-    with _progress_shown():
+    with progress_shown(PROGRAM, "musetalk_distill", "musetalk_export"):
         status: int = args.run(args)
     return status
-
-
-@contextmanager
-def _progress_shown() -> Iterator[None]:
-    """Within the block, what ``musetalk_distill`` logs goes to stderr: stdout holds a command's result alone."""
-    log, handler = logging.getLogger("musetalk_distill"), logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(message)s"))
-    level = log.level
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        log.setLevel(level)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from musetalk_export.golden import Golden
 from musetalk_runtime.core.accuracy import Difference, difference, require
+from musetalk_runtime.core.errors import AccuracyError
 from musetalk_runtime.core.model import GRAPHS
 
 # Largest ||found - expected|| / ||expected||. FP32 graphs differ from PyTorch by the order of their sums alone (some
@@ -21,15 +22,26 @@ def check_graphs(folder: Path, golden: Golden, precision: str) -> list[Differenc
     """One row for each graph in `folder`, and one for the chain UNet -> decoder.
 
     Raises AccuracyError, naming the worst row, if an output is further from the golden one than
-    ``MAX_RELATIVE_ERROR`` allows.
+    ``MAX_RELATIVE_ERROR`` allows, or the graph whose FP16 overflows.
     """
     bound = MAX_RELATIVE_ERROR[precision]
     rows = [
         difference(graph, output, found, golden[f"{graph}.{output}"], bound)
         for graph, output, found in _outputs(folder, golden)
     ]
+    if precision == "fp16":
+        _check_overflow(rows)
     require(rows, "the checkpoint")
     return rows
+
+
+def _check_overflow(rows: list[Difference]) -> None:
+    for row in rows:
+        if not np.isfinite(row.max_error):
+            raise AccuracyError(
+                f"{row.graph} overflows in FP16, whose largest number is 65504: its {row.output} hold NaN or infinity: "
+                "export it without --fp16: nothing was written"
+            )
 
 
 def _outputs(folder: Path, golden: Golden) -> Iterator[tuple[str, str, NDArray[np.float32]]]:

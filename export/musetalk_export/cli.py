@@ -1,11 +1,10 @@
 """The command ``export-student``, with ``export-student init`` for checkpoints of random weights."""
 
 import argparse
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from musetalk_export.progress import progress_shown
 from musetalk_runtime.cli.command import run_command
 
 PROGRAM = "export-student"
@@ -60,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     command, parser = (_init, _init_parser()) if arguments[:1] == ["init"] else (_export, _export_parser())
     options = parser.parse_args(arguments[1:] if command is _init else arguments)
-    _show_progress()
-    command(options)
+    with progress_shown(PROGRAM, "musetalk_export"):
+        command(options)
     return 0
 
 
@@ -82,16 +81,6 @@ def _init(options: argparse.Namespace) -> None:
     from musetalk_export.checkpoint.preset import init_checkpoint
 
     init_checkpoint(options.preset, options.dir, tree=options.tree, seed=options.seed)
-
-
-def _show_progress() -> None:
-    """Progress goes to stderr, a line a step: stdout holds the table alone."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(f"{PROGRAM}: %(message)s"))
-    log = logging.getLogger("musetalk_export")
-    log.handlers[:] = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
 
 
 def _export_parser() -> argparse.ArgumentParser:

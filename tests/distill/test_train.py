@@ -2,13 +2,19 @@
 
 import errno
 import json
+import shutil
+import struct
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from helpers.full_disk import small_disk
 from helpers.training import curve, options, small_checkpoint, small_shards
+from helpers.weights import assert_same, save_index, save_shards
 from musetalk_distill.cli import main
 from musetalk_distill.shards.shards import Shards
 from musetalk_distill.train import state as state_module
@@ -140,6 +146,57 @@ def test_a_full_disk_is_told_by_the_log(tmp_path: Path) -> None:
     log.close()
 
 
+def test_tensorboard_gets_the_scalars_of_each_step(tmp_path: Path) -> None:
+    for done in (0, 2):  # a run, and one that goes on after its second step
+        with TrainingLog(tmp_path, done, 4) as log:
+            for step in (done + 1, done + 2):
+                log.record(step, 0.5 * step, {"pixels": 0.25}, 1e-3, 4)
+    first, second = sorted((tmp_path / "tensorboard").iterdir(), key=lambda file: file.stat().st_mtime_ns)
+    assert [scalars(event) for event in events(first)[1:]][::4] == [{"loss": 0.5}, {"loss": 1.0}]
+    assert {name for event in events(first) for name in scalars(event)} == {
+        "loss",
+        "lr",
+        "samples_per_s",
+        "loss/pixels",
+    }
+    head, start = events(second)[:2]
+    assert (head.file_version, start.session_log.status, start.step) == ("brain.Event:2", 1, 3)
+    assert [event.step for event in events(second)[2:]] == [3] * 4 + [4] * 4
+
+
+def events(file: Path) -> list:
+    from tensorboardX.proto.event_pb2 import Event
+
+    data, found = file.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        found.append(Event.FromString(data[12 : 12 + length]))
+        data = data[16 + length :]
+    return found
+
+
+def scalars(event) -> dict[str, float]:
+    return {value.tag: value.simple_value for value in event.summary.value}
+
+
+def test_a_disk_that_was_full_for_a_while_hangs_nothing(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    with small_disk(tmp_path / "disk", 256 << 10) as disk:
+        log = TrainingLog(disk, 0, 100)
+        (disk / "other").write_bytes(bytes(220 << 10))
+        with pytest.raises(OutputError, match=r"log\.jsonl: cannot be written: No space left"):
+            record(log, 1000)
+        (disk / "other").unlink()
+        record(log, 20)
+        log.close()
+        assert threading.active_count() == threads
+
+
+def record(log: TrainingLog, steps: int) -> None:
+    for step in range(1, steps + 1):
+        log.record(step, 1.0, {}, 1e-3, 4)
+
+
 def test_full_disk_keeps_the_last_checkpoint(small, tmp_path, monkeypatch) -> None:
     write, calls = state_module.save_file, []
 
@@ -175,6 +232,39 @@ def test_loss_that_is_no_number_ends_the_run(small, tmp_path) -> None:
         train(
             small[1], tmp_path / "run", small[0], options(lr=1.0, losses={"output": 1e6}, clip=1e6, steps=40, warmup=0)
         )
+
+
+def test_a_vae_in_shards_is_copied_whole(small, tmp_path) -> None:
+    checkpoint = shutil.copytree(small[0], tmp_path / "checkpoint")
+    whole = checkpoint / "vae" / "diffusion_pytorch_model.safetensors"
+    places = save_shards(checkpoint / "vae", load_file(whole), 3)
+    renamed = {name: f"part-{place[-22:-17]}.safetensors" for name, place in places.items()}
+    for name, place in {(places[name], renamed[name]) for name in places}:
+        (checkpoint / "vae" / name).rename(checkpoint / "vae" / place)
+    save_index(whole.with_name(f"{whole.name}.index.json"), renamed)
+    whole.unlink()
+    train(small[1], tmp_path / "run", checkpoint, options(steps=1))
+    assert_same(tmp_path / "run" / "checkpoint", small[0], ["vae", "audio"])
+
+
+@pytest.mark.parametrize("what", ["student", "decoder"])
+def test_a_teacher_of_nan_is_named_and_leaves_no_run(small, what, tmp_path, capsys) -> None:
+    checkpoint = shutil.copytree(small[0], tmp_path / "checkpoint")
+    file = checkpoint / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["conv_in.weight"] *= 1e36  # finite, and what follows is not
+    save_file(weights, file)
+    run = ["train", str(small[1]), "-o", str(tmp_path / "run"), "--checkpoint", str(checkpoint), "--what", what]
+    assert main([*run, "--precision", "fp32", "--width", "8", "--steps", "3", "--batch", "4"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "checkpoint: its U-Net makes NaN or infinity of these shards in fp32: its weights are damaged" in error
+    weights["conv_in.weight"] *= torch.nan
+    save_file(weights, file)
+    assert main([*run, "--width", "8", "--steps", "3", "--batch", "4"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "NaN or infinity in 1 weights (conv_in.weight)" in error
+    assert "--lr" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_run_folder_of_another(small, tmp_path) -> None:

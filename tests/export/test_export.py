@@ -198,6 +198,18 @@ def test_fp16_errors_are_within_the_bound(half_modelset: Path) -> None:
     assert all(1e-5 < graph["relative_error"] < 2e-2 for graph in graphs.values())
 
 
+def test_an_overflow_of_fp16_names_the_option(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init_checkpoint(SMALL, tmp_path / "loud")
+    weights = torch.load(tmp_path / "loud" / "student" / "unet.pth", weights_only=True)
+    weights["conv_in.weight"] *= 3e4
+    torch.save(weights, tmp_path / "loud" / "student" / "unet.pth")
+    words = ["unet overflows in FP16, whose largest number is 65504", "export it without --fp16"]
+    assert main([str(tmp_path / "loud"), "-o", str(tmp_path / "set"), "--fp16"]) == 3
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert [word for word in words if word not in error] == []
+    assert not (tmp_path / "set").exists()
+
+
 def test_the_teachers_shape_with_a_mid_block_and_four_levels(tmp_path: Path) -> None:
     teacher = PRESETS["teacher"]
     unet = {**teacher.unet, "block_out_channels": [16, 16, 32, 32], "norm_num_groups": 8, "attention_head_dim": 2}

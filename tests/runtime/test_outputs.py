@@ -107,6 +107,20 @@ def test_a_package_that_does_not_fit_into_memory_is_not_missing(
     assert "me: error: memory ran out" in capsys.readouterr().err
 
 
+def test_a_missing_package_is_told_with_one_way_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("livekit", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, "musetalk_runtime.integrations.livekit", raising=False)
+    assert run_command("me", lambda _: __import__("musetalk_runtime.integrations.livekit") and 0, []) == 3
+    assert capsys.readouterr().err.rstrip().endswith("pip install 'musetalk-edge[livekit]'")
+    assert run_command("me", lambda _: __import__("onnxruntime") and 0, [], extra="export") == 3
+    assert capsys.readouterr().err.rstrip().endswith("pip install 'musetalk-edge[export]'")
+    assert run_command("me", lambda _: __import__("musetalk_runtime.integrations.livekit") and 0, []) == 3
+    assert capsys.readouterr().err.count("pip install") == 1
+
+
 @pytest.mark.parametrize("mode", ["wb", "ab"])
 def test_stdout_by_its_name_gets_the_stream_after_what_it_holds(
     stream: Stream, stdout: Path, tmp_path: Path, mode: str

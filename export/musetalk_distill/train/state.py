@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from musetalk_export.checkpoint.weights import read_weights
+from musetalk_export.write_error import WRITE_ERRORS, write_reason
 from musetalk_runtime.core.errors import InputNotFound, InvalidFolder, OutputError
 from musetalk_runtime.storage.folder import new_folder, read_folder
 
@@ -51,10 +50,9 @@ def save_state(run: Path, state: State, config: str) -> None:
             save_file({name: _whole(tensor) for name, tensor in state.model.items()}, work / "model.safetensors")
             save_file({name: _whole(tensor) for name, tensor in state.average.items()}, work / "ema.safetensors")
             torch.save(state.rest, work / "rest.pt")
-    except (OSError, RuntimeError, SafetensorError) as error:
-        reason = f"{str(error).partition(chr(10))[0]} ({shutil.disk_usage(run).free / 1e6:.0f} MB free)"
+    except WRITE_ERRORS as error:
         what = f"{folder}: the checkpoint of step {state.step}"
-        raise write_error(what, f"{reason}: older ones are whole") from error
+        raise write_error(what, f"{write_reason(error, run)}: older ones are whole") from error
     for old in _folders(run)[:-MAX_CHECKPOINTS]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -84,7 +82,7 @@ def write_error(what: str, reason: object) -> OutputError:
 
 
 def _read(folder: Path, step: int) -> State:
-    model, average = (read_weights([folder / f"{name}.safetensors"]) for name in ("model", "ema"))
+    model, average = (load_file(folder / f"{name}.safetensors") for name in ("model", "ema"))
     return State(step, model, average, torch.load(folder / "rest.pt", map_location="cpu", weights_only=True))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_distill.shards.shards import Shards
+from musetalk_distill.train.data.batch import Batch
 from musetalk_distill.train.data.batch_loader import BatchLoader, open_batch_loader
 from musetalk_distill.train.data.dataset import FrameDataset
 from musetalk_distill.train.image_grid import grid_batch, write_image_grid
@@ -34,7 +35,8 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     The checkpoint at `checkpoint` gives the VAE, and the teacher, the shape of the teacher to train, or the U-Net whose
     predictions a decoder sees. With `resume` the run goes on from its newest whole checkpoint, or begins.
 
-    Raises InputNotFound, InvalidFolder, InvalidCheckpoint or InvalidArgument for what was given, OutputError where
+    Raises InputNotFound, InvalidFolder, InvalidCheckpoint or InvalidArgument for what was given, of which a checkpoint
+    whose models make NaN or infinity is one; then `run` is as it was. Raises OutputError where
     `run` cannot be written, MachineError if memory is too small, and AccuracyError when the loss is no number. SIGINT
     and SIGTERM raise KeyboardInterrupt and Terminated once the step in hand is in a checkpoint.
     """
@@ -44,6 +46,8 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     dataset = FrameDataset(data, "train", options.seed, options.pairs)
     task = make_task(checkpoint, data.spec, options, processes.index)
     trainer = Trainer(task, options, processes)
+    shown = grid_batch(FrameDataset(data, "val" if data.clips("val") else "train", 0), processes.device)
+    trainer.check_given(shown, checkpoint)
     config = replace(options, precision=trainer.precision).to_json(sha256(shards / MANIFEST), checkpoint)
     _claim(run, config, resume, processes)
     state = newest_state(run, config_hash(config)) if resume else None
@@ -53,7 +57,7 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     with ExitStack() as stack:
         batches = open_batch_loader(dataset, options.batch, processes.device, trainer.done, part, None)
         stack.callback(batches.close)
-        loop = _Loop(trainer, run, config_hash(config), data, stack)
+        loop = _Loop(trainer, run, config_hash(config), shown, stack)
         loop.run(batches)
     return loop.summary()
 
@@ -61,11 +65,9 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
 class _Loop:
     """Steps with all that is written between them; only the main process writes."""
 
-    def __init__(self, trainer: Trainer, run: Path, config: str, data: Shards, stack: ExitStack) -> None:
-        self._trainer, self._run, self._config = trainer, run, config
+    def __init__(self, trainer: Trainer, run: Path, config: str, shown: Batch, stack: ExitStack) -> None:
+        self._trainer, self._run, self._config, self._grid = trainer, run, config, shown
         self._options, self._processes = trainer.options, trainer.processes
-        shown = FrameDataset(data, "val" if data.clips("val") else "train", 0)
-        self._grid = grid_batch(shown, self._processes.device)
         self._signals = stack.enter_context(StopSignals())
         self._log = None
         if self._processes.main:

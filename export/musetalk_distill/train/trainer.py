@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from musetalk_distill.train.data.batch import Batch
@@ -16,7 +15,8 @@ from musetalk_distill.train.schedule import learning_rate
 from musetalk_distill.train.state import State, write_error
 from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.task import Task
-from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
+from musetalk_export.write_error import WRITE_ERRORS, write_reason
+from musetalk_runtime.core.errors import InputNotFound, InvalidCheckpoint, MachineError
 from musetalk_runtime.storage.folder import written_aside
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -58,6 +58,16 @@ class Trainer:
         self.average.update(ema_decay(self.done, self.options.ema))
         self.done += 1
 
+    @torch.no_grad()
+    def check_given(self, batch: Batch, checkpoint: Path) -> None:
+        """Raise InvalidCheckpoint unless what the models of `checkpoint` make of `batch` are finite numbers."""
+        for name, made in self.task.given(batch).items():
+            if not torch.isfinite(made).all():
+                cure = "use --precision bf16 or fp32" if self.precision == "fp16" else "its weights are damaged"
+                raise InvalidCheckpoint(
+                    f"{checkpoint}: its {name} makes NaN or infinity of these shards in {self.precision}: {cure}"
+                )
+
     @property
     def rate(self) -> float:
         """The learning rate of the last step."""
@@ -80,10 +90,10 @@ class Trainer:
         try:
             with self.average.applied(), written_aside(folder) as work:
                 self.task.write(work)
-        except MuseTalkEdgeError:
+        except InputNotFound:  # the checkpoint that its VAE and Whisper are copied from
             raise
-        except (OSError, SafetensorError) as error:
-            raise write_error(f"{folder}:", getattr(error, "strerror", None) or error) from error
+        except WRITE_ERRORS as error:
+            raise write_error(f"{folder}:", write_reason(error, run)) from error
         return folder
 
     def state(self) -> State:

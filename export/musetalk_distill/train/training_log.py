@@ -3,13 +3,15 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from musetalk_distill.train.state import write_error
+from musetalk_distill.train.tensorboard_file import TensorBoardFile
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.errors import OutputError
 from musetalk_runtime.storage.output_file import write_output
 
 LOG = "log.jsonl"
@@ -25,9 +27,14 @@ class TrainingLog(Closable):
 
     def __init__(self, run: Path, done: int, steps: int) -> None:
         self._steps = steps
-        self._board = _board(run / "tensorboard", done)
+        with _named(run / "tensorboard"):
+            self._board = TensorBoardFile(run / "tensorboard", done)
         self.records = [record for record in _read(run / LOG) if record["step"] <= done]
-        self._file = _rewrite(run / LOG, self.records)
+        try:
+            self._file = _rewrite(run / LOG, self.records)
+        except OutputError:
+            self._board.close()
+            raise
         self._status = StatusLine()
         self._mark = (done, time.monotonic())
         self._seconds = 0.0
@@ -39,13 +46,11 @@ class TrainingLog(Closable):
         self._mark, speed = (step, now), steps * batch / max(seconds, 1e-9)
         record = {"step": step, "loss": loss, "terms": terms, "lr": rate, "samples_per_s": round(speed, 1)}
         self.records.append(record)
-        try:
+        with _named(Path(self._file.name)):
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
-            for name, value in (("loss", loss), ("lr", rate), ("samples_per_s", speed), *terms.items()):
-                self._board.add_scalar(f"loss/{name}" if name in terms else name, value, step)
-        except OSError as error:
-            raise write_error(f"{self._file.name}:", error.strerror) from error
+            parts = {f"loss/{name}": value for name, value in terms.items()}
+            self._board.add(step, {"loss": loss, "lr": rate, "samples_per_s": speed, **parts})
         left = (self._steps - step) * seconds / max(1, steps)
         self._status.update(
             f"step {step} of {self._steps}, loss {loss:.4f}, {speed:.1f} samples/s, {_clock(left)} to go"
@@ -63,10 +68,12 @@ class TrainingLog(Closable):
         self._board.close()
 
 
-def _board(folder: Path, done: int) -> Any:
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=done + 1 if done else None)
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise write_error(f"{path}:", error.strerror) from error
 
 
 def _read(file: Path) -> Iterator[dict[str, Any]]:

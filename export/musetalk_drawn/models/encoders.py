@@ -10,6 +10,8 @@ from musetalk_drawn.models.audio_encoder import train_audio_encoder
 from musetalk_drawn.models.drawn_clip import read_clips
 from musetalk_drawn.models.vae import train_vae
 from musetalk_export.checkpoint.preset import PRESETS, random_unet, random_vae, random_whisper
+from musetalk_export.checkpoint.save import save_model
+from musetalk_export.write_error import writing
 from musetalk_runtime.storage.folder import written_aside
 
 Progress = Callable[[str, int, float], None]  # what is trained, step, loss
@@ -31,7 +33,8 @@ def train_encoders(
 ) -> None:
     """Train Whisper's encoder and the VAE of `preset` on the drawn clips in the folder `videos`.
 
-    `output` becomes a diffusers tree with them and a random UNet. Uses a GPU if there is one. Raises InputNotFound.
+    `output` becomes a diffusers tree with them and a random UNet. Uses a GPU if there is one. Raises InputNotFound, or
+    OutputError where it cannot be written.
     """
     clips, sizes = read_clips(videos), PRESETS[preset]
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,7 +46,7 @@ def train_encoders(
     )
     vae.requires_grad_(True).to(device)
     train_vae(vae, clips, vae_steps, vae_batch, FRAME_STEP, seed, lambda step, loss: progress("VAE", step, loss))
-    with written_aside(output) as folder:
-        random_unet(sizes.unet, seed).save_pretrained(folder / "unet")
-        vae.cpu().save_pretrained(folder / "vae")
-        whisper.cpu().save_pretrained(folder / "whisper")
+    unet = random_unet(sizes.unet, seed)
+    with written_aside(output) as folder, writing(output, folder):
+        for model, name in ((unet, "unet"), (vae.cpu(), "vae"), (whisper.cpu(), "whisper")):
+            save_model(model, folder / name)

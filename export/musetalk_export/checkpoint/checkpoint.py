@@ -1,6 +1,7 @@
 """A checkpoint: the UNet, the VAE, Whisper's encoder and a small decoder, checked against each other, and measured."""
 
 import hashlib
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,16 @@ from typing import Any
 
 from torch import nn
 
+from musetalk_export.checkpoint.config import read_config
 from musetalk_export.checkpoint.models import read_audio, read_decoder, read_unet, read_vae
+from musetalk_export.checkpoint.state_dict import Weights
 from musetalk_export.checkpoint.tree import Part, Parts, find_parts
-from musetalk_export.checkpoint.weights import Weights, read_config
 from musetalk_runtime.core.errors import InvalidCheckpoint
 from musetalk_runtime.core.model import SAMPLE_RATE, STEP, ModelSpec
 
+log = logging.getLogger(__name__)
+
+USUAL_SIZE, MAX_SIZE = 256, 1024  # pixels of a face's side: MuseTalk's, and the largest
 WINDOW_STEPS, WINDOW_BEFORE = 10, 4  # MuseTalk's: 200 ms of audio a frame, from 80 ms before it
 
 
@@ -92,8 +97,13 @@ def _spec(parts: Parts, unet: Any, vae: Any, audio: Any) -> ModelSpec:
     multiple = 2 ** (len(unet.config.block_out_channels) - 1)
     if latent_size % multiple:
         raise InvalidCheckpoint(f"{parts.unet.config}: latents of {latent_size}x{latent_size}: expected {multiple}*n")
+    image_size = latent_size * factor
+    if image_size > MAX_SIZE:
+        raise InvalidCheckpoint(f"{parts.vae.config}: faces of {image_size}x{image_size}, expected at most {MAX_SIZE}")
+    if image_size != USUAL_SIZE:
+        log.warning("%s: faces of %dx%d; MuseTalk's are 256x256", parts.vae.config, image_size, image_size)
     return ModelSpec(
-        image_size=latent_size * factor,
+        image_size=image_size,
         latent_size=latent_size,
         latent_channels=vae.config.latent_channels,
         scaling_factor=vae.config.scaling_factor,

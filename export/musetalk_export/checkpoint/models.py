@@ -3,7 +3,11 @@
 Each function raises InvalidCheckpoint naming the file, what is wrong with it, and what was expected.
 """
 
-from collections.abc import Callable
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,18 +15,30 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
+from musetalk_export.checkpoint.config import read_config
 from musetalk_export.checkpoint.config_checks import (
     DECODER_SETTINGS,
+    DECODER_SIZES,
     UNET_BLOCKS,
     UNET_SETTINGS,
+    UNET_SIZES,
     VAE_BLOCKS,
     VAE_SETTINGS,
+    VAE_SIZES,
+    WHISPER_SIZES,
     check_blocks,
     check_settings,
+    check_sizes,
 )
+from musetalk_export.checkpoint.names import listed, printable
+from musetalk_export.checkpoint.state_dict import Weights
 from musetalk_export.checkpoint.tree import Part
-from musetalk_export.checkpoint.weights import Weights, fill, read_config, read_weights
+from musetalk_export.checkpoint.weights import fill
 from musetalk_runtime.core.errors import InvalidCheckpoint
+
+log = logging.getLogger(__name__)
+
+MAX_PARAMETERS = 4_000_000_000  # of one model; MuseTalk's UNet has 850 million
 
 # diffusers renamed the VAE's attention weights; sd-vae-ft-mse still has the old names.
 OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj_attn.": ".to_out.0."}
@@ -30,27 +46,30 @@ OLD_NAMES = {".query.": ".to_q.", ".key.": ".to_k.", ".value.": ".to_v.", ".proj
 
 def read_unet(part: Part) -> Any:
     """A UNet2DConditionModel."""
-    unet = _build(part, UNet2DConditionModel.from_config, read_config(part.config))
+    unet = build_unet(part.config, read_config(part.config))
     check_settings(part.config, unet.config, UNET_SETTINGS)
     check_blocks(part.config, UNET_BLOCKS, (*unet.config.down_block_types, *unet.config.up_block_types))
-    fill(unet, read_weights(part.weights), part.weights[0], part.config)
+    fill(unet, part.weights.read(), part.weights.first, part.config)
     return unet
 
 
 def read_vae(part: Part) -> Any:
     """An AutoencoderKL."""
-    vae = _build(part, AutoencoderKL.from_config, read_config(part.config))
+    config = read_config(part.config)
+    check_sizes(part.config, config, VAE_SIZES)
+    vae = _build(part.config, AutoencoderKL.from_config, _known(part.config, config, AutoencoderKL))
     check_settings(part.config, vae.config, VAE_SETTINGS)
     check_blocks(part.config, VAE_BLOCKS, (*vae.config.down_block_types, *vae.config.up_block_types))
-    fill(vae, _new_names(read_weights(part.weights)), part.weights[0], part.config)
+    fill(vae, _new_names(part.weights.read()), part.weights.first, part.config)
     return vae
 
 
 def read_audio(part: Part) -> Any:
     """A WhisperEncoder."""
-    config = _build(part, WhisperConfig.from_dict, read_config(part.config))
-    audio = _build(part, WhisperEncoder, config)
-    fill(audio, _encoder_only(read_weights(part.weights)), part.weights[0], part.config)
+    config = read_config(part.config)
+    check_sizes(part.config, config, WHISPER_SIZES)
+    audio = _build(part.config, lambda known: WhisperEncoder(WhisperConfig.from_dict(known)), config)
+    fill(audio, _encoder_only(part.weights.read()), part.weights.first, part.config)
     return audio
 
 
@@ -61,21 +80,55 @@ def read_decoder(part: Part) -> Any:
     if name != "AutoencoderTiny":
         raise InvalidCheckpoint(f"{part.config}: _class_name is {name!r}, expected 'AutoencoderTiny'")
     config.pop("block_out_channels", None)  # the decoder's widths again: diffusers writes it and warns of it
-    tiny = _build(part, AutoencoderTiny.from_config, config)
+    check_sizes(part.config, config, DECODER_SIZES)
+    tiny = _build(part.config, AutoencoderTiny.from_config, _known(part.config, config, AutoencoderTiny))
     check_settings(part.config, tiny.config, DECODER_SETTINGS)
-    fill(tiny.decoder, _decoder_only(read_weights(part.weights)), part.weights[0], part.config)
+    fill(tiny.decoder, _decoder_only(part.weights.read()), part.weights.first, part.config)
     tiny.encoder = None
     return tiny
 
 
-def _build(part: Part, make: Callable[[Any], Any], config: Any) -> Any:
-    """A model without memory: the weights that take its parameters' place are already in memory or mapped."""
+def build_unet(file: Path, config: dict[str, Any]) -> Any:
+    """A UNet2DConditionModel of `config`, which is that in `file`, on the meta device."""
+    check_sizes(file, config, UNET_SIZES)
+    return _build(file, UNet2DConditionModel.from_config, _known(file, config, UNet2DConditionModel))
+
+
+def _build(file: Path, make: Callable[[Any], Any], config: Any) -> Any:
+    """What `make` builds of `config`: without memory, for the weights that take its place are mapped or in memory."""
     try:
-        with torch.device("meta"):
-            return make(config)
+        with torch.device("meta"), _quiet_libraries():
+            model = make(config)
     except Exception as error:  # whatever a wrong config makes diffusers or transformers raise
-        reason = str(error).partition("\n")[0]
-        raise InvalidCheckpoint(f"{part.config}: no model can be built from it: {reason}") from error
+        reason = printable(str(error).partition("\n")[0])
+        raise InvalidCheckpoint(f"{file}: no model can be built from it: {reason}") from error
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MAX_PARAMETERS:
+        raise InvalidCheckpoint(f"{file}: a model of {count / 1e9:.1f} billion parameters, expected at most 4 billion")
+    return model
+
+
+def _known(file: Path, config: dict[str, Any], model: type) -> dict[str, Any]:
+    """`config` without what `model` does not take, which is told: diffusers would, each time it sees it."""
+    known = inspect.signature(model).parameters.keys()
+    unknown = sorted(name for name in config if name not in known and not name.startswith("_"))
+    if unknown:
+        log.warning("%s: not used, since %s has no such settings: %s", file, model.__name__, listed(unknown))
+    return {name: value for name, value in config.items() if name not in unknown}
+
+
+@contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Within the block diffusers and transformers report errors alone: they warn of settings that nothing here uses."""
+    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _new_names(weights: Weights) -> Weights:

@@ -29,6 +29,8 @@ from musetalk_export.checkpoint.preset_configs import (
     TINY_WHISPER,
     WHISPER_TINY,
 )
+from musetalk_export.checkpoint.save import save_model
+from musetalk_export.write_error import writing
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.storage.folder import real_folder, written_aside
 
@@ -58,7 +60,7 @@ def init_checkpoint(preset: str | Preset, path: Path, *, tree: str = "musetalk",
 
     `tree` is one of ``TREES``; the same preset and seed give the same weights in either. Weights are drawn so that
     activations keep their scale and outputs fill their range without saturating. Raises InvalidArgument if `preset`
-    or `tree` is unknown, or `path` holds anything; then nothing is written.
+    or `tree` is unknown, or `path` holds anything, and OutputError if it cannot be written; then nothing is.
     """
     if isinstance(preset, str):
         if preset not in PRESETS:
@@ -70,7 +72,7 @@ def init_checkpoint(preset: str | Preset, path: Path, *, tree: str = "musetalk",
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise InvalidArgument(f"{path} exists: choose a new folder")
     with written_aside(path) as work:
-        _write(preset, work, tree, seed)
+        _write(preset, path, work, tree, seed)
 
 
 def random_unet(config: dict[str, Any], seed: int = 0) -> Any:
@@ -132,18 +134,21 @@ def _random(make: Callable[[], nn.Module], seed: int) -> Any:
     return model
 
 
-def _write(preset: Preset, folder: Path, tree: str, seed: int) -> None:
+def _write(preset: Preset, path: Path, folder: Path, tree: str, seed: int) -> None:
+    """Write `preset` into `folder`, which will be `path`."""
     unet, vae = random_unet(preset.unet, seed), random_vae(preset.vae, seed)
     whisper = random_whisper(preset.whisper, seed)
-    if preset.decoder is not None:
-        random_decoder(preset.decoder, seed).save_pretrained(folder / "decoder")
-    if tree == "diffusers":
-        for model, name in ((unet, "unet"), (vae, "vae"), (whisper, "whisper")):
-            model.save_pretrained(folder / name)
-        return
-    _save(unet, unet.config, folder / preset.folder / "unet.pth", preset.config)
-    _save(vae, vae.config, folder / "sd-vae" / "diffusion_pytorch_model.bin", "config.json")
-    _save(whisper, whisper.config.to_dict(), folder / "whisper" / "pytorch_model.bin", "config.json")
+    decoder = None if preset.decoder is None else random_decoder(preset.decoder, seed)
+    with writing(path, folder):
+        if decoder is not None:
+            save_model(decoder, folder / "decoder")
+        if tree == "diffusers":
+            for model, name in ((unet, "unet"), (vae, "vae"), (whisper, "whisper")):
+                save_model(model, folder / name)
+            return
+        _save(unet, unet.config, folder / preset.folder / "unet.pth", preset.config)
+        _save(vae, vae.config, folder / "sd-vae" / "diffusion_pytorch_model.bin", "config.json")
+        _save(whisper, whisper.config.to_dict(), folder / "whisper" / "pytorch_model.bin", "config.json")
 
 
 def _save(model: nn.Module, config: Any, weights: Path, config_name: str) -> None:

@@ -7,38 +7,31 @@
 | Whisper | ``whisper`` | ``config.json`` | see below |
 | small decoder, if any | ``decoder`` | ``config.json`` | see below |
 
-Weights are the first of ``WEIGHTS`` that the folder holds; ``*-of-*`` are the shards of one model.
+``weights_files`` says which of the files in a folder are its weights.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from musetalk_export.checkpoint.regular_file import check_regular
+from musetalk_export.checkpoint.weights_files import INDEX, WeightsFiles, find_weights
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidCheckpoint
+
+log = logging.getLogger(__name__)
 
 UNET_FOLDERS = ("student", "musetalkV15", "musetalk", "unet")
 VAE_FOLDERS = ("sd-vae", "sd-vae-ft-mse", "vae")
 WHISPER_FOLDERS = ("whisper",)
 DECODER_FOLDERS = ("decoder",)
 
-SHARDS = "*-of-*.safetensors"
-WEIGHTS = (
-    "diffusion_pytorch_model.safetensors",
-    "model.safetensors",
-    SHARDS,
-    "unet.pth",
-    "diffusion_pytorch_model.bin",
-    "pytorch_model.bin",
-    "*.safetensors",
-    "*.pth",
-)
-
 
 @dataclass(frozen=True)
 class Part:
-    """The files of one model: its config, and its weights in one file or in shards."""
+    """The files of one model: its config and its weights."""
 
     config: Path
-    weights: tuple[Path, ...]
+    weights: WeightsFiles
 
 
 @dataclass(frozen=True)
@@ -77,15 +70,17 @@ def _find(checkpoint: Path, name: str, folders: tuple[str, ...]) -> Part:
 
 
 def _look(checkpoint: Path, folders: tuple[str, ...]) -> Part | None:
-    for folder in (checkpoint / name for name in folders):
-        if folder.is_dir():
-            return _part(folder)
-    return None
+    found = [checkpoint / name for name in folders if (checkpoint / name).is_dir()]
+    if not found:
+        return None
+    if others := ", ".join(folder.name for folder in found[1:]):
+        log.warning("%s is read, and not what is in %s beside it", found[0], others)
+    return _part(found[0])
 
 
 def _part(folder: Path) -> Part:
-    weights = _weights(folder)
-    return Part(_config(folder, weights[0]), weights)
+    weights = find_weights(folder)
+    return Part(_config(folder, weights.first), weights)
 
 
 def _decoder_in(folder: Path) -> Part:
@@ -101,29 +96,16 @@ def _unet_beside(file: Path) -> Part:
         raise InputNotFound(f"{file}: no such UNet")
     if not file.is_file():
         raise InvalidArgument(f"{file}: --unet takes a file of weights")
-    return Part(_config(file.parent, file), (file,))
-
-
-def _weights(folder: Path) -> tuple[Path, ...]:
-    for pattern in WEIGHTS:
-        files = sorted(folder.glob(pattern))
-        if len(files) > 1 and pattern != SHARDS:
-            raise InvalidCheckpoint(f"{folder}: {len(files)} files fit {pattern} ({_names(files)}): leave one")
-        if files:
-            return tuple(files)
-    raise InvalidCheckpoint(f"{folder}: no weights: expected one of {', '.join(WEIGHTS)}")
+    check_regular(file)
+    return Part(_config(file.parent, file), WeightsFiles((file,)))
 
 
 def _config(folder: Path, weights: Path) -> Path:
     for file in (weights.with_suffix(".json"), folder / "config.json"):
-        if file.is_file():
+        if file.exists() or file.is_symlink():
             return file
-    files = sorted(folder.glob("*.json"))
+    files = sorted(file for file in folder.glob("*.json") if not INDEX.fullmatch(file.name))
     if len(files) != 1:
-        found = f"{len(files)} others ({_names(files)})" if files else "none"
+        found = f"{len(files)} others ({', '.join(file.name for file in files)})" if files else "none"
         raise InvalidCheckpoint(f"{folder}: no config.json or {weights.stem}.json for {weights.name}; found {found}")
     return files[0]
-
-
-def _names(files: list[Path]) -> str:
-    return ", ".join(file.name for file in files)

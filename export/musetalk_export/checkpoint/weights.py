@@ -1,90 +1,67 @@
-"""The reading of configs and weights: only tensors are ever unpickled, and every name and shape must fit."""
+"""Weights as a model's parameters: every name, shape and type must fit, and every value be a finite number."""
 
-import json
-import pickle
-import zipfile
-from collections.abc import Sequence
+import logging
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from musetalk_export.checkpoint.names import MAX_LISTED, listed
+from musetalk_export.checkpoint.state_dict import Weights
 from musetalk_runtime.core.errors import InvalidCheckpoint
 
-MAX_CONFIG_BYTES = 1 << 20
-MAX_LISTED = 3  # names in an error message
+log = logging.getLogger(__name__)
 
-Weights = dict[str, Tensor]
-
-
-def read_config(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`. Raises InvalidCheckpoint if it is none, or larger than 1 MiB."""
-    size = file.stat().st_size
-    if size > MAX_CONFIG_BYTES:
-        raise InvalidCheckpoint(f"{file}: {size} bytes, a model's config has at most {MAX_CONFIG_BYTES}")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InvalidCheckpoint(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(config, dict):
-        raise InvalidCheckpoint(f"{file}: expected a JSON object, found {type(config).__name__}")
-    return config
-
-
-def read_weights(files: Sequence[Path]) -> Weights:
-    """All tensors of `files` by name, without a ``state_dict`` nesting or a ``module.`` prefix.
-
-    Torch's files are read with ``weights_only=True`` and mapped, not copied. Raises InvalidCheckpoint naming a file
-    that is truncated, holds pickled code, or holds anything but tensors.
-    """
-    weights: Weights = {}
-    for file in files:
-        weights |= _read_file(file)
-    return weights
+LARGEST_USUAL = 65504.0  # FP16's largest number; damage that stays finite is mostly far beyond it
 
 
 def fill(model: nn.Module, weights: Weights, file: Path, config: Path) -> None:
     """Make `weights` the parameters of `model` (built on the meta device), in FP32, for inference.
 
-    Raises InvalidCheckpoint if a name is missing or unknown, or a shape differs, naming the first few.
+    Raises InvalidCheckpoint if a name is missing or unknown, a shape differs, a tensor holds no floating-point numbers,
+    or one that is not finite, naming the first few. Values that no such model has are told.
     """
     expected = model.state_dict()
     faults = [
-        *_listed("missing", expected.keys() - weights.keys()),
-        *_listed("unknown", weights.keys() - expected.keys()),
+        *_count("missing", expected.keys() - weights.keys()),
+        *_count("unknown", weights.keys() - expected.keys()),
         *_misshapen(expected, weights),
     ]
     if faults:
         raise InvalidCheckpoint(f"{file}: does not fit {config}: {'; '.join(faults)}")
-    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()}, assign=True)
+    parameters = {name: _float(file, name, tensor) for name, tensor in weights.items()}
+    _check_values(file, parameters)
+    model.load_state_dict(parameters, assign=True)
     model.eval().requires_grad_(False)
 
 
-def _read_file(file: Path) -> Weights:
-    try:
-        if file.suffix == ".safetensors":
-            found = load_file(file)
-        else:
-            found = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except pickle.UnpicklingError:
-        raise InvalidCheckpoint(f"{file}: not a file of tensors only (truncated, or it holds pickled code)") from None
-    except (RuntimeError, SafetensorError, EOFError, ValueError, KeyError, OSError) as error:
-        raise InvalidCheckpoint(f"{file}: cannot be read as weights: {str(error).partition(chr(10))[0]}") from None
-    if isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
-        found = found["state_dict"]
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise InvalidCheckpoint(f"{file}: expected names and tensors, found something else: save a state_dict")
-    return {str(name).removeprefix("module."): tensor for name, tensor in found.items()}
+def _float(file: Path, name: str, tensor: Tensor) -> Tensor:
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.dtype.is_floating_point:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise InvalidCheckpoint(f"{file}: {name} is {kind} ({tensor.layout}, {tensor.device}), expected FP32 or FP16")
+    return tensor.float()
 
 
-def _listed(fault: str, names: set[str]) -> list[str]:
-    if not names:
-        return []
-    more = ", ..." if len(names) > MAX_LISTED else ""
-    return [f"{len(names)} weights {fault} ({', '.join(sorted(names)[:MAX_LISTED])}{more})"]
+def _check_values(file: Path, parameters: Weights) -> None:
+    broken, huge = [], []
+    for name, tensor in ((name, parameters[name]) for name in sorted(parameters) if parameters[name].numel()):
+        lowest, highest = (float(value) for value in torch.aminmax(tensor))  # NaN where one is
+        largest = max(-lowest, highest)
+        if not torch.isfinite(torch.tensor([lowest, highest])).all():
+            broken.append(name)
+        elif largest > LARGEST_USUAL:
+            huge.append(f"{name} {largest:.1e}")
+    if broken:
+        raise InvalidCheckpoint(
+            f"{file}: NaN or infinity in {len(broken)} weights ({listed(broken)}): they are damaged: download or copy "
+            "the file again, or train again"
+        )
+    if huge:
+        log.warning("%s: are its weights damaged? %d have values beyond 65504 (%s)", file, len(huge), listed(huge))
+
+
+def _count(fault: str, names: set[str]) -> list[str]:
+    return [f"{len(names)} weights {fault} ({listed(sorted(names))})"] if names else []
 
 
 def _misshapen(expected: Weights, weights: Weights) -> list[str]:

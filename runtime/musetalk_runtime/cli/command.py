@@ -70,7 +70,8 @@ def die_by(number: int) -> NoReturn:
 def _describe(error: Exception, extra: str) -> tuple[str, int]:
     """The error in one line, and the exit status it stands for."""
     if isinstance(error, ModuleNotFoundError):
-        return f"{error}: pip install 'musetalk-edge[{extra}]'", MachineError.exit_status
+        cure = "" if "pip install" in str(error) else f": pip install 'musetalk-edge[{extra}]'"
+        return f"{one_line(error)}{cure}", MachineError.exit_status
     if isinstance(error, ImportError | MemoryError) or _lacks_memory(error.__cause__):
         return "memory ran out: more of it is needed, or a limit such as ulimit -v is too low", MachineError.exit_status
     status = error.exit_status if isinstance(error, MuseTalkEdgeError) else MuseTalkEdgeError.exit_status

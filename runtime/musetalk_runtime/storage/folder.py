@@ -5,6 +5,7 @@ The manifest is a JSON object with ``kind``, ``schema`` (raised when the meaning
 place is a link, the folder that this leads to is replaced, and the link stays.
 """
 
+import errno
 import glob
 import hashlib
 import json
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, OutputError
+from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, MuseTalkEdgeError, OutputError
 from musetalk_runtime.core.version import __version__
 from musetalk_runtime.storage.current import is_current
 from musetalk_runtime.storage.destination import Destination, followed
@@ -27,6 +28,7 @@ Manifest = dict[str, Any]
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 4 << 20
 READ_BYTES = 1 << 20
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def read_folder(path: Path, kind: str, *schemas: int) -> Manifest:
@@ -97,9 +99,14 @@ def written_aside(path: Path) -> Iterator[Path]:
     """Give an empty folder beside `path`, or in the nearest folder above that exists; on leaving, rename it to `path`.
 
     Links are followed. What is at `path` is replaced; a power cut leaves the one or the other, whole. When the block
-    raises, nothing is left behind; what a process that was killed left behind is removed here.
+    raises, nothing is left behind; what a process that was killed left behind is removed here. A disk that is full
+    raises OutputError, which names `path`.
     """
-    path = real_folder(path)
+    with _full_disk_named(path):
+        yield from _written_aside(real_folder(path))
+
+
+def _written_aside(path: Path) -> Iterator[Path]:
     above = next(folder for folder in path.parents if folder.exists())
     stem = aside_stem(path)
     sweep(above, f"{glob.escape(stem)}.*.partial")
@@ -117,6 +124,16 @@ def written_aside(path: Path) -> Iterator[Path]:
     finally:
         os.close(held)
         remove(work)
+
+
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, MuseTalkEdgeError) or error.errno not in DISK_FULL_ERRORS:
+            raise
+        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def real_folder(path: Path) -> Path:

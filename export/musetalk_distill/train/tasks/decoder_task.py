@@ -20,6 +20,7 @@ from musetalk_distill.train.tasks.losses import EncoderFeatures, edges, mouth_tw
 from musetalk_distill.train.tasks.one_step import OneStepUNet
 from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.task import Model, Task, Terms
+from musetalk_export.checkpoint.save import save_model
 
 QUARTERS_SHARE = 0.7  # of the steps, which see quarters of pictures
 
@@ -59,8 +60,12 @@ class DecoderTask(Task):
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         return {"VAE decoder": self.decode.eager(batch.target), "small decoder": self.module.forward(batch.target)}
 
+    def given(self, batch: Batch) -> dict[str, Tensor]:
+        prediction, _ = self._unet.eager(batch.inputs, batch.tokens)
+        return {"VAE decoder": self.decode.eager(batch.target), "U-Net": prediction}
+
     def write(self, folder: Path) -> None:
-        self._tiny.save_pretrained(folder)  # config.json and safetensors
+        save_model(self._tiny, folder)  # config.json and safetensors
 
     def _latents(self, batch: Batch, seed: int) -> Tensor:
         """Predictions for a part of the batch, true latents for the rest, all with noise: a pair has the same."""

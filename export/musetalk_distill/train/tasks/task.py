@@ -34,8 +34,15 @@ class Task(ABC):
         """Rows of pictures to compare, ``[N, 3, I, I]`` in about [0, 1] by name, from the module as it is."""
 
     @abstractmethod
+    def given(self, batch: Batch) -> dict[str, Tensor]:
+        """What the frozen models make of `batch`, by the model's name: what the module learns from."""
+
+    @abstractmethod
     def write(self, folder: Path) -> None:
-        """Write the module as it is into the empty `folder`, as a model that can be exported. Raises OSError."""
+        """Write the module as it is into the empty `folder`, as a model that can be exported.
+
+        Raises OSError, RuntimeError or SafetensorError.
+        """
 
     def total(self, terms: Terms) -> Tensor:
         """The weighted sum of `terms`."""

@@ -14,6 +14,7 @@ from musetalk_distill.train.tasks.losses import absolute, relative
 from musetalk_distill.train.tasks.one_step import OneStepUNet, feature_widths
 from musetalk_distill.train.tasks.options import TrainOptions
 from musetalk_distill.train.tasks.task import Model, Task, Terms
+from musetalk_export.checkpoint.save import save_model
 from musetalk_export.checkpoint.tree import find_parts
 
 
@@ -38,13 +39,16 @@ class TeacherTask(Task):
         prediction, _ = self.module.forward(batch.inputs, batch.tokens)
         return {"truth": self.decode.eager(batch.target), self._options.what: self.decode.eager(prediction)}
 
+    def given(self, batch: Batch) -> dict[str, Tensor]:
+        return {"VAE decoder": self.decode.eager(batch.target)}
+
     def write(self, folder: Path) -> None:
         """Write a checkpoint in the diffusers tree: the U-Net, and copies of the source's VAE and Whisper."""
         parts = find_parts(self._source)
-        self._unet.save_pretrained(folder / "unet")
+        save_model(self._unet, folder / "unet")
         for part, name in ((parts.vae, "vae"), (parts.audio, "whisper")):
             (folder / name).mkdir()
-            for file in (part.config, *part.weights):
+            for file in (part.config, *part.weights.all):
                 shutil.copyfile(file, folder / name / file.name)
 
     def _pixels(self, prediction: Tensor, expected: Tensor, step: int) -> Terms:
@@ -84,6 +88,11 @@ class StudentTask(TeacherTask):
         prediction, _ = self.teacher.eager(batch.inputs, batch.tokens)
         truth, student = super().pictures(batch).items()
         return dict([truth, ("teacher", self.decode.eager(prediction)), student])
+
+    def given(self, batch: Batch) -> dict[str, Tensor]:
+        prediction, features = self.teacher.eager(batch.inputs, batch.tokens)
+        made = torch.cat([tensor.flatten() for tensor in (prediction, *features)])
+        return super().given(batch) | {"U-Net": made}
 
 
 def _matched(student: Any, teacher: Any) -> list[int]:
