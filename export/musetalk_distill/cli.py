@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
+from musetalk_distill.heap import keep_freed_memory
 from musetalk_runtime.cli.command import run_command
 from musetalk_runtime.core.version import __version__
 
@@ -46,6 +47,7 @@ def _run(arguments: Sequence[str]) -> int:
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="add the traceback to an error")
     args = parser.parse_args(arguments)
+    keep_freed_memory()
     with _progress_shown():
         status: int = args.run(args)
     return status

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count
@@ -345,11 +346,23 @@ def three_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three videos at a time, as with a GPU."""
 
     class BusyEncoders(Encoders):
-        def __init__(self, checkpoint: Path) -> None:
-            super().__init__(checkpoint)
-            self.jobs = 3
+        @contextmanager
+        def jobs(self, videos: int) -> Iterator[int]:
+            yield videos
 
     monkeypatch.setattr("musetalk_distill.prepare.prepare.Encoders", BusyEncoders)
+
+
+def test_videos_share_the_threads_of_a_cpu(checkpoint: Path) -> None:
+    encoders, threads = Encoders(checkpoint), torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        for videos, expected in ((1, (1, 5)), (2, (2, 2)), (3, (3, 1)), (100, (4, 1))):
+            with encoders.jobs(videos) as jobs:
+                assert (jobs, torch.get_num_threads()) == expected
+            assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("three_jobs")

@@ -40,7 +40,8 @@ def prepare_shards(videos: Path, output: Path, checkpoint: Path, options: Prepar
     encoders = Encoders(checkpoint)
     with ClipFolder(output) as work, Progress(sources, PROGRAM) as progress:
         preparer = VideoPreparer(encoders, detector, options, work, progress)
-        finished = in_threads(preparer.prepare, sources, encoders.jobs, progress.stop)
+        with encoders.jobs(len(sources)) as jobs:
+            finished = in_threads(preparer.prepare, sources, jobs, progress.stop)
         usable = [prepared for prepared in finished if prepared.clips]
         if not usable:
             raise InvalidMedia(f"{videos}: none of its {len(finished)} videos is of use: see above")
