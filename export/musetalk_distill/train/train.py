@@ -15,7 +15,7 @@ from musetalk_distill.train.processes import Processes
 from musetalk_distill.train.state import FOLDER, newest_state, save_state
 from musetalk_distill.train.stop_signals import StopSignals
 from musetalk_distill.train.tasks.factory import make_task
-from musetalk_distill.train.tasks.options import TrainOptions, config_hash
+from musetalk_distill.train.tasks.options import EXTENDABLE, TrainOptions, config_hash
 from musetalk_distill.train.trainer import LOSS, Trainer
 from musetalk_distill.train.training_log import TrainingLog
 from musetalk_export.checkpoint.checkpoint import count
@@ -32,7 +32,8 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     """Train as `options` say on the split "train" of `shards`, into the folder `run`; returns a summary.
 
     The checkpoint at `checkpoint` gives the VAE, and the teacher, the shape of the teacher to train, or the U-Net whose
-    predictions a decoder sees. With `resume` the run goes on from its newest whole checkpoint, or begins.
+    predictions a decoder sees. With `resume` the run goes on from its newest whole checkpoint, or begins. With more
+    steps than it was begun with, the learning rate goes on as in a run of so many.
 
     Raises InputNotFound, InvalidFolder, InvalidCheckpoint or InvalidArgument for what was given, OutputError where
     `run` cannot be written, MachineError if memory is too small, and AccuracyError when the loss is no number. SIGINT
@@ -45,11 +46,18 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     task = make_task(checkpoint, data.spec, options, processes.index)
     trainer = Trainer(task, options, processes)
     config = replace(options, precision=trainer.precision).to_json(sha256(shards / MANIFEST), checkpoint)
-    _claim(run, config, resume, processes)
+    steps_before = _claim(run, config, resume, processes)
     state = newest_state(run, config_hash(config)) if resume else None
     if state is not None:
+        if state.step > options.steps:
+            raise InvalidArgument(f"{run} has made {state.step} steps already: give --steps {state.step} or more")
         trainer.load(state)
         log.info("going on after step %d", state.step)
+        if options.steps != steps_before:
+            log.info(
+                "%d steps instead of %s: the learning rate goes on from %.3g, as in a run of so many; it was %.3g",
+                options.steps, steps_before, trainer.next_rate, trainer.rate,
+            )  # fmt: skip
     with ExitStack() as stack:
         batches = open_batch_loader(dataset, options.batch, processes.device, trainer.done, part, None)
         stack.callback(batches.close)
@@ -122,8 +130,11 @@ class _Loop:
         self._processes.wait()
 
 
-def _claim(run: Path, config: dict[str, Any], resume: bool, processes: Processes) -> None:
-    """Make `run` this run's folder; raises InvalidArgument if it is another's, naming what differs."""
+def _claim(run: Path, config: dict[str, Any], resume: bool, processes: Processes) -> Any:
+    """Make `run` this run's folder, and give the steps it was to have before.
+
+    Raises InvalidArgument if it is another's, naming what differs.
+    """
     file = run / CONFIG
     if processes.main and not file.is_file():
         if (run / FOLDER).exists() or (run.exists() and not run.is_dir()):
@@ -131,13 +142,15 @@ def _claim(run: Path, config: dict[str, Any], resume: bool, processes: Processes
         _write_config(file, config)
     processes.wait()
     found = json.loads(file.read_text(encoding="utf-8"))
-    other = [f"{name} {found.get(name)!r}" for name, value in config.items() if found.get(name) != value]
+    differing = [name for name, value in config.items() if found.get(name) != value]
+    other = [f"{name} {found.get(name)!r}" for name in differing if name != EXTENDABLE]
     if other and resume:
         raise InvalidArgument(f"{run} was begun with {', '.join(other)}: give the same to --resume it")
     if not resume and any((run / FOLDER).glob("step-*")):
         raise InvalidArgument(f"{run} holds a run: go on with --resume, or choose another folder")
-    if other and processes.main:
+    if differing and processes.main:
         _write_config(file, config)
+    return found.get(EXTENDABLE)
 
 
 def _write_config(file: Path, config: dict[str, Any]) -> None:

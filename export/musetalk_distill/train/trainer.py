@@ -45,9 +45,8 @@ class Trainer:
 
     def step(self, batch: Batch) -> None:
         """Learn from `batch`, without waiting for the device. Raises MachineError where its memory is too small."""
-        rate = learning_rate(self.done, self.options.steps, self.options.warmup, self.options.rate)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.next_rate
         try:
             self.means.add(self.learn(batch))
         except torch.cuda.OutOfMemoryError as error:
@@ -62,6 +61,11 @@ class Trainer:
     def rate(self) -> float:
         """The learning rate of the last step."""
         return float(self._optimizer.param_groups[0]["lr"])
+
+    @property
+    def next_rate(self) -> float:
+        """The learning rate of the next step."""
+        return learning_rate(self.done, self.options.steps, self.options.warmup, self.options.rate)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """What runs within it runs in the run's precision."""
