@@ -38,6 +38,9 @@ class Candidate:
         self.name = self.name if painter else f"{self.name}: the decoder alone"
         self._unet = OneStepUNet(models.unet, spec.tokens).eval().to(device) if painter else None
         self._decode = LatentDecoder(models.decoder).eval().to(device)
+        for module in (self._unet, self._decode):
+            if module is not None:
+                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
     def paint(self, batch: Batch) -> Tensor:

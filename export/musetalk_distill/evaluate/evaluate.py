@@ -12,6 +12,7 @@ from musetalk_distill.evaluate.candidate import Candidate
 from musetalk_distill.evaluate.lips import lip_opening
 from musetalk_distill.evaluate.progress import Progress, Show
 from musetalk_distill.evaluate.scores import Likeness, Scores, to_pictures
+from musetalk_distill.shards.people import check_unmet
 from musetalk_distill.shards.shards import ClipTensors, Shards
 from musetalk_distill.train.data.dataset import FrameDataset
 
@@ -32,10 +33,13 @@ def evaluate(
     one's folder, every checkpoint has a second row, which is also compared with the checkpoint's own decoder on the
     same latents. The first row is the decoder on the true latents: the bound that the VAE sets, and what the lips'
     measure makes of true mouths. The small decoder on them comes second. `show` is called with the
-    progress. Raises InputNotFound, InvalidFolder, InvalidCheckpoint, or InvalidArgument if there is no clip.
+    progress. Raises InputNotFound, InvalidFolder, InvalidCheckpoint, or InvalidArgument if there is no clip, or one of
+    somebody whom a model was trained on.
     """
     data = Shards.open(shards)
     dataset = FrameDataset(data, "val", 0)
+    for model in (*checkpoints, *([teacher] if teacher else []), *([decoder] if decoder else [])):
+        check_unmet(model, dataset.clips, shards)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     candidates, others = _candidates(checkpoints, data, teacher, decoder, device)
     scores = [Scores() for _ in candidates]

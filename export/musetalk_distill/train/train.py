@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from musetalk_distill.shards.people import people_of, read_people
 from musetalk_distill.shards.shards import Shards
 from musetalk_distill.train.data.batch_loader import BatchLoader, open_batch_loader
 from musetalk_distill.train.data.dataset import FrameDataset
@@ -58,10 +59,11 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
                 "%d steps instead of %s: the learning rate goes on from %.3g, as in a run of so many; it was %.3g",
                 options.steps, steps_before, trainer.next_rate, trainer.rate,
             )  # fmt: skip
+    people = people_of(dataset.clips) | read_people(checkpoint)
     with ExitStack() as stack:
         batches = open_batch_loader(dataset, options.batch, processes.device, trainer.done, part, None)
         stack.callback(batches.close)
-        loop = _Loop(trainer, run, config_hash(config), data, stack)
+        loop = _Loop(trainer, run, config_hash(config), data, people, stack)
         loop.run(batches)
     return loop.summary()
 
@@ -69,8 +71,10 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
 class _Loop:
     """Steps with all that is written between them; only the main process writes."""
 
-    def __init__(self, trainer: Trainer, run: Path, config: str, data: Shards, stack: ExitStack) -> None:
-        self._trainer, self._run, self._config = trainer, run, config
+    def __init__(
+        self, trainer: Trainer, run: Path, config: str, data: Shards, people: set[str], stack: ExitStack
+    ) -> None:
+        self._trainer, self._run, self._config, self._people = trainer, run, config, people
         self._options, self._processes = trainer.options, trainer.processes
         shown = FrameDataset(data, "val" if data.clips("val") else "train", 0)
         self._grid = grid_batch(shown, self._processes.device)
@@ -94,7 +98,7 @@ class _Loop:
             if stopped:
                 self._signals.end()
         if self._processes.main:
-            trainer.save(self._run)
+            trainer.save(self._run, self._people)
         self._processes.wait()
 
     def summary(self) -> dict[str, Any]:

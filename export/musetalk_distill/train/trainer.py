@@ -1,5 +1,6 @@
 """Optimization steps: a task's module, its optimizer, its averaged weights and its loss means."""
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from musetalk_distill.shards.people import write_people
 from musetalk_distill.train.data.batch import Batch
 from musetalk_distill.train.ema import ExponentialMovingAverage, ema_decay
 from musetalk_distill.train.loss_means import LossMeans
@@ -78,12 +80,16 @@ class Trainer:
         with torch.no_grad(), self.average.applied(), self.autocast():
             return self.task.pictures(batch)
 
-    def save(self, run: Path) -> Path:
-        """Write the model with the averaged weights to its folder in `run`; returns that. Raises OutputError."""
+    def save(self, run: Path, people: Iterable[str]) -> Path:
+        """Write the model with the averaged weights to its folder in `run`, and the `people` it learnt from.
+
+        Returns the folder. Raises OutputError.
+        """
         folder = run / self.task.result
         try:
             with self.average.applied(), written_aside(folder) as work:
                 self.task.write(work)
+                write_people(work, people)
         except MuseTalkEdgeError:
             raise
         except (OSError, SafetensorError) as error:
