@@ -4,7 +4,7 @@ import ctypes
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 KEPT_BYTES = 1 << 30
-OLD_KEPT_BYTES = 32 << 20  # the most that a glibc before 2.35 takes for M_MMAP_THRESHOLD
+OLD_KEPT_BYTES = 32 << 20  # the most that an older glibc takes for M_MMAP_THRESHOLD
 
 
 def keep_freed_memory() -> None:

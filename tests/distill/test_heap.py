@@ -1,0 +1,31 @@
+"""The heap that PyTorch computes on."""
+
+import platform
+import resource
+
+import pytest
+import torch
+
+from musetalk_distill.heap import keep_freed_memory
+
+PAGE = resource.getpagesize()
+BYTES = 64 << 20  # more than glibc keeps by itself
+
+
+@pytest.mark.skipif(platform.libc_ver() < ("glibc", "2.35"), reason="another C library, or one that keeps 32 MB at most")
+def test_memory_that_was_freed_is_not_touched_anew() -> None:
+    keep_freed_memory()
+    for _ in range(10):  # until the heap is large enough
+        touch()
+    before = faults()
+    for _ in range(5):
+        touch()
+    assert faults() - before < BYTES // PAGE  # of five times as many pages
+
+
+def touch() -> None:
+    torch.empty(BYTES // 4).fill_(1)
+
+
+def faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
