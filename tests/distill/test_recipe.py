@@ -15,7 +15,7 @@ from musetalk_distill.shards.shards import Shards
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_from_an_empty_folder_to_a_speaking_face(tmp_path: Path) -> None:
     work, environment = tmp_path / "work", {**os.environ, "SIZES": "smallest", "JOBS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
