@@ -12,7 +12,7 @@ PAGE = resource.getpagesize()
 BYTES = 64 << 20  # more than glibc keeps by itself
 
 
-@pytest.mark.skipif(platform.libc_ver() < ("glibc", "2.35"), reason="another C library, or one that keeps 32 MB at most")
+@pytest.mark.skipif(platform.libc_ver() < ("glibc", "2.35"), reason="no glibc that keeps so much")
 def test_memory_that_was_freed_is_not_touched_anew() -> None:
     keep_freed_memory()
     for _ in range(10):  # until the heap is large enough

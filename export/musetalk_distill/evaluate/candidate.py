@@ -54,8 +54,8 @@ class Candidate:
         """Parameters, and floating-point operations and milliseconds a frame, measured on a `batch` of one.
 
         A multiplication and an addition are two operations, as torch's counter has it. ``ms`` is the median, and
-        ``ms_spread`` the first and third quartile: on a CPU of the CPU time of one thread, which other programs hardly
-        change, and on a GPU of the time that passes.
+        ``ms_spread`` the first and third quartile: on a CPU of the CPU time of one thread, which other programs change
+        far less than the time that passes, and on a GPU of the time that passes.
         """
         milliseconds = _milliseconds(lambda: self.paint(batch), batch.inputs.device)
         latents = self._predict(batch)
