@@ -4,16 +4,16 @@
     PYTHONPATH=export:runtime python scripts/lips.py AUDIO OUT.png [--bundle BUNDLE] [--avatar AVATAR] [--truth JSON]
 
 AUDIO is streamed by the demo's model, or BUNDLE's, at 25 fps and decoded again. ``opening`` is how far the lips are
-apart in the picture, in faces (musetalk_distill/evaluate/lips.py). It is correlated with the loudness of the sound, in
-decibels, at lags of up to 3 frames (positive: the picture is late), and with the openings in --truth, if there are
-any: a JSON object with ``opening``, one a frame, as ``speech.json`` of scripts/demo_recipe has them.
+apart in the picture, in faces (musetalk_distill/evaluate/lips.py). ``correlation`` is that with the loudness of the
+sound, in decibels, without lag; ``best_correlation`` is the highest at a lag of up to 12 frames, and ``best_lag`` that
+lag (positive: the picture is late). The same is told of the openings in --truth, if there are any: a JSON object with
+``opening``, one a frame, as ``speech.json`` of scripts/demo_recipe has them.
 
 Loudness is no truth: lips close for a loud m, and are open for a soft h.
 """
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def _write(picture: Any, text: str, x: int, colour: tuple[int, int, int]) -> Non
 def _follow(lips: Any, known: Any) -> dict[str, Any] | None:
     length = min(len(lips), len(known))
     found = lip_correlation([(lips[:length], known[:length])])
-    return None if found is None else {name: round(value, 3) for name, value in asdict(found).items()}
+    return None if found is None else found.to_json(3)
 
 
 def _mean(values: Any) -> float | None:

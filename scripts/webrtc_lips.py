@@ -6,7 +6,7 @@
 Lets the demo's person say AUDIO (default: the demo's speech), 16-bit mono WAV at 16 kHz, as it is spoken. By WebRTC,
 aiortc sends it as Opus and decodes what comes back; the other way it goes over the WebSocket and comes back as
 fragmented MP4. Prints JSON for both: how far the lips are apart, in faces, correlated with the loudness of the sound,
-in decibels, as scripts/lips.py does; the lag is in frames (positive: the picture is late).
+in decibels, as scripts/lips.py does: without lag, and at the best lag in frames (positive: the picture is late).
 
 aiortc counts the times of both tracks from what came first of each, so a lag of one frame by WebRTC means nothing:
 scripts/bench_webrtc.py has the offset in a browser. Needs the extras ``webrtc`` and ``dev``.
@@ -19,7 +19,6 @@ import json
 import sys
 import time
 import wave
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +105,7 @@ def follow(shown: list[Any], heard: Any, fps: float, avatar: Avatar) -> dict[str
     power = np.mean(heard[: count * step].reshape(count, step) ** 2, axis=1)
     decibels = 10 * np.log10(np.maximum(power, 10 ** (QUIET / 10)))
     found = lip_correlation([(lips[:count], decibels)])
-    return {"frames": count, **({name: round(value, 3) for name, value in asdict(found).items()} if found else {})}
+    return {"frames": count, **(found.to_json(3) if found else {})}
 
 
 def _pictures(frames: Any) -> list[Any]:

@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from importlib import import_module
 
+from musetalk_distill.heap import keep_freed_memory
 from musetalk_export.progress import progress_shown
 from musetalk_runtime.cli.command import run_command
 from musetalk_runtime.core.version import __version__
@@ -44,6 +45,7 @@ def _run(arguments: Sequence[str]) -> int:
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="add the traceback to an error")
     args = parser.parse_args(arguments)
+    keep_freed_memory()
     with progress_shown(PROGRAM, "musetalk_distill", "musetalk_export"):
         status: int = args.run(args)
     return status

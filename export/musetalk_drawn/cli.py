@@ -9,8 +9,9 @@ from musetalk_runtime.cli.progress import StatusLine
 EXAMPLES = """\
 examples:
   distill-student draw -o drawn --clips 200 --seed 0
-  distill-student draw -o drawn-held-out --clips 20 --seed 0 --held-out
+  distill-student draw -o drawn --clips 20 --seed 0 --held-out
 
+The second adds people and sentences that the first has not: prepare keeps them for validation, and trains on none.
 Each clip is an MP4 with a JSON file beside it: speaker, text, the face's box and the mouth's truth frame by frame.
 The same seed draws the same clip. Interrupted, the same command goes on after the last clip that was finished.
 The voice is eSpeak NG's: pip install espeakng-loader"""

@@ -70,6 +70,14 @@ def test_a_folder_without_clips_is_refused(tmp_path: Path) -> None:
         read_clips(tmp_path)
 
 
+def test_clips_that_are_held_out_are_not_learnt_from(clips: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.mp4").symlink_to(clips / f"{name}.mp4")
+        truth = json.loads((clips / f"{name}.json").read_text())
+        (tmp_path / f"{name}.json").write_text(json.dumps({**truth, "held_out": name == "b"}))
+    assert [clip.video.name for clip in read_clips(tmp_path)] == ["a.mp4"]
+
+
 def test_a_segment_pairs_sound_and_mouth(clips: Path) -> None:
     track = Track(read_clips(clips), 80, torch.device("cpu"))
     mel, mouth = track.segment(200, np.random.default_rng(1))

@@ -1,14 +1,18 @@
 """Figures of an evaluation, on cases whose answers are known."""
 
 import json
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from helpers.paths import DATA
 from helpers.training import small_checkpoint, small_shards
 from musetalk_distill.cli import main
+from musetalk_distill.evaluate import candidate, cli, evaluate
 from musetalk_distill.evaluate.flicker import Flicker
 from musetalk_distill.evaluate.lips import lip_correlation, lip_opening
 from musetalk_distill.evaluate.scores import Scores, psnr, ssim
@@ -99,16 +103,35 @@ def test_opening_is_the_height_of_dark_and_teeth() -> None:
         np.testing.assert_allclose(found, heights, atol=0.005)
 
 
-@pytest.mark.parametrize("lag", [-2, 0, 3])
+@pytest.mark.parametrize("lag", [-2, 0, 3, 12])
 def test_shifted_opening_has_that_lag(lag) -> None:
     time = np.arange(60)
     known = 0.5 + 0.5 * np.sin(time / 3) * np.cos(time / 7)
     shown = np.roll(known, lag)
     measured = lip_opening(torch.stack([face(0.2 * value, size=128) for value in shown]))
-    found = lip_correlation([(measured[5:55], known[5:55])])
-    assert found.lag == lag
-    assert found.correlation > 0.98
-    assert (found.unlagged < found.correlation) == (lag != 0)
+    found = lip_correlation([(measured[12:50], known[12:50])])
+    assert found.best_lag == lag
+    assert found.best_correlation > 0.98
+    assert (found.correlation < found.best_correlation) == (lag != 0)
+
+
+def test_lips_that_are_late_are_not_forgiven() -> None:
+    """Of the openings in speech: 80 ms cost a third of the correlation, not a hundredth."""
+    known = np.array(json.loads((DATA / "demo-speech.json").read_text())["opening"])
+    on_time, late = lip_correlation([(known, known)]), lip_correlation([(np.roll(known, 2), known)])
+    assert on_time.correlation == pytest.approx(1)
+    assert late.correlation < 0.75
+    assert (late.best_lag, late.best_correlation) == (2, pytest.approx(1, abs=0.01))
+    scores = Scores()
+    scores.add_openings([np.roll(known, 2)], known)
+    expected = {"correlation": late.correlation, "best_correlation": late.best_correlation, "best_lag": 2}
+    assert scores.to_json()["lips"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_short_clip_counts_only_at_lags_that_leave_enough_of_it() -> None:
+    known = np.sin(np.arange(14.0))
+    assert lip_correlation([(np.roll(known, 2), known)]).best_lag == 2
+    assert abs(lip_correlation([(np.roll(known, 3), known)]).best_lag) <= 2
 
 
 def test_opening_that_does_not_move() -> None:
@@ -122,7 +145,8 @@ def test_command(small, tmp_path, capsys) -> None:
     make_decoder(read_checkpoint(checkpoint).vae.config, 8, 0).save_pretrained(tmp_path / "decoder")
     arguments = ["evaluate", str(checkpoint), "--teacher", str(checkpoint), "--decoder", str(tmp_path / "decoder")]
     assert main([*arguments, "--shards", str(shards), "-o", str(tmp_path / "report.json")]) == 0
-    printed = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    printed = captured.out.splitlines()
     report = json.loads((tmp_path / "report.json").read_text())
     bound, small_bound, teacher, same, small_decoder = report["models"]
     assert [line.split("  ")[0] for line in printed[1:6]] == [row["name"] for row in report["models"]]
@@ -138,8 +162,29 @@ def test_command(small, tmp_path, capsys) -> None:
     assert small_decoder["teacher"]["psnr"] < 40
     assert small_decoder["vae"] == small_decoder["teacher"]  # it is the same U-Net here
     assert small_decoder["vae"]["flicker"] > 1
+    assert all(row["ms_spread"][0] <= row["ms"] <= row["ms_spread"][1] for row in report["models"])
     assert all(row["ms"] > 0 for row in report["models"])
     assert report["clips"] == 1
+    assert printed[0].split("  ")[-3:] == ["lips r", "best r", "at lag"]
+
+
+def test_milliseconds_are_cpu_time() -> None:
+    """A call that only waits costs nothing, and one that differs from run to run is shown so."""
+    low, middle, high = candidate._milliseconds(lambda: time.sleep(0.05), torch.device("cpu"))
+    assert 0 <= low <= middle <= high < 25
+    assert cli._milliseconds(10.0, [9.5, 10.5]) == "10.0"
+    assert cli._milliseconds(10.0, [9.5, 14.5]) == "10.0+-4.5"
+
+
+def test_progress_within_a_clip(small, monkeypatch) -> None:
+    monkeypatch.setattr(evaluate, "BATCH", 8)
+    shown: list[str] = []
+    evaluate.evaluate([small[0]], small[1], small[0], show=shown.append)
+    assert [line.partition(", about")[0] for line in shown[:9]] == [
+        f"clip 1 of 1: {frames} of 20 frames by 3 models" for frames in (2, 5, 8, 10, 13, 16, 17, 18, 20)
+    ]
+    assert shown[8].endswith("about 0 s left")
+    assert shown[9:] == [f"what a frame costs: model {number} of 3" for number in (1, 2, 3)]
 
 
 def test_work_is_counted_by_hand() -> None:
@@ -157,3 +202,18 @@ def test_shards_of_another_checkpoint(small, tmp_path, capsys) -> None:
     assert main(arguments) == 2
     assert "image_size is 256, the shards' 64" in capsys.readouterr().err
     assert not (tmp_path / "report.json").exists()
+
+
+def test_neither_train_nor_evaluate_take_a_person_on_both_sides(small, tmp_path, capsys) -> None:
+    checkpoint, shards = small
+    shutil.copytree(shards, tmp_path / "shards")
+    manifest = json.loads((shards / "manifest.json").read_text())
+    manifest["clips"] = [{**clip, "speaker": "Ann"} for clip in manifest["clips"]]
+    (tmp_path / "shards" / "manifest.json").write_text(json.dumps(manifest))
+    for arguments in (
+        ["train", str(tmp_path / "shards"), "--checkpoint", str(checkpoint), "-o", str(tmp_path / "run")],
+        ["evaluate", str(checkpoint), "--shards", str(tmp_path / "shards"), "-o", str(tmp_path / "report.json")],
+    ):
+        assert main(arguments) == 2
+        assert 'Ann has clips in "train" and in "val"' in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["shards"]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from itertools import count
@@ -176,9 +177,9 @@ def test_faces_are_found_and_parts_without_are_left_out(
     assert status == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
-    assert "only one speaker (a): 1 of their clips" in captured.err
+    assert "only one speaker (a): all clips are for training" in captured.err
     assert report["left_out"] == [{"video": "a.mp4", "frames": 14, "of": 67}]
-    assert (report["train"]["clips"], report["val"]["clips"]) == (1, 1)
+    assert (report["train"]["clips"], report["val"]["clips"]) == (2, 0)
     clips = clips_of(Shards.open(tmp_path / "out"))
     assert [(clip.id, clip.frames) for clip, _ in sorted(clips.values(), key=lambda pair: pair[0].id)] == [
         ("a.mp4-0", 26),
@@ -188,12 +189,34 @@ def test_faces_are_found_and_parts_without_are_left_out(
     assert later[:20].any()
 
 
+def test_drawn_people_who_are_held_out_are_not_trained_on(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """As `distill-student draw` and `draw --held-out` leave them in one folder."""
+    for name, speaker, held_out in (
+        ("drawn-0", "drawn-09", False),
+        ("drawn-1", "drawn-24", False),
+        ("held-out-0", "held-out-03", True),
+    ):
+        write_talk(tmp_path / "videos" / f"{name}.mp4", 26, face_box=BOX, speaker=speaker, held_out=held_out)
+    assert prepare(tmp_path / "videos", tmp_path / "out", checkpoint) == 0
+    shards = Shards.open(tmp_path / "out")
+    assert {clip.speaker for clip in shards.clips("train")} == {"drawn-09", "drawn-24"}
+    assert [clip.id for clip in shards.clips("val")] == ["held-out-0.mp4-0"]
+    capsys.readouterr()
+    file = tmp_path / "videos" / "drawn-1.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "speaker": "held-out-03"}))
+    assert prepare(tmp_path / "videos", tmp_path / "other", checkpoint) == 2
+    assert "held-out-03 would be trained on and kept for validation" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("broken")
     (folder / "empty.mp4").touch()
     (folder / "text.mp4").write_text("no video\n" * 100)
-    for name in ("cut", "mute", "short", "notes", "few", "outside", "boxless"):
+    for name in ("cut", "mute", "short", "notes", "few", "outside", "boxless", "plain", "held"):
         notes: dict[str, Any] = {"face_box": BOX}
         if name == "few":
             notes = {"face_box": [BOX] * 29}
@@ -201,7 +224,12 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
             notes = {"face_box": [320, 0, 400, 80]}
         if name == "boxless":
             notes = {"opening": [0] * 30}
-        write_talk(folder / f"{name}.mp4", 20 if name == "short" else 30, **notes)
+        if name == "held":
+            notes["held_out"] = "yes"
+        frames = {"short": 20, "plain": [np.full((240, 320, 3), (200, 40, 90), np.uint8)] * 30}.get(name, 30)
+        write_talk(folder / f"{name}.mp4", frames, **notes)
+    (folder / "link.mp4").symlink_to("nothing.mp4")
+    os.mkfifo(folder / "pipe.mp4")
     (folder / "cut.mp4").write_bytes((folder / "cut.mp4").read_bytes()[:3000])
     (folder / "notes.json").write_text('{"face_box": [1, 2, 3]}')
     write_video(folder / "mute.mp4", [moving_picture(k) for k in range(30)])
@@ -209,13 +237,17 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 REASONS = {
+    "link.mp4": "a link to nothing",
+    "pipe.mp4": "a FIFO",
     "boxless.mp4": "no JSON file beside it names its face_box",
     "cut.mp4": "not a readable video",
     "empty.mp4": "not a readable video",
     "few.mp4": "face_box tells of 29 frames, the video has at least 30",
+    "held.mp4": "held_out is yes, expected true or false",
     "mute.mp4": "no audio stream",
     "notes.mp4": "face_box is [1, 2, 3]",
-    "outside.mp4": "no stretch of 1 s with one face and sound, in 1.2 s",
+    "outside.mp4": "face_box [320, 0, 400, 80] lies outside the frame of 320x240 pixels (30 of 30 frames)",
+    "plain.mp4": "its face_box shows one colour",
     "short.mp4": "no stretch of 1 s with one face and sound, in 0.8 s",
     "text.mp4": "not a readable video",
 }
@@ -233,7 +265,7 @@ def test_broken_videos_alone_are_an_error(
         assert line.startswith(f"distill-student: skipped {name}: ")
         assert reason in line
     assert "error: " in lines[-1]
-    assert "none of its 9 videos is of use" in lines[-1]
+    assert "none of its 11 videos is of use" in lines[-1]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -345,11 +377,23 @@ def three_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three videos at a time, as with a GPU."""
 
     class BusyEncoders(Encoders):
-        def __init__(self, checkpoint: Path) -> None:
-            super().__init__(checkpoint)
-            self.jobs = 3
+        @contextmanager
+        def jobs(self, videos: int) -> Iterator[int]:
+            yield videos
 
     monkeypatch.setattr("musetalk_distill.prepare.prepare.Encoders", BusyEncoders)
+
+
+def test_videos_share_the_threads_of_a_cpu(checkpoint: Path) -> None:
+    encoders, threads = Encoders(checkpoint), torch.get_num_threads()
+    torch.set_num_threads(5)
+    try:
+        for videos, expected in ((1, (1, 5)), (2, (2, 2)), (3, (3, 1)), (100, (4, 1))):
+            with encoders.jobs(videos) as jobs:
+                assert (jobs, torch.get_num_threads()) == expected
+            assert torch.get_num_threads() == 5
+    finally:
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("three_jobs")

@@ -1,6 +1,7 @@
 """What preparing training videos is made of: who speaks, what is told, which frames, what is heard."""
 
 import json
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from musetalk_distill.prepare.annotations import Annotations, annotation_file, r
 from musetalk_distill.prepare.audio_states import read_audio_states
 from musetalk_distill.prepare.cuts import cut_clips
 from musetalk_distill.prepare.options import PrepareOptions
+from musetalk_distill.prepare.prepared import Prepared, PreparedClip
 from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.source_video import find_source_videos, speaker_of
-from musetalk_distill.prepare.split import chosen_for_val
+from musetalk_distill.prepare.split import chosen_for_val, split_clips
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidMedia
 from musetalk_runtime.prepare.resample import nearest_frames
 
@@ -41,11 +43,72 @@ def test_videos_are_found_at_any_depth(tmp_path: Path) -> None:
     for name in ("b.mp4", "a/c/d.MOV", "a/e.txt", ".hidden/f.mp4", "a/.g.mp4", "b.json", "a/c/d.MOV.json"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    (tmp_path / "folder.mp4").mkdir()
-    found = find_source_videos(tmp_path)
+    found, left_out = find_source_videos(tmp_path)
+    assert left_out == []
     assert [video.name for video in found] == ["a/c/d.MOV", "b.mp4"]
     assert [video.annotation_file and video.annotation_file.name for video in found] == ["d.MOV.json", "b.json"]
     assert annotation_file(tmp_path / "a.mp4") is None
+
+
+def test_what_is_named_like_a_video_and_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "folder.mp4" / "good.mp4").touch()
+    (tmp_path / "link.mp4").symlink_to(tmp_path / "nothing.mp4")
+    (tmp_path / "more").symlink_to(tmp_path)
+    (tmp_path / "two\nlines.mp4").touch()
+    os.mkfifo(tmp_path / "pipe.mp4")
+    os.mkfifo(tmp_path / "noted.json")
+    (tmp_path / "noted.mp4").touch()
+    (tmp_path / "noticed.mp4").touch()
+    (tmp_path / "noticed.mp4.json").symlink_to(tmp_path / "nothing.json")
+    found, left_out = find_source_videos(tmp_path)
+    assert [video.name for video in found] == ["folder.mp4/good.mp4"]
+    assert {other.name: other.reason for other in left_out} == {
+        "folder.mp4": "a folder",
+        "link.mp4": "a link to nothing",
+        "more": "a link to a folder, which is not followed",
+        "noted.mp4": "noted.json beside it is a FIFO",
+        "noticed.mp4": "noticed.mp4.json beside it is a link to nothing",
+        "pipe.mp4": "a FIFO",
+        "two\\nlines.mp4": "its name has characters that cannot be printed: rename it",
+    }
+    (tmp_path / "folder.mp4" / "good.mp4").unlink()
+    with pytest.raises(
+        InvalidMedia, match=r"no videos in it .*; folder.mp4 is left out: a folder; link.mp4 is left out"
+    ):
+        find_source_videos(tmp_path)
+
+
+def prepared(video: str, speaker: str, held_out: bool | None = None) -> Prepared:
+    clips = [PreparedClip(f"{video}-{k}", 25, 25 * k, f"{video}-{k}.safetensors", "") for k in range(2)]
+    return Prepared(video, speaker, held_out, 50, clips)
+
+
+def splits(*usable: Prepared, val_share: float = 0.1) -> tuple[dict[str, str], list[str]]:
+    entries, warnings = split_clips(list(usable), val_share, Fraction(25))
+    return {entry.id: entry.split for entry, _ in entries}, warnings
+
+
+def test_people_whom_a_json_file_holds_out_are_for_validation_and_no_others() -> None:
+    names = [f"{letter}.mp4" for letter in "abcdefgh"]
+    usable = [prepared(name, name, False) for name in names]
+    split, warnings = splits(*usable, prepared("x", "X", True), prepared("y", "Y", True), prepared("x2", "X"))
+    assert {clip for clip, where in split.items() if where == "val"} == {"x-0", "x-1", "x2-0", "x2-1", "y-0", "y-1"}
+    assert warnings == []
+    alone, warnings = splits(prepared("x", "X", True), prepared("y", "Y", True))
+    assert set(alone.values()) == {"val"}
+    assert "every speaker is held out" in warnings[0]
+    by_hash, warnings = splits(*usable, val_share=0.3)
+    assert set(by_hash.values()) == {"train", "val"}
+    assert warnings == []
+
+
+def test_one_person_is_not_on_both_sides() -> None:
+    split, warnings = splits(prepared("a", "Ann"), prepared("b", "Ann"))
+    assert set(split.values()) == {"train"}
+    assert "only one speaker (Ann): all clips are for training" in warnings[0]
+    with pytest.raises(InvalidMedia, match=r"Ann would be trained on and kept .* true of b and false of a"):
+        splits(prepared("a", "Ann", False), prepared("b", "Ann", True), prepared("c", "Bob"))
 
 
 def test_no_videos(tmp_path: Path) -> None:
@@ -208,7 +271,7 @@ def test_progress_tells_the_share_and_the_time_left(
         (tmp_path / name).write_bytes(bytes(size))
     clock = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    with Progress(find_source_videos(tmp_path), "distill-student") as progress:
+    with Progress(find_source_videos(tmp_path)[0], "distill-student") as progress:
         progress.finished("a.mp4", kept=True)
         clock[0] = 100.0
         progress.part("b.mp4", 0.5)

@@ -123,6 +123,20 @@ def test_a_clip_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_person_in_both_splits_is_neither_written_nor_read(shards: Path) -> None:
+    (one, tensors), (other, shown) = make_clip("a-0"), make_clip("b-0", "val")
+    other = dataclasses.replace(other, speaker=one.speaker)
+    with pytest.raises(InvalidArgument, match=f'{one.speaker} has clips in "train" and in "val"'):
+        write_shards(shards.parent / "other", SPEC, [(one, tensors), (other, shown)])
+    assert not (shards.parent / "other").exists()
+    manifest = json.loads((shards / "manifest.json").read_text())
+    for clip in manifest["clips"]:
+        clip["speaker"] = "Ann"
+    (shards / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InvalidFolder, match=r'Ann has clips in "train" and in "val".*prepare the shards again'):
+        Shards.open(shards)
+
+
 def test_more_clips_than_a_manifest_lists(tmp_path: Path) -> None:
     most = (1 << 20) + 2000
     clips = [make_clip(f"{k}") for k in range(50)]

@@ -1,6 +1,8 @@
 """A run that was killed or stopped and then resumed has the loss curve of one that was not, to the bit."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from helpers.training import CHILD_ENVIRONMENT, curve, options, small_checkpoint
 from musetalk_distill.train.train import train
 from musetalk_distill.train.trainer import Trainer
 from musetalk_runtime.cli.command import Terminated
+from musetalk_runtime.core.errors import InvalidArgument
 
 KILLS = ("before_the_first_checkpoint", "inside_a_checkpoint", "inside_a_line_of_the_log")
 SCRIPT = """
@@ -122,10 +125,50 @@ def test_stopped_by_a_signal(small, whole, tmp_path, monkeypatch, number, error)
     assert curve(tmp_path / "run") == curve(whole)
 
 
+def test_a_finished_run_is_extended(small, whole, tmp_path, caplog) -> None:
+    """Frames and rates are those of a longer run from the end on; the rates before it were the shorter run's."""
+    torch.set_num_threads(1)
+    run, again, longer = (tmp_path / name for name in ("run", "again", "longer"))
+    for copy in (run, again):
+        shutil.copytree(whole, copy)
+    with caplog.at_level("INFO", "musetalk_distill"):
+        summary = train(small[1], run, small[0], options(log_every=3, steps=18), resume=True)
+    assert "18 steps instead of 12: the learning rate goes on from" in caplog.text
+    assert summary["steps"] == 18
+    assert json.loads((run / "run.json").read_text())["steps"] == 18
+    train(small[1], longer, small[0], options(log_every=3, steps=18))
+    records, expected = (curve(folder) for folder in (run, longer))
+    assert [record[0] for record in records] == [3, 6, 9, 12, 15, 18]
+    assert records[:4] == curve(whole)
+    assert rates(run)[4:] == rates(longer)[4:]
+    assert rates(run)[:4] == rates(whole) != rates(longer)[:4]
+    assert records[4:] != expected[4:]
+    assert not same_weights(run, whole)
+    train(small[1], again, small[0], options(log_every=3, steps=15), resume=True)
+    train(small[1], again, small[0], options(log_every=3, steps=15), resume=True)
+    with pytest.raises(InvalidArgument, match="has made 15 steps already: give --steps 15 or more"):
+        train(small[1], again, small[0], options(log_every=3, steps=14), resume=True)
+    with pytest.raises(InvalidArgument, match=r"was begun with lr 0\.003: give the same"):
+        train(small[1], again, small[0], options(log_every=3, steps=18, lr=1e-3), resume=True)
+
+
+def test_a_run_is_extended_to_the_bit_where_the_rates_are_the_same(small, tmp_path, monkeypatch) -> None:
+    """With one rate throughout, an extended run is the run of so many steps from the start."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr("musetalk_distill.train.trainer.learning_rate", lambda *_: 1e-3)
+    for steps in (5, 12):
+        train(small[1], tmp_path / "run", small[0], options(log_every=3, steps=steps), resume=True)
+    train(small[1], tmp_path / "longer", small[0], options(log_every=3))
+    assert [record for record in curve(tmp_path / "run") if record[0] > 6] == curve(tmp_path / "longer")[2:]
+    assert same_weights(tmp_path / "run", tmp_path / "longer")
+
+
+def rates(run: Path) -> list[float]:
+    return [json.loads(line)["lr"] for line in (run / "log.jsonl").read_text().splitlines()]
+
+
 def test_damaged_checkpoint_is_passed_over(small, whole, tmp_path, caplog) -> None:
     torch.set_num_threads(1)
-    import shutil
-
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     shutil.rmtree(run / "checkpoint")

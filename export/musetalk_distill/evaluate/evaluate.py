@@ -1,6 +1,5 @@
 """The evaluation of models, side by side, on the clips of the split "val"."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,40 +10,48 @@ from torch import Tensor
 
 from musetalk_distill.evaluate.candidate import Candidate
 from musetalk_distill.evaluate.lips import lip_opening
+from musetalk_distill.evaluate.progress import Progress, Show
 from musetalk_distill.evaluate.scores import Likeness, Scores, to_pictures
+from musetalk_distill.shards.people import check_unmet
 from musetalk_distill.shards.shards import ClipTensors, Shards
 from musetalk_distill.train.data.dataset import FrameDataset
-
-log = logging.getLogger(__name__)
 
 BATCH = 16  # frames that are painted at once
 
 
 def evaluate(
-    checkpoints: Sequence[Path], shards: Path, teacher: Path | None = None, decoder: Path | None = None, clips: int = 0
+    checkpoints: Sequence[Path],
+    shards: Path,
+    teacher: Path | None = None,
+    decoder: Path | None = None,
+    clips: int = 0,
+    show: Show = lambda _: None,
 ) -> dict[str, Any]:
     """The figures of each of `checkpoints` on the first `clips` (0: all) clips of "val" in `shards`.
 
     `teacher` is a row of its own, and what the others are compared with besides the truth; with `decoder`, a small
     one's folder, every checkpoint has a second row, which is also compared with the checkpoint's own decoder on the
     same latents. The first row is the decoder on the true latents: the bound that the VAE sets, and what the lips'
-    measure makes of true mouths. The small decoder on them comes second. Raises InputNotFound, InvalidFolder,
-    InvalidCheckpoint, or InvalidArgument if there is no clip.
+    measure makes of true mouths. The small decoder on them comes second. `show` is called with the
+    progress. Raises InputNotFound, InvalidFolder, InvalidCheckpoint, or InvalidArgument if there is no clip, or one of
+    somebody whom a model was trained on.
     """
     data = Shards.open(shards)
     dataset = FrameDataset(data, "val", 0)
+    for model in (*checkpoints, *([teacher] if teacher else []), *([decoder] if decoder else [])):
+        check_unmet(model, dataset.clips, shards)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     candidates, others = _candidates(checkpoints, data, teacher, decoder, device)
     scores = [Scores() for _ in candidates]
     chosen = range(min(clips or len(dataset.clips), len(dataset.clips)))
+    progress = Progress([len(_frames(dataset.clip(index))) for index in chosen], len(candidates), show)
     for index in chosen:
-        log.info("clip %d of %d", index + 1, len(chosen))
-        _score_clip(dataset, index, candidates, others, scores, device)
+        _score_clip(dataset, index, candidates, others, scores, device, progress)
     one = dataset.batch([0], device)
-    rows = [
-        {"name": candidate.name, **candidate.cost(one), **score.to_json()}
-        for candidate, score in zip(candidates, scores, strict=True)
-    ]
+    rows = []
+    for number, (candidate, score) in enumerate(zip(candidates, scores, strict=True)):
+        progress.measure(number)
+        rows.append({"name": candidate.name, **candidate.cost(one), **score.to_json()})
     return {"shards": str(shards), "clips": len(chosen), "device": _device_name(device), "models": rows}
 
 
@@ -73,6 +80,7 @@ def _score_clip(
     others: Mapping[str, Sequence[int | None]],
     scores: list[Scores],
     device: torch.device,
+    progress: Progress,
 ) -> None:
     clip, first = dataset.clip(index), int(dataset.sampler.first[index])
     measured: list[list[Any]] = [[] for _ in candidates]
@@ -80,7 +88,10 @@ def _score_clip(
     for start in range(0, len(frames), BATCH):
         places = frames[start : start + BATCH]
         batch = dataset.batch([first + place for place in places], device)
-        painted = [candidate.paint(batch) for candidate in candidates]
+        painted = []
+        for candidate in candidates:
+            painted.append(candidate.paint(batch))
+            progress.paint(index, len(places))
         truth, shown = _truth(clip, places, device)
         for number, images in enumerate(painted):
             measured[number].append(lip_opening(images))

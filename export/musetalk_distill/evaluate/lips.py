@@ -1,7 +1,7 @@
 """The opening of the lips, measured in pictures, and its correlation with known openings."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,17 +16,22 @@ SKIN_REGION = (0.5, 0.8), (0.2, 0.8)
 MAX_BRIGHTNESS = 0.45  # of the inside of the mouth, as a share of the skin's
 MAX_SATURATION = 0.63  # of teeth, as a share of the skin's
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
-LAGS = range(-3, 4)  # frames
-MIN_FRAMES = 12  # of a clip; shorter ones are left out
+MAX_LAG = 12  # frames
+MIN_FRAMES = 12  # of a clip that remain at a lag; with fewer it does not count there
 
 
 @dataclass(frozen=True)
 class LipCorrelation:
-    """The correlation at the best lag, that lag in frames (positive: the picture is late), and the one without lag."""
+    """``correlation`` is the one at lag 0, which forgives no lateness. ``best_correlation`` is the highest at any lag,
+    and ``best_lag`` that lag in frames (positive: the picture is late)."""
 
     correlation: float
-    lag: int
-    unlagged: float
+    best_correlation: float
+    best_lag: int
+
+    def to_json(self, digits: int = 4) -> dict[str, float | int]:
+        """The same, rounded to `digits`."""
+        return {name: round(value, digits) for name, value in asdict(self).items()}
 
 
 def lip_opening(images: Tensor) -> Floats:
@@ -53,21 +58,23 @@ def lip_correlation(pairs: Iterable[tuple[Floats, Floats]]) -> LipCorrelation | 
     """How the measured openings follow the known ones; a pair ``[F], [F]`` a clip. None if nothing moves.
 
     Pearson's correlation of ``measured[t + lag]`` with ``known[t]``, pooled over clips after taking each one's means
-    away, for lags of -3 to 3 frames.
+    away, for lags of -12 to 12 frames. A clip counts at a lag where at least 12 of its frames remain.
     """
-    clips = [pair for pair in pairs if len(pair[0]) >= MIN_FRAMES]
-    found = {lag: _correlation(clips, lag) for lag in LAGS}
+    clips = list(pairs)
+    found = {lag: _correlation(clips, lag) for lag in range(-MAX_LAG, MAX_LAG + 1)}
     known = {lag: value for lag, value in found.items() if value is not None}
-    if not known or found[0] is None:
+    if 0 not in known:
         return None
     best = max(known, key=lambda lag: (known[lag], -abs(lag)))
-    return LipCorrelation(known[best], best, found[0])
+    return LipCorrelation(known[0], known[best], best)
 
 
 def _correlation(clips: list[tuple[Floats, Floats]], lag: int) -> float | None:
     products = np.zeros(3)
     for measured, known in clips:
         length = len(measured)
+        if length - abs(lag) < MIN_FRAMES:
+            continue
         x = measured[max(0, lag) : length + min(0, lag)].astype(np.float64)
         y = known[max(0, -lag) : length - max(0, lag)].astype(np.float64)
         x, y = x - x.mean(), y - y.mean()

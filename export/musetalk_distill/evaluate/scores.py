@@ -66,10 +66,8 @@ class Scores:
             "truth": self.truth.to_json(),
             "teacher": self.teacher.to_json(),
             "vae": self.vae.to_json(),
-            "lips": None if lips is None else {
-                "correlation": round(lips.correlation, 4), "lag": lips.lag, "unlagged": round(lips.unlagged, 4)
-            },
-        }  # fmt: skip
+            "lips": None if lips is None else lips.to_json(),
+        }
 
 
 def psnr(mean_squared_error: float) -> float:

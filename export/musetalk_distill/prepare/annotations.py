@@ -1,7 +1,8 @@
-"""The annotations of a video: speaker, face boxes and mouth openings, from the JSON file beside it."""
+"""The annotations of a video: speaker, split, face boxes and mouth openings, from the JSON file beside it."""
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ MAX_OPENING = 1e6
 @dataclass(frozen=True)
 class Annotations:
     """``face_box``: the model's box in every frame of the file, or one for all; ``opening``: float32, how far the mouth
-    is open in each; ``speaker``. None where the file has no such key."""
+    is open in each; ``speaker``; ``held_out``: whether the speaker is kept for validation. None where the file has no
+    such key."""
 
     speaker: str | None = None
+    held_out: bool | None = None
     face_box: list[Box] | Box | None = None
     opening: npt.NDArray[np.float32] | None = None
 
@@ -39,18 +42,19 @@ class Annotations:
 
 
 def annotation_file(video: Path) -> Path | None:
-    """The JSON file beside `video`, ``talk.mp4.json`` or ``talk.json``, if there is one."""
+    """The JSON file beside `video`, ``talk.mp4.json`` or ``talk.json``, if there is one; it may be no regular file."""
     for file in (video.with_name(f"{video.name}.json"), video.with_suffix(".json")):
-        if file.is_file():
+        if os.path.lexists(file):
             return file
     return None
 
 
 def read_annotations(file: Path) -> Annotations:
-    """Read the keys ``face_box``, ``opening`` and ``speaker``; others may be there. Raises InvalidMedia."""
+    """Read the keys ``face_box``, ``opening``, ``speaker`` and ``held_out``; others are let be. Raises InvalidMedia."""
     value = _read_object(file)
     return Annotations(
         speaker=_speaker(file, value.get("speaker")),
+        held_out=_held_out(file, value.get("held_out")),
         face_box=_boxes(file, value.get("face_box")),
         opening=_opening(file, value.get("opening")),
     )
@@ -74,6 +78,12 @@ def _speaker(file: Path, value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value and value.isprintable()):
         return value
     raise InvalidMedia(f"{file}: speaker is {value!r}, expected a name")
+
+
+def _held_out(file: Path, value: Any) -> bool | None:
+    if value is None or isinstance(value, bool):
+        return value
+    raise InvalidMedia(f"{file}: held_out is {str(value)[:80]}, expected true or false")
 
 
 def _boxes(file: Path, value: Any) -> list[Box] | Box | None:

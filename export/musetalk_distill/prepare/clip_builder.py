@@ -10,10 +10,11 @@ from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.prepare.latents import face_latents
 
 MAX_IMAGES = 16  # true faces kept of a clip
+PLAIN_LEVELS = 12  # of 255, by colour: one colour is so even after a lossy codec, and no face is
 
 
 class ClipBuilder:
-    """Latents and some faces of one clip, encoded a few at a time."""
+    """Latents and some faces of one clip, encoded a few at a time; ``plain_frames`` counts faces of one colour."""
 
     def __init__(self, frames: int, encoders: Encoders) -> None:
         spec = encoders.spec
@@ -24,11 +25,13 @@ class ClipBuilder:
         self._images: list[Bytes] = []
         self._pending: list[Bytes] = []
         self._encoded = 0
+        self.plain_frames = 0
 
     def add(self, crop: Bytes) -> None:
         """Take the face of the next frame, RGB ``[I, I, 3]``."""
         if self._encoded + len(self._pending) in self._images_at:
             self._images.append(crop.transpose(2, 0, 1))
+        self.plain_frames += int(np.ptp(crop.reshape(-1, 3), axis=0).max()) <= PLAIN_LEVELS
         self._pending.append(crop)
         if len(self._pending) == self._encoders.faces:
             self._encode()

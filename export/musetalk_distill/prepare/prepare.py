@@ -9,7 +9,7 @@ from musetalk_distill.prepare.encoders import Encoders
 from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.prepared import Prepared, PrepareReport
 from musetalk_distill.prepare.progress import Progress
-from musetalk_distill.prepare.source_video import SourceVideo, find_source_videos
+from musetalk_distill.prepare.source_video import LeftOut, SourceVideo, find_source_videos
 from musetalk_distill.prepare.split import split_clips
 from musetalk_distill.prepare.video_preparer import VideoPreparer
 from musetalk_distill.prepare.work import ClipFolder
@@ -33,22 +33,25 @@ def prepare_shards(videos: Path, output: Path, checkpoint: Path, options: Prepar
     good, InvalidMedia if no video is of use, OutputError where there is no room; `output` is written whole or not.
     """
     check_destination(output, SHARDS_KIND)
-    sources = find_source_videos(videos)
+    sources, unusable = find_source_videos(videos)
     detector = FaceDetector(options.face_model) if options.face_model else None
     if detector is None and not options.boxes_from_json:
         _require_boxes(sources)
     encoders = Encoders(checkpoint)
     with ClipFolder(output) as work, Progress(sources, PROGRAM) as progress:
+        for other in unusable:
+            progress.say(f"skipped {other.name}: {other.reason}")
         preparer = VideoPreparer(encoders, detector, options, work, progress)
-        finished = in_threads(preparer.prepare, sources, encoders.jobs, progress.stop)
+        with encoders.jobs(len(sources)) as jobs:
+            finished = in_threads(preparer.prepare, sources, jobs, progress.stop)
         usable = [prepared for prepared in finished if prepared.clips]
         if not usable:
             raise InvalidMedia(f"{videos}: none of its {len(finished)} videos is of use: see above")
-        entries, warnings = split_clips(usable, options)
+        entries, warnings = split_clips(usable, options.val_share, options.rate)
         for warning in warnings:
             progress.say(warning)
         progress.say(f"writing {len(entries)} clips")
-        skipped, left_out = _omissions(finished)
+        skipped, left_out = _omissions(finished, unusable)
         extra = {
             "encoder_id": encoders.spec.encoder_id,
             "audio_encoder_id": encoders.audio_id,
@@ -95,9 +98,11 @@ def _read(work: ClipFolder, entries: list[tuple[ClipEntry, str]]) -> Iterator[tu
         yield entry, tensors if entry.split == "val" else tensors.without_images()
 
 
-def _omissions(finished: list[Prepared]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _omissions(finished: list[Prepared], unusable: list[LeftOut]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Videos that were skipped, and frames left out of the others, for the manifest."""
-    skipped = [{"video": prepared.video, "reason": prepared.skipped} for prepared in finished if prepared.skipped]
+    reasons = [(other.name, other.reason) for other in unusable]
+    reasons += [(prepared.video, prepared.skipped) for prepared in finished if prepared.skipped]
+    skipped = [{"video": name, "reason": reason} for name, reason in sorted(reasons)]
     left_out = [
         {"video": prepared.video, "frames": prepared.left_out, "of": prepared.frames}
         for prepared in finished

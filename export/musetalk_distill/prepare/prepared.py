@@ -19,10 +19,14 @@ class PreparedClip:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A video's clips, or why it has none. ``frames`` are all of its frames at the clips' rate."""
+    """A video's clips, or why it has none.
+
+    ``frames`` are all of its frames at the clips' rate; ``held_out`` is what its annotations say, if anything.
+    """
 
     video: str
     speaker: str = ""
+    held_out: bool | None = None
     frames: int = 0
     clips: list[PreparedClip] = field(default_factory=list)
     skipped: str | None = None

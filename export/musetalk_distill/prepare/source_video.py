@@ -1,7 +1,8 @@
 """The source videos of a training set, and who speaks in them."""
 
+import os
 import re
-from collections.abc import Iterator
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,17 @@ from musetalk_runtime.storage.folder import sha256
 
 VIDEO_SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv"}
 TRAILING_NUMBERS = re.compile(r"(?<=.)([ ._-]+\d+)+$")
+
+
+MAX_NAMED = 5  # of what is left out, in an error
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What looks like a video and cannot be used: its name below the folder, made printable, and why."""
+
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -35,19 +47,28 @@ class SourceVideo:
         return {"video": self.name, "bytes": found.st_size, "modified": found.st_mtime_ns, "notes": digest}
 
 
-def find_source_videos(folder: Path) -> list[SourceVideo]:
-    """Every video in `folder` at any depth, by name; hidden files and folders are left out.
+def find_source_videos(folder: Path) -> tuple[list[SourceVideo], list[LeftOut]]:
+    """Every video in `folder` at any depth, by name, and what looks like one and cannot be used.
 
-    Raises InputNotFound, InvalidArgument if it is no folder, or InvalidMedia if it holds no video.
+    Hidden files and folders do not count. Raises InputNotFound, InvalidArgument if it is no folder, or InvalidMedia if
+    it holds no video.
     """
     if not folder.exists():
         raise InputNotFound(f"{folder}: no such folder of videos")
     if not folder.is_dir():
         raise InvalidArgument(f"{folder}: expected a folder of videos")
-    found = sorted(_walk(folder), key=lambda video: video.name)
+    found: list[SourceVideo] = []
+    left_out: list[LeftOut] = []
+    for path, problem in _walk(folder):
+        name = path.relative_to(folder).as_posix()
+        if problem is None:
+            found.append(SourceVideo(path, name, annotation_file(path)))
+        else:
+            left_out.append(LeftOut(_printable(name), problem))
     if not found:
-        raise InvalidMedia(f"{folder}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))})")
-    return found
+        others = "".join(f"; {other.name} is left out: {other.reason}" for other in left_out[:MAX_NAMED])
+        raise InvalidMedia(f"{folder}: no videos in it ({', '.join(sorted(VIDEO_SUFFIXES))}){others}")
+    return sorted(found, key=lambda video: video.name), sorted(left_out, key=lambda other: other.name)
 
 
 def speaker_of(name: str) -> str:
@@ -59,10 +80,45 @@ def speaker_of(name: str) -> str:
     return folder if slash else TRAILING_NUMBERS.sub("", Path(name).stem)
 
 
-def _walk(folder: Path) -> Iterator[SourceVideo]:
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder)
-        if path.suffix.lower() not in VIDEO_SUFFIXES or any(part.startswith(".") for part in name.parts):
-            continue
-        if name.as_posix().isprintable() and path.is_file():
-            yield SourceVideo(path, name.as_posix(), annotation_file(path))
+def _walk(folder: Path) -> list[tuple[Path, str | None]]:
+    """What is named like a video, and folders that are not looked into, each with what is wrong with it, or None."""
+    found: list[tuple[Path, str | None]] = []
+
+    def unreadable(error: OSError) -> None:
+        found.append((Path(error.filename), f"a folder that cannot be read: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in (*folders, *files):
+            path = Path(place, name)
+            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                found.append((path, _problem(path)))
+            elif name in folders and path.is_symlink():
+                found.append((path, "a link to a folder, which is not followed"))
+    return found
+
+
+def _problem(video: Path) -> str | None:
+    """What keeps `video` from being read, or None."""
+    if not video.name.isprintable() or not video.parent.as_posix().isprintable():
+        return "its name has characters that cannot be printed: rename it"
+    if kind := _kind(video):
+        return kind
+    notes = annotation_file(video)
+    if notes is not None and (kind := _kind(notes)):
+        return f"{notes.name} beside it is {kind}"
+    return None
+
+
+def _kind(path: Path) -> str | None:
+    """What `path` is, if it is no file."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return "a link to nothing" if path.is_symlink() else f"cannot be read: {error.strerror}"
+    names = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    return None if stat.S_ISREG(mode) else names.get(stat.S_IFMT(mode), "a device")
+
+
+def _printable(name: str) -> str:
+    return "".join(part if part.isprintable() else part.encode("unicode_escape").decode() for part in name)

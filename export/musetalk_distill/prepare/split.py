@@ -2,34 +2,58 @@
 
 import hashlib
 from collections.abc import Iterable
+from fractions import Fraction
 
-from musetalk_distill.prepare.options import PrepareOptions
 from musetalk_distill.prepare.prepared import Prepared
 from musetalk_distill.shards.clip import ClipEntry
+from musetalk_runtime.core.errors import InvalidMedia
 
 HASH_BITS = 64
 
 
-def split_clips(usable: list[Prepared], options: PrepareOptions) -> tuple[list[tuple[ClipEntry, str]], list[str]]:
+def split_clips(
+    usable: list[Prepared], val_share: float, rate: Fraction
+) -> tuple[list[tuple[ClipEntry, str]], list[str]]:
     """Every clip with its split and its file in the work folder, and warnings.
 
-    Clips of one speaker are all in one split, unless there is no other speaker.
+    All clips of a speaker are in one split. Where annotations hold speakers out, "val" has these and no others; else
+    `val_share` of the speakers, by a hash of the name. Raises InvalidMedia if the videos of one speaker contradict each
+    other.
     """
-    warnings = []
+    held_out = _held_out(usable)
     speakers = {prepared.speaker for prepared in usable}
-    val = chosen_for_val(speakers, options.val_share)
-    if len(speakers) == 1 and options.val_share > 0:
-        val = chosen_for_val((clip.id for prepared in usable for clip in prepared.clips), options.val_share)
+    warnings = []
+    if not held_out and val_share > 0 and len(speakers) == 1:
         warnings.append(
-            f"only one speaker ({usable[0].speaker}): {len(val)} of their clips are for validation, which says "
-            "little about other faces"
+            f"only one speaker ({usable[0].speaker}): all clips are for training; to evaluate, add videos of another"
         )
+    if held_out and held_out >= speakers:
+        warnings.append(
+            'every speaker is held out: all clips are for "distill-student evaluate", and none for training'
+        )
+    val = held_out or chosen_for_val(speakers, val_share)
     entries = []
     for prepared in usable:
-        for clip in prepared.clips:
-            split = "val" if {prepared.speaker, clip.id} & val else "train"
-            entries.append((ClipEntry(clip.id, prepared.speaker, split, clip.frames, options.rate), clip.file))
+        split = "val" if prepared.speaker in val else "train"
+        entries += [
+            (ClipEntry(clip.id, prepared.speaker, split, clip.frames, rate), clip.file) for clip in prepared.clips
+        ]
     return entries, warnings
+
+
+def _held_out(usable: list[Prepared]) -> set[str]:
+    """The speakers whom annotations hold out, with all of their videos."""
+    said: dict[str, dict[bool, str]] = {}
+    for prepared in usable:
+        if prepared.held_out is not None:
+            said.setdefault(prepared.speaker, {})[prepared.held_out] = prepared.video
+    for speaker, videos in said.items():
+        if len(videos) > 1:
+            raise InvalidMedia(
+                f"{speaker} would be trained on and kept for validation: held_out is true of {videos[True]} and false "
+                f"of {videos[False]}: say the same of all videos of one person"
+            )
+    return {speaker for speaker, videos in said.items() if True in videos}
 
 
 def chosen_for_val(names: Iterable[str], share: float) -> set[str]:

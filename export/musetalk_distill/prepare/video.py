@@ -25,13 +25,14 @@ from musetalk_runtime.prepare.placement import find_faces, usable_box
 from musetalk_runtime.prepare.video import VideoSource
 
 MAX_HOURS = 2  # of a source video
+MAX_PLAIN_SHARE = 0.1  # of a clip's frames may show one colour where the face should be: a blink of the camera
 
 Report = Callable[[float], None]
 """Called with the share of the video that is done."""
 
 
 class VideoClips:
-    """The clips of one video. Attributes: ``source``, and ``ranges``, which of its frames make the clips.
+    """The clips of one video. Attributes: ``source``, and ``ranges``, which of its frames can make clips.
 
     Raises InvalidMedia or FaceNotFound for a video that none can be made of.
     """
@@ -58,11 +59,11 @@ class VideoClips:
         if not self.ranges:
             raise FaceNotFound(
                 f"{video.path}: no stretch of {MIN_SECONDS} s with one face and sound, in "
-                f"{float(len(self.source) / self.source.fps):.1f} s"
+                f"{float(len(self.source) / self.source.fps):.1f} s{self._box_problem()}"
             )
 
-    def __iter__(self) -> Iterator[ClipTensors]:
-        """The tensors of each of ``ranges``, with images."""
+    def __iter__(self) -> Iterator[tuple[range, ClipTensors]]:
+        """The frames and the tensors of each clip, with images: those of ``ranges`` that show more than one colour."""
         with closing(self._crops()) as crops:
             for frames in self.ranges:
                 clip = ClipBuilder(len(frames), self._encoders)
@@ -70,7 +71,8 @@ class VideoClips:
                     clip.add(crop)
                     if index + 1 == frames.stop:
                         break
-                yield clip.finish(self._states_of(frames), self._opening_of(frames))
+                if clip.plain_frames <= MAX_PLAIN_SHARE * len(frames):
+                    yield frames, clip.finish(self._states_of(frames), self._opening_of(frames))
 
     def _find_boxes(self, video: SourceVideo, detector: FaceDetector | None) -> list[Box | None]:
         source = self.source
@@ -81,6 +83,19 @@ class VideoClips:
             raise FaceNotFound(f"{video.path}: no JSON file beside it names its face_box")
         faces = find_faces(source, detector, lambda _stage, done, total: self._report(self._done * done / total))
         return [usable_box(face, source.width, source.height) for face in faces]
+
+    def _box_problem(self) -> str:
+        """What is wrong with the given boxes, for an error."""
+        if self._annotations.face_box is None:
+            return ""
+        given = (self._annotations.box(index) for index in self.source.indexes)
+        problems = [
+            (box, problem) for box in given if (problem := box_problem(box, self.source.width, self.source.height))
+        ]
+        if not problems:
+            return ""
+        box, problem = problems[0]
+        return f": face_box {list(box)} {problem} ({len(problems)} of {len(self.source)} frames)"
 
     def _crops(self) -> Generator[tuple[int, Bytes], None, None]:
         wanted = {index for frames in self.ranges for index in frames}

@@ -17,6 +17,7 @@ from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.storage.folder import sha256
 from musetalk_runtime.storage.lock import work_key
 
+RECORDS_SCHEMA = 2  # of what is kept of a finished video
 UNUSABLE = (InvalidMedia, FaceNotFound, InputNotFound, av.error.FFmpegError)
 
 
@@ -36,6 +37,7 @@ class VideoPreparer:
         model = options.face_model
         self._common: dict[str, Any] = {
             "version": __version__,
+            "records": RECORDS_SCHEMA,
             "model": encoders.spec.to_json(),
             "audio_encoder_id": encoders.audio_id,
             "face_model": None if model is None else sha256(model),
@@ -73,11 +75,13 @@ class VideoPreparer:
             lambda share: self._progress.part(source.name, share),
         )
         clips = []
-        for number, (frames, tensors) in enumerate(zip(video.ranges, video, strict=True)):
+        for number, (frames, tensors) in enumerate(video):
             clip_id = f"{source.name}-{number}"
             file, digest = self._work.write_clip(source.name, number, clip_id, tensors)
             clips.append(PreparedClip(clip_id, len(frames), frames.start, file, digest))
-        return Prepared(source.name, source.speaker(annotations), len(video.source), clips)
+        if not clips:
+            raise FaceNotFound(f"{source.path}: its face_box shows one colour")
+        return Prepared(source.name, source.speaker(annotations), annotations.held_out, len(video.source), clips)
 
 
 def _reason(error: Exception, source: SourceVideo) -> str:

@@ -1,6 +1,6 @@
 """A training clip of one person who speaks: its entry in the manifest, and its tensors."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from fractions import Fraction
 from typing import Any
@@ -116,6 +116,18 @@ def tensors_problem(clip: ClipEntry, tensors: ClipTensors, spec: ModelSpec) -> s
     if at is not None and ((at < 0) | (at >= clip.frames)).any():
         return f"{clip.id}.images_at names frames outside [0, {clip.frames})"
     return None
+
+
+def people_problem(clips: Iterable[ClipEntry]) -> str | None:
+    """Who is both trained on and kept for validation, or None."""
+    speakers: dict[str, set[str]] = {split: set() for split in SPLITS}
+    for clip in clips:
+        speakers[clip.split].add(clip.speaker)
+    both = sorted(set.intersection(*speakers.values()))
+    if not both:
+        return None
+    others = f" and {len(both) - 1} more" if both[1:] else ""
+    return f'{both[0]}{others} has clips in "train" and in "val", and no person may be in both'
 
 
 def window_start(index: int, fps: Fraction, spec: ModelSpec) -> int:

@@ -16,6 +16,7 @@ from musetalk_distill.shards.clip import (
     Clip,
     ClipEntry,
     ClipTensors,
+    people_problem,
     states_count,
     tensors_problem,
     window_start,
@@ -48,6 +49,8 @@ class Shards:
         self._clips = [Clip.from_json(clip, where) for clip in clips] if isinstance(clips, list) else []
         if len({clip.id for clip in self._clips}) != len(self._clips) or not self._clips:
             raise InvalidFolder(f"{where}: it lists no clips, or one of them twice: prepare the shards again")
+        if problem := people_problem(self._clips):
+            raise InvalidFolder(f"{where}: {problem}: prepare the shards again")
         for clip in self._clips:
             if clip.file not in manifest["files"]:
                 raise InvalidFolder(f"{where}: clip {clip.id} lies in {clip.file}, which is not listed")
@@ -86,8 +89,8 @@ def write_shards(
     """Write `clips` to the new folder `path`, about `shard_bytes` a file, with the manifest entries `extra`.
 
     Older shards at `path` are replaced. Raises InvalidArgument for a clip that does not fit `spec` or comes twice, if
-    there is none, or if there are more than a manifest of `max_manifest_bytes` can list (some 15,000), and OutputError
-    where the folder cannot be written; then nothing is.
+    there is none, if a speaker is in both splits, or if there are more than a manifest of `max_manifest_bytes` can list
+    (some 15,000), and OutputError where the folder cannot be written; then nothing is.
     """
     try:
         with new_folder(path, SHARDS_KIND, SHARDS_SCHEMA) as (folder, manifest):
@@ -95,6 +98,8 @@ def write_shards(
             for clip, tensors in clips:
                 writer.add(clip, tensors)
             listed = writer.finish()
+            if problem := people_problem(listed):
+                raise InvalidArgument(f"{path}: {problem}")
             manifest.update(extra or {})
             manifest.update(model=spec.to_json(), clips=[clip.to_json() for clip in listed])
             _check_size(path, manifest, max_manifest_bytes)

@@ -16,7 +16,9 @@ Train on the shards of `distill-student prepare`, and leave a model for `export-
   decoder   a small decoder learns from CKPT's VAE decoder: RUN/decoder/; put it into a checkpoint, as decoder/
 
 RUN also has log.jsonl, TensorBoard's events, sheets of pictures, and the checkpoints that --resume goes on from.
-SIGINT and SIGTERM write one before the command ends. Several GPUs: `accelerate launch` or `torchrun` before it.
+SIGINT and SIGTERM write one before the command ends. --resume with more --steps extends a run, finished or not: its
+learning rate goes on as in a run of so many, and so rises once. Several GPUs: `accelerate launch` or `torchrun` before
+it.
 """
 
 
@@ -48,7 +50,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--save-every", type=int, default=default.save_every, help="steps to a checkpoint and a sheet (%(default)s)"
     )
-    parser.add_argument("--resume", action="store_true", help="go on from the newest whole checkpoint of RUN, if any")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest whole checkpoint of RUN, if any; --steps may be more",
+    )
     parser.set_defaults(run=run)
 
 

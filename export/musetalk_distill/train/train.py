@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from musetalk_distill.shards.people import people_of, read_people
 from musetalk_distill.shards.shards import Shards
 from musetalk_distill.train.data.batch import Batch
 from musetalk_distill.train.data.batch_loader import BatchLoader, open_batch_loader
@@ -16,7 +17,7 @@ from musetalk_distill.train.processes import Processes
 from musetalk_distill.train.state import FOLDER, newest_state, save_state
 from musetalk_distill.train.stop_signals import StopSignals
 from musetalk_distill.train.tasks.factory import make_task
-from musetalk_distill.train.tasks.options import TrainOptions, config_hash
+from musetalk_distill.train.tasks.options import EXTENDABLE, TrainOptions, config_hash
 from musetalk_distill.train.trainer import LOSS, Trainer
 from musetalk_distill.train.training_log import TrainingLog
 from musetalk_export.checkpoint.checkpoint import count
@@ -33,12 +34,13 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     """Train as `options` say on the split "train" of `shards`, into the folder `run`; returns a summary.
 
     The checkpoint at `checkpoint` gives the VAE, and the teacher, the shape of the teacher to train, or the U-Net whose
-    predictions a decoder sees. With `resume` the run goes on from its newest whole checkpoint, or begins.
+    predictions a decoder sees. With `resume` the run goes on from its newest whole checkpoint, or begins. With more
+    steps than it was begun with, the learning rate goes on as in a run of so many.
 
     Raises InputNotFound, InvalidFolder, InvalidCheckpoint or InvalidArgument for what was given, of which a checkpoint
-    whose models make NaN or infinity is one; then `run` is as it was. Raises OutputError where
-    `run` cannot be written, MachineError if memory is too small, and AccuracyError when the loss is no number. SIGINT
-    and SIGTERM raise KeyboardInterrupt and Terminated once the step in hand is in a checkpoint.
+    whose models make NaN or infinity is one; then `run` is as it was. Raises OutputError where `run` cannot be written,
+    MachineError if memory is too small, and AccuracyError when the loss is no number. SIGINT and SIGTERM raise
+    KeyboardInterrupt and Terminated once the step in hand is in a checkpoint.
     """
     processes = Processes()
     part = processes.part(options.batch, 2 if options.pairs else 1)
@@ -49,15 +51,23 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
     shown = grid_batch(FrameDataset(data, "val" if data.clips("val") else "train", 0), processes.device)
     trainer.check_given(shown, checkpoint)
     config = replace(options, precision=trainer.precision).to_json(sha256(shards / MANIFEST), checkpoint)
-    _claim(run, config, resume, processes)
+    steps_before = _claim(run, config, resume, processes)
     state = newest_state(run, config_hash(config)) if resume else None
     if state is not None:
+        if state.step > options.steps:
+            raise InvalidArgument(f"{run} has made {state.step} steps already: give --steps {state.step} or more")
         trainer.load(state)
         log.info("going on after step %d", state.step)
+        if options.steps != steps_before:
+            log.info(
+                "%d steps instead of %s: the learning rate goes on from %.3g, as in a run of so many; it was %.3g",
+                options.steps, steps_before, trainer.next_rate, trainer.rate,
+            )  # fmt: skip
+    people = people_of(dataset.clips) | read_people(checkpoint)
     with ExitStack() as stack:
         batches = open_batch_loader(dataset, options.batch, processes.device, trainer.done, part, None)
         stack.callback(batches.close)
-        loop = _Loop(trainer, run, config_hash(config), shown, stack)
+        loop = _Loop(trainer, run, config_hash(config), shown, people, stack)
         loop.run(batches)
     return loop.summary()
 
@@ -65,8 +75,11 @@ def train(shards: Path, run: Path, checkpoint: Path, options: TrainOptions, resu
 class _Loop:
     """Steps with all that is written between them; only the main process writes."""
 
-    def __init__(self, trainer: Trainer, run: Path, config: str, shown: Batch, stack: ExitStack) -> None:
+    def __init__(
+        self, trainer: Trainer, run: Path, config: str, shown: Batch, people: set[str], stack: ExitStack
+    ) -> None:
         self._trainer, self._run, self._config, self._grid = trainer, run, config, shown
+        self._people = people
         self._options, self._processes = trainer.options, trainer.processes
         self._signals = stack.enter_context(StopSignals())
         self._log = None
@@ -88,7 +101,7 @@ class _Loop:
             if stopped:
                 self._signals.end()
         if self._processes.main:
-            trainer.save(self._run)
+            trainer.save(self._run, self._people)
         self._processes.wait()
 
     def summary(self) -> dict[str, Any]:
@@ -124,8 +137,11 @@ class _Loop:
         self._processes.wait()
 
 
-def _claim(run: Path, config: dict[str, Any], resume: bool, processes: Processes) -> None:
-    """Make `run` this run's folder; raises InvalidArgument if it is another's, naming what differs."""
+def _claim(run: Path, config: dict[str, Any], resume: bool, processes: Processes) -> Any:
+    """Make `run` this run's folder, and give the steps it was to have before.
+
+    Raises InvalidArgument if it is another's, naming what differs.
+    """
     file = run / CONFIG
     if processes.main and not file.is_file():
         if (run / FOLDER).exists() or (run.exists() and not run.is_dir()):
@@ -133,13 +149,15 @@ def _claim(run: Path, config: dict[str, Any], resume: bool, processes: Processes
         _write_config(file, config)
     processes.wait()
     found = json.loads(file.read_text(encoding="utf-8"))
-    other = [f"{name} {found.get(name)!r}" for name, value in config.items() if found.get(name) != value]
+    differing = [name for name, value in config.items() if found.get(name) != value]
+    other = [f"{name} {found.get(name)!r}" for name in differing if name != EXTENDABLE]
     if other and resume:
         raise InvalidArgument(f"{run} was begun with {', '.join(other)}: give the same to --resume it")
     if not resume and any((run / FOLDER).glob("step-*")):
         raise InvalidArgument(f"{run} holds a run: go on with --resume, or choose another folder")
-    if other and processes.main:
+    if differing and processes.main:
         _write_config(file, config)
+    return found.get(EXTENDABLE)
 
 
 def _write_config(file: Path, config: dict[str, Any]) -> None:

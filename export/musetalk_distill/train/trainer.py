@@ -1,5 +1,6 @@
 """Optimization steps: a task's module, its optimizer, its averaged weights and its loss means."""
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from musetalk_distill.shards.people import write_people
 from musetalk_distill.train.data.batch import Batch
 from musetalk_distill.train.ema import ExponentialMovingAverage, ema_decay
 from musetalk_distill.train.loss_means import LossMeans
@@ -45,9 +47,8 @@ class Trainer:
 
     def step(self, batch: Batch) -> None:
         """Learn from `batch`, without waiting for the device. Raises MachineError where its memory is too small."""
-        rate = learning_rate(self.done, self.options.steps, self.options.warmup, self.options.rate)
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.next_rate
         try:
             self.means.add(self.learn(batch))
         except torch.cuda.OutOfMemoryError as error:
@@ -73,6 +74,11 @@ class Trainer:
         """The learning rate of the last step."""
         return float(self._optimizer.param_groups[0]["lr"])
 
+    @property
+    def next_rate(self) -> float:
+        """The learning rate of the next step."""
+        return learning_rate(self.done, self.options.steps, self.options.warmup, self.options.rate)
+
     def autocast(self) -> AbstractContextManager[Any]:
         """What runs within it runs in the run's precision."""
         if self.precision == "fp32":
@@ -84,12 +90,16 @@ class Trainer:
         with torch.no_grad(), self.average.applied(), self.autocast():
             return self.task.pictures(batch)
 
-    def save(self, run: Path) -> Path:
-        """Write the model with the averaged weights to its folder in `run`; returns that. Raises OutputError."""
+    def save(self, run: Path, people: Iterable[str]) -> Path:
+        """Write the model with the averaged weights to its folder in `run`, and the `people` it learnt from.
+
+        Returns the folder. Raises OutputError.
+        """
         folder = run / self.task.result
         try:
             with self.average.applied(), written_aside(folder) as work:
                 self.task.write(work)
+                write_people(work, people)
         except InputNotFound:  # the checkpoint that its VAE and Whisper are copied from
             raise
         except WRITE_ERRORS as error:

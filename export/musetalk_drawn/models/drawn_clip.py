@@ -58,8 +58,9 @@ def read_faces(clips: Sequence[DrawnClip], size: int, every: int) -> Bytes:
 
 
 def read_clips(folder: Path) -> list[DrawnClip]:
-    """The clips in `folder`, by name; raises InputNotFound where there is none."""
-    clips = [DrawnClip(video) for video in sorted(folder.glob("*.mp4")) if video.with_suffix(".json").is_file()]
+    """The clips in `folder` that are not held out, by name; raises InputNotFound where there is none."""
+    found = [DrawnClip(video) for video in sorted(folder.glob("*.mp4")) if video.with_suffix(".json").is_file()]
+    clips = [clip for clip in found if not clip.truth.get("held_out")]
     if not clips:
         raise InputNotFound(f"{folder}: no drawn clips (<id>.mp4 and <id>.json): run 'distill-student draw'")
     return clips

@@ -19,6 +19,7 @@ LOSSES = {
     "decoder": {"pixels": 1.0, "edges": 1.0, "features": 0.2, "temporal": 0.0},
 }
 CHANGEABLE = ("compile",)  # options that may change when a run is resumed
+EXTENDABLE = "steps"  # may too, and is noted
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ class TrainOptions:
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """SHA-256 over `config` as canonical JSON."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    """SHA-256 over `config`, all but the number of steps, as canonical JSON."""
+    kept = {name: value for name, value in config.items() if name != EXTENDABLE}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
