@@ -51,7 +51,7 @@ LIBRARIES = (
     Library("openblas", r"(scipy_)?openblas.*", "BSD-3-Clause", "openblas_project:openblas", rb"OpenBLAS (\d[\d.]*)"),
     Library("gcc-runtime", "gfortran|gomp|stdc\\+\\+|gcc_s", GCC, "gnu:gcc"),
     Library("libquadmath", "quadmath", "LGPL-2.1-or-later"),
-    Library("cuda-runtime", "cudart", "LicenseRef-NVIDIA-CUDA-EULA", "nvidia:cuda_toolkit"),
+    Library("cudart", "cudart", "LicenseRef-NVIDIA-CUDA-EULA", "nvidia:cuda_toolkit"),
 )  # fmt: skip
 OWN = r"onnxruntime.*|nvinfer.*|tensorrt.*|nvonnx.*|cuda_.*"  # what a wheel is about
 
