@@ -126,3 +126,38 @@ def test_an_image_holds_its_licences(root: Path) -> None:
         path.name for path in (root / "usr/share/common-licenses").iterdir()
     }
     assert not (root / "usr/share/perl").exists()  # 46 MB that only usrmerge needs
+
+
+@BUILDS
+def test_an_image_for_a_cpu_keeps_its_encoder(tmp_path: Path) -> None:
+    wheel = tmp_path / "av-1.0-cp311-abi3-linux_x86_64.whl"
+    wheel.touch()
+    command = [SCRIPTS / "build", "-o", tmp_path / "image", "--av", wheel]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, "an image for a CPU encodes no video" in done.stderr) == (2, True)
+    assert not (tmp_path / "image").exists()
+
+
+@BUILDS
+@pytest.mark.appliance
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif("AV_WHEEL" not in os.environ, reason="needs the wheel that scripts/appliance/pyav makes: AV_WHEEL")
+def test_an_image_without_x264_says_what_it_needs(tmp_path: Path) -> None:
+    command = [SCRIPTS / "build", "-o", tmp_path / "image", "--variant", "gpu-rtx", "--av", os.environ["AV_WHEEL"]]
+    subprocess.run(command, capture_output=True, check=True)
+    bom = json.loads((tmp_path / "image" / "sbom.cdx.json").read_text())
+    parts = {part["bom-ref"].partition("@")[0]: part for part in bom["components"]}
+    assert parts["av#pkg:generic/ffmpeg"]["licenses"] == [{"license": {"id": "LGPL-2.1-or-later"}}]
+    assert not {part["name"] for part in parts.values()} & {"x264", "x265"}
+    assert json.loads((tmp_path / "image" / "sizes.json").read_text())["python_packages"]["av"] < 50e6
+    (tmp_path / "root").mkdir()
+    (tmp_path / "state").mkdir()
+    subprocess.run(["tar", "-C", tmp_path / "root", "-xf", tmp_path / "image" / "rootfs.tar"], check=True)
+    enter = [SCRIPTS / "enter", tmp_path / "root", tmp_path / "state", "musetalk-edge"]
+    if not shutil.which("nvidia-smi"):
+        done = subprocess.run([*enter, "doctor"], capture_output=True, text=True)
+        assert "failure  x264         this PyAV was built without libx264" in done.stdout
+    webm = ["stream", "--fps", "5", "-o", "/var/lib/musetalk-edge/talk.webm"]
+    done = subprocess.run([*enter, *webm], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "state" / "talk.webm").stat().st_size > 100_000
