@@ -5,5 +5,15 @@ The person is drawn, the voice is eSpeak NG's, and the model was trained on noth
 
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name("demo_data")
+
+def _folder() -> Path:
+    beside = Path(__file__).with_name("demo_data")
+    if beside.is_dir():
+        return beside
+    from musetalk_runtime.storage.unpacked import unpacked  # for a package in a zip archive
+
+    return unpacked("musetalk_runtime", beside.name)
+
+
+FOLDER = _folder()
 BUNDLE, AVATAR, SPEECH = FOLDER / "bundle", FOLDER / "avatar", FOLDER / "speech.wav"

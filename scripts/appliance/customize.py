@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -17,9 +18,11 @@ HERE = Path(__file__).resolve().parent
 SITE = "opt/musetalk-edge/lib"
 STATE = "var/lib/musetalk-edge"
 SHOWN = "usr/share/musetalk-edge"
+LICENCES = "usr/share/doc/copyright.tar.xz"
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 WITH_SYMBOLS = ("av/**/*.so", "cv2/*.so")  # a quarter of PyAV; strip breaks libraries that auditwheel packed (*.libs)
 UNITS = HERE / "systemd"
+OLD = ("var/cache/debconf/config.dat-old", "var/cache/debconf/templates.dat-old")
 LAUNCHER = """\
 #!/usr/bin/python3 -I
 import sys
@@ -59,6 +62,7 @@ def main() -> None:
     install(root, HERE / f"{args.variant}.txt", args.wheels, args.strip)
     prune(root)
     configure(root)
+    pack_licences(root)
     write_sbom(root, root / SITE, root / SHOWN / "sbom.cdx.json")
     (root / SHOWN / "sizes.json").write_text(json.dumps(sizes(root), indent=1) + "\n", encoding="utf-8")
 
@@ -110,7 +114,7 @@ def configure(root: Path) -> None:
     compiled = ["python3", "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", f"/{SITE}"]
     subprocess.run([*inside, *compiled], check=True)
     install_units(root)
-    for name in ("etc/resolv.conf", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-"):
+    for name in ("etc/resolv.conf", "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", *OLD):
         (root / name).unlink(missing_ok=True)
 
 
@@ -123,6 +127,23 @@ def install_units(root: Path) -> None:
     (root / SHOWN / "avatars").mkdir(parents=True, exist_ok=True)
     for name, part in (("cpu.bundle", "bundle"), ("avatars/anna", "avatar")):
         (root / SHOWN / name).symlink_to(f"/{SITE}/musetalk_runtime/demo_data/{part}")
+
+
+def pack_licences(root: Path) -> None:
+    """The copyright files of Debian's packages, in one archive: some licences want to be handed on with the program."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = "root"
+        entry.mtime = int(os.environ["SOURCE_DATE_EPOCH"])
+        return entry
+
+    folder = root / "usr/share/doc"
+    with tarfile.open(root / LICENCES, "w:xz", preset=9) as archive:
+        for file in sorted(folder.glob("*/copyright")):
+            archive.add(file, str(file.relative_to(folder)), filter=plain)
+    for package in sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()):
+        shutil.rmtree(package)
 
 
 def sizes(root: Path) -> dict[str, object]:

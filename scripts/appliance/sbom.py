@@ -1,4 +1,4 @@
-"""The bill of materials of a root filesystem: its Debian and Python packages, as CycloneDX."""
+"""The bill of materials of a root filesystem: Debian and Python packages, and what wheels hold, as CycloneDX."""
 
 import os
 import re
@@ -9,26 +9,42 @@ from importlib.metadata import PathDistribution, distributions
 from pathlib import Path
 
 from cyclonedx.factory.license import LicenseFactory
+from cyclonedx.model import HashAlgorithm, HashType, Property
 from cyclonedx.model.bom import Bom, BomMetaData
 from cyclonedx.model.component import Component, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
+from vendored import FILE_NAME, Vendored, vendored
+
+MAX_LICENCE_NAME = 60  # characters
 
 
 def write_sbom(root: Path, site: Path, file: Path) -> None:
-    """Write what is installed in `root` and, of Python, in `site` to `file`: the same bytes for the same packages."""
-    components = [*_debian(root), *_python(site)]
+    """Write what is installed in `root` and, of Python, in `site` to `file`: the same bytes for the same packages.
+
+    Raises ValueError where CycloneDX's schema does not take it.
+    """
+    python = {component.name: component for component in _python(site)}
+    inside = [(python[_normal(library.wheel)], _library(library)) for library in vendored(site)]
+    components = [*_debian(root), *python.values(), *(library for _, library in inside)]
     subject = next(component for component in components if component.name == "musetalk-edge")
     at = datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), timezone.utc)
-    names = "\n".join(sorted(str(component.purl) for component in components))
+    names = "\n".join(sorted(str(component.bom_ref) for component in components))
     bom = Bom(
         components=[component for component in components if component is not subject],
         metadata=BomMetaData(component=subject, timestamp=at),
         serial_number=uuid.uuid5(uuid.NAMESPACE_URL, names),
     )
     direct = {re.split("[^a-z0-9-]", line.lower().replace("_", "-"))[0] for line in requires("musetalk-edge", site)}
-    bom.register_dependency(subject, [component for component in bom.components if component.name in direct])
-    file.write_text(JsonV1Dot6(bom).output_as_string(indent=1) + "\n", encoding="utf-8")
+    bom.register_dependency(subject, [component for name, component in python.items() if name in direct])
+    for wheel, library in inside:
+        bom.register_dependency(wheel, [library])
+    text = JsonV1Dot6(bom).output_as_string(indent=1) + "\n"
+    if error := JsonStrictValidator(SchemaVersion.V1_6).validate_str(text):
+        raise ValueError(f"{file}: not CycloneDX: {error}")
+    file.write_text(text, encoding="utf-8")
 
 
 def requires(name: str, site: Path) -> list[str]:
@@ -58,7 +74,7 @@ def _debian(root: Path) -> list[Component]:
 def _python(site: Path) -> list[Component]:
     components = []
     for found in distributions(path=[str(site)]):
-        name = found.name.lower().replace("_", "-")
+        name = _normal(found.name)
         component = _component(name, found.version, PackageURL("pypi", None, name, found.version))
         if text := _licence(found):
             component.licenses.add(LicenseFactory().make_from_string(text))
@@ -67,7 +83,37 @@ def _python(site: Path) -> list[Component]:
 
 
 def _licence(found: PathDistribution) -> str | None:
-    return found.metadata.get("License-Expression")
+    """Its expression, or what older metadata has in its place; some have the whole text there."""
+    text = found.metadata.get("License-Expression") or found.metadata.get("License") or ""
+    return text if text and len(text) <= MAX_LICENCE_NAME and "\n" not in text else None
+
+
+def _library(found: Vendored) -> Component:
+    """A library in a wheel, with the hashes of its files."""
+    version = None if found.source == FILE_NAME else found.version
+    purl = PackageURL.from_string(found.purl) if found.purl else PackageURL("generic", None, found.name, version)
+    component = Component(
+        name=found.name,
+        version=found.version,
+        type=ComponentType.LIBRARY,
+        purl=purl,
+        cpe=found.cpe,
+        bom_ref=f"{_normal(found.wheel)}#{purl}",
+        properties=[Property(name="musetalk-edge:version-from", value=found.source)],
+        components=[
+            Component(name=path, type=ComponentType.FILE, bom_ref=f"{_normal(found.wheel)}#{found.name}#{path}",
+                hashes=[HashType(alg=HashAlgorithm.SHA_256, content=sha256)])
+            for path, sha256 in found.files.items()
+        ],
+    )  # fmt: skip
+    if found.licence:
+        component.licenses.add(LicenseFactory().make_from_string(found.licence))
+    return component
+
+
+def _normal(name: str) -> str:
+    """The name of a Python package as package URLs have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _component(name: str, version: str, purl: PackageURL) -> Component:

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from fractions import Fraction
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -18,9 +19,11 @@ from helpers.dlpack import dl_tensor
 from helpers.paths import DATA
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
+from musetalk_runtime.diagnostics.doctor import FAILURE, NOTE, OK, examine
 from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.nvenc import encoder_settings, has_idr
 from musetalk_runtime.output.video import Picture, VideoOptions
+from musetalk_runtime.prepare.frame_writer import AlphaWriter, FrameWriter
 
 PICTURE = Picture(320, 240, Fraction(25))
 DELAY = 3  # frames that it holds back
@@ -248,3 +251,48 @@ def test_an_idr_slice_is_found_wherever_it_is() -> None:
 def test_options_that_make_no_sense(values: tuple[Any, ...], message: str) -> None:
     with pytest.raises(InvalidArgument, match=message):
         VideoOptions(*values)
+
+
+@pytest.fixture
+def without_x264(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PyAV as ``scripts/appliance/pyav`` builds it, as far as it tells; the stand-in still has its own."""
+    monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
+
+
+@pytest.mark.usefixtures("without_x264")
+def test_without_libx264_it_says_that_nvenc_is_needed(nvenc: Any) -> None:
+    assert stream(VideoOptions())[0] == "nvenc"
+    with pytest.raises(MachineError, match="built without libx264"):
+        stream(VideoOptions("x264"))
+    del nvenc.CreateEncoder
+    with pytest.raises(MachineError, match="NVENC cannot be used"):
+        stream(VideoOptions())
+
+
+@pytest.mark.usefixtures("without_x264", "nvenc")
+def test_without_libx264_an_avatar_is_encoded_by_nvenc(tmp_path: Path) -> None:
+    with FrameWriter(tmp_path / "frames.mp4", 320, 240, Fraction(25)) as video:
+        for k in range(5):
+            video.write(np.full((240, 320, 3), 40 * k, np.uint8))
+    with av.open(str(tmp_path / "frames.mp4")) as container:
+        assert all(packet.is_keyframe for packet in container.demux(video=0) if packet.pts is not None)
+    with av.open(str(tmp_path / "frames.mp4")) as container:
+        shown = [frame.to_ndarray(format="rgb24").mean() for frame in container.decode(video=0)]
+    assert shown == pytest.approx([40 * k for k in range(5)], abs=3)
+    with pytest.raises(MachineError, match="transparency is kept by libx264"):
+        AlphaWriter(tmp_path / "alpha.mp4", 320, 240, Fraction(25))
+
+
+@pytest.mark.usefixtures("without_x264")
+def test_without_libx264_and_nvenc_no_avatar_is_made(tmp_path: Path, nvenc: Any) -> None:
+    del nvenc.CreateEncoder
+    with pytest.raises(MachineError, match="built without libx264, and NVENC cannot be used"):
+        FrameWriter(tmp_path / "frames.mp4", 320, 240, Fraction(25))
+    states = {finding.name: finding.state for finding in examine(None, print)}
+    assert (states["x264"], states["nvenc"]) == (FAILURE, NOTE)
+
+
+@pytest.mark.usefixtures("without_x264", "nvenc")
+def test_without_libx264_a_machine_with_nvenc_is_healthy() -> None:
+    states = {finding.name: finding.state for finding in examine(None, print)}
+    assert (states["x264"], states["nvenc"]) == (NOTE, OK)

@@ -49,6 +49,18 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_file_is_no_folder_for_versions(
+    avatar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], inside: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert main(["update", str(tmp_path / "file" / inside), str(avatar)]) == 2
+    assert "file: expected a folder" in capsys.readouterr().err.replace("/below", "")
+    assert main(["rollback", str(tmp_path / "file")]) == 2
+    assert "file: expected a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_versions_come_and_go_and_the_one_before_is_kept(
     avatar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ LAYERS = [  # of the runtime, from the bottom; a module may import its own folde
     "speech_renderer", "session", "prepare", "demo", "diagnostics", "update", "service.errors", "service.metrics",
     "service.security", "service.delivery", "service.catalog", "service.session", "service.scheduling",
     "service.avatars", "service.webrtc", "service.settings", "service.service", "service.api", "service.http",
-    "integrations", "cli",
+    "integrations", "cli", "_pyinstaller",
 ]  # fmt: skip
 HEAVY = {
     "torch", "diffusers", "transformers", "onnx", "onnx_graphsurgeon", "polygraphy", "safetensors", "accelerate",

@@ -26,8 +26,12 @@ def rebuild(bundle: Path, graph: str, variant: str, folder: Path) -> None:
     build_rtx_plan(models, graph, folder, options, lambda text: print(text, flush=True), variant)
 
 
-if __name__ == "__main__":
+def main() -> None:
     try:
         rebuild(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]))
     except MuseTalkEdgeError as error:
         sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

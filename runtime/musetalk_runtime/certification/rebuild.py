@@ -1,12 +1,12 @@
 """A plan that is off, built again in a safer variant, by a process of its own: the builder takes gigabytes."""
 
 import subprocess
-import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 from musetalk_runtime.core.errors import MachineError, PlanError
+from musetalk_runtime.core.worker import worker_command
 
 BUILDER = "musetalk_engines.trt.rebuild"
 
@@ -18,7 +18,7 @@ def rebuild_plan(bundle: Path, graph: str, variant: str, folder: Path, progress:
     """
     if find_spec("onnx") is None:
         raise MachineError(f"{graph} is built again with onnx, which is not here: pip install 'musetalk-edge[engines]'")
-    command = [sys.executable, "-m", BUILDER, str(bundle), graph, variant, str(folder)]
+    command = [*worker_command(BUILDER), str(bundle), graph, variant, str(folder)]
     last = "it gave no reason"
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         for line in process.stdout or ():

@@ -63,7 +63,7 @@ def examine(bundle: Path | None, progress: Callable[[str], None]) -> list[Findin
 
     A bundle that is certified where it runs is certified if it must be, which `progress` tells of.
     """
-    findings = [_software(), _memory(), _providers(), *_gpu(), _encoder("x264", FAILURE), _encoder("nvenc", NOTE)]
+    findings = [_software(), _memory(), _providers(), *_gpu(), *_encoders()]
     return [*findings, *(_bundle(bundle, progress) if bundle else [])]
 
 
@@ -158,6 +158,11 @@ def _encoder(name: str, when_absent: str) -> Finding:
     except MuseTalkEdgeError as error:
         return Finding(name, when_absent, str(error))
     return Finding(name, OK, f"{FRAMES} frames of {PICTURE.width}x{PICTURE.height} encoded, {len(pieces.take())} bytes")
+
+
+def _encoders() -> list[Finding]:
+    nvenc = _encoder("nvenc", NOTE)
+    return [_encoder("x264", NOTE if nvenc.state == OK else FAILURE), nvenc]
 
 
 def _bundle(path: Path, progress: Callable[[str], None]) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.core.model import SAMPLE_RATE
+from musetalk_runtime.output.x264 import has_x264
 
 FPS = 25
 SIDE = 512  # of the drawing, in the middle of its picture
@@ -20,14 +22,15 @@ SKIN, SHADE, HAIR, LIPS, SHIRT = (226, 178, 148), (205, 152, 124), (74, 50, 38),
 
 
 def write_face_video(file: Path, frames: int, width: int = SIDE, height: int = SIDE) -> Box:
-    """Write `frames` frames of the drawn face, swaying a little, at 25 fps, as H.264; gives the box of the face.
+    """Write `frames` frames of the drawn face, swaying a little, at 25 fps; gives the box of the face.
 
-    `width` and `height` are even and at least 512.
+    `width` and `height` are even and at least 512. It is H.264, or MPEG-4 where PyAV was built without libx264.
     """
     left, top = (width - SIDE) // 2, (height - SIDE) // 2
     margins = (top, height - SIDE - top, left, width - SIDE - left)
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "14", "preset": "fast"})
+        options = {"crf": "14", "preset": "fast"} if has_x264() else {"qscale": "2"}
+        stream: Any = container.add_stream("libx264" if has_x264() else "mpeg4", rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for k in range(frames):
             picture = cv2.copyMakeBorder(draw_face(k / FPS), *margins, cv2.BORDER_REPLICATE)

@@ -15,7 +15,7 @@ from av.container import OutputContainer
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.nvenc import PACKAGE, Nvenc
 from musetalk_runtime.output.video import Picture, VideoOptions
-from musetalk_runtime.output.x264 import X264
+from musetalk_runtime.output.x264 import X264, has_x264
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def open_encoder(container: OutputContainer, picture: Picture, options: VideoOpt
 
     ``auto`` takes NVENC where it works and libx264 elsewhere, with a warning in the log where PyNvVideoCodec is
     installed in vain; where it never worked, only the first stream tries it. Raises MachineError when NVENC is asked
-    for and cannot be had.
+    for and cannot be had, or when PyAV was built without libx264.
     """
     if options.encoder == "nvenc" or (options.encoder == "auto" and nvenc_tries != {False} and find_spec(PACKAGE)):
         try:
@@ -51,6 +51,8 @@ def open_encoder(container: OutputContainer, picture: Picture, options: VideoOpt
             if options.encoder == "nvenc":
                 raise
             nvenc_tries.add(False)
+            if not has_x264():
+                raise
             log.warning("%s; encoding with libx264", error)
         else:
             nvenc_tries.add(True)

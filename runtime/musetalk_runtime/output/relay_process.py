@@ -3,17 +3,17 @@
 import os
 import select
 import subprocess
-import sys
 import threading
 import time
 from types import TracebackType
 from typing import NoReturn
 
 from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.core.worker import worker_command
 from musetalk_runtime.output.relay import CONNECTED
 from musetalk_runtime.output.url import url_container, without_password
 
-COMMAND = (sys.executable, "-m", "musetalk_runtime.output.relay")
+COMMAND = worker_command("musetalk_runtime.output.relay")
 STALL_TIMEOUT_S = 10.0  # seconds in which a server has to take something, and the end of the stream
 STOPPING_TIMEOUT_S = 2.0  # the same, once the stream is to stop
 POLL_INTERVAL_S = 0.05

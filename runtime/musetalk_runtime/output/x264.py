@@ -1,6 +1,7 @@
 """The libx264 encoder, tuned for no latency."""
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -10,17 +11,18 @@ from av.container import OutputContainer
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
 from musetalk_runtime.core.cores import available_cores
+from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.video import Picture, VideoOptions
 
 
 class X264:
-    """One stream of a container. See ``Encoder``."""
+    """One stream of a container. See ``Encoder``. Raises MachineError where PyAV was built without libx264."""
 
     name = "x264"
 
     def __init__(self, container: OutputContainer, picture: Picture, options: VideoOptions) -> None:
         self._fps, self._steered = picture.fps, options.steered
-        stream: Any = container.add_stream("libx264", rate=picture.fps)
+        stream = add_x264(container, picture.fps)
         stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "nv12"
         stream.options = {
             "preset": "ultrafast",
@@ -52,6 +54,20 @@ class X264:
     def finish(self) -> list[Any]:
         packets: list[Any] = self._stream.encode(None)
         return packets
+
+
+def add_x264(container: OutputContainer, fps: Fraction) -> Any:
+    """A stream of `container` that libx264 encodes; raises MachineError where PyAV was built without it."""
+    if not has_x264():
+        raise MachineError(
+            "this PyAV was built without libx264: H.264 needs NVENC here, which 'musetalk-edge doctor' looks for"
+        )
+    return container.add_stream("libx264", rate=fps)
+
+
+def has_x264() -> bool:
+    """Whether PyAV has libx264. PyPI's has."""
+    return "libx264" in av.codecs_available
 
 
 def _x264_rate(options: VideoOptions) -> dict[str, str]:

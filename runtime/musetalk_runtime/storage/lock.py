@@ -16,9 +16,12 @@ WORK_SCHEMA = 1
 def lock_folder(path: Path, busy: str) -> TextIOWrapper:
     """Make the folder `path` if need be and lock it, until the file that this gives is closed.
 
-    Raises InvalidArgument, saying `busy`, while another process has locked it, and OSError.
+    Raises InvalidArgument for what is no folder, and, saying `busy`, while another process has locked it; and OSError.
     """
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InvalidArgument(f"{path}: expected a folder, and it or what it is to lie in is a file") from None
     lock = (path / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import os
-import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,6 +13,7 @@ import numpy as np
 
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
+from musetalk_runtime.core.worker import worker_command
 from musetalk_runtime.tts.synthesizer import HIBARI
 
 START_TIMEOUT_S = 60.0  # seconds in which an engine has to be loaded
@@ -79,7 +79,7 @@ class SynthesizerProcess:
     async def _start(self) -> Process:
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # not what lies in the folder it happens to be started in
         process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "musetalk_runtime.tts.worker", self.name,
+            *worker_command("musetalk_runtime.tts.worker"), self.name,
             stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True,
         )  # fmt: skip
         said = await asyncio.wait_for(self._line(process), START_TIMEOUT_S)

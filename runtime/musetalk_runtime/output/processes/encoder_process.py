@@ -3,13 +3,13 @@
 import os
 import socket
 import subprocess
-import sys
 import time
 
 from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.worker import worker_command
 from musetalk_runtime.output.processes.shared_frames import SharedFrames
 
-COMMAND = (sys.executable, "-m", "musetalk_runtime.output.processes.main")
+COMMAND = worker_command("musetalk_runtime.output.processes.main")
 FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1"}  # NumPy would start one a core, for work that there is none of
 READY = b"r"
 START_TIMEOUT_S = 10.0  # seconds in which it has to be ready

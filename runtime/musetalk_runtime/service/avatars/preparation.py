@@ -5,16 +5,16 @@ import json
 import logging
 import os
 import signal
-import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
+from musetalk_runtime.core.worker import worker_command
 from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.errors import ServiceError
 
-WORKER = (sys.executable, "-m", "musetalk_runtime.prepare.worker")
+WORKER = worker_command("musetalk_runtime.prepare.worker")
 BROKE_DOWN = ("failed", "the preparation broke down: try another file")
 REASONS: dict[int, tuple[str, str]] = {
     signal.SIGKILL: (
