@@ -1,7 +1,7 @@
 """The preparation of shards from a folder of videos."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +20,7 @@ from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.storage.folder import check_destination
 
 PROGRAM = "distill-student"
+SIGNALS_S = 0.5  # seconds until a signal is noticed, at most
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -72,7 +73,12 @@ def in_threads(work: Callable[[T], R], items: Sequence[T], threads: int, stop: C
         return list(map(work, items))
     with ThreadPoolExecutor(threads) as pool:
         try:  # an interrupt may come while the first are at work and the others are still handed out
-            return list(pool.map(work, items))
+            futures = [pool.submit(work, item) for item in items]
+            while wait(futures, SIGNALS_S, FIRST_EXCEPTION).not_done:  # a wait that has just begun may miss a signal
+                for future in futures:
+                    if future.done():
+                        future.result()
+            return [future.result() for future in futures]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             stop()
