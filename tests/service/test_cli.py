@@ -91,7 +91,7 @@ def test_a_service_that_cannot_be_says_so_in_one_line(
         (["-b", str(bundle), "-a", f"one={avatar}", "--lead", "99"], 2, "lead 99"),
         (["-b", str(bundle)], 2, "no avatar"),
         (["-b", str(bundle), "--avatars", str(tmp_path), "--face-model", "nowhere.onnx"], 2, "no such face detector"),
-        (["-b", str(bundle), "--avatars", str(avatar / "manifest.json")], 2, "cannot be used for avatars"),
+        (["-b", str(bundle), "--avatars", str(avatar / "manifest.json")], 2, "expected a folder"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1", "--insecure"], 2, "cannot be listened on"),
         (["-b", str(bundle), "-a", f"one={avatar}", "--host", "192.0.2.1"], 2, "give --tokens FILE"),
     ]:
