@@ -45,6 +45,7 @@ LIBRARIES = (
     Library("openssl", "crypto|ssl", "Apache-2.0", "openssl:openssl", rb"OpenSSL (\d\.\d+\.\d+[a-z]?)"),
     Library("alsa-lib", "asound", "LGPL-2.1-or-later", "alsa-project:alsa", rb"\0(1\.\d+\.\d+)\0"),
     Library("libvpl", "vpl", "MIT"),
+    Library("vmaf", "vmaf", "BSD-2-Clause-Patent"),
     Library("libdrm", "drm", "MIT", "freedesktop:libdrm"),
     Library("libxcb", "xcb(-.*)?", "MIT", "x:libxcb"),
     Library("libxau", "Xau", "MIT-open-group", "x:libxau"),

