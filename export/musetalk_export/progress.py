@@ -5,6 +5,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from musetalk_export.log_level import log_level
+
 
 @contextmanager
 def progress_shown(program: str, *packages: str) -> Iterator[None]:
@@ -16,16 +18,14 @@ def progress_shown(program: str, *packages: str) -> Iterator[None]:
     handler.addFilter(_WarnOnce())
     handler.setFormatter(logging.Formatter(f"{program}: %(message)s"))
     logs = [logging.getLogger(package) for package in packages]
-    levels = [log.level for log in logs]
     for log in logs:
         log.addHandler(handler)
-        log.setLevel(logging.INFO)
     try:
-        yield
+        with log_level(logging.INFO, *packages):
+            yield
     finally:
-        for log, level in zip(logs, levels, strict=True):
+        for log in logs:
             log.removeHandler(handler)
-            log.setLevel(level)
 
 
 class _WarnOnce(logging.Filter):

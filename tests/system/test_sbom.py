@@ -16,11 +16,9 @@ from typing import Any
 
 import pytest
 
-from helpers.paths import ROOT
+from helpers.appliance import BUILDS, SCRIPTS, unpacked
 
-SCRIPTS = ROOT / "scripts" / "appliance"
 WHEELS = ("av", "numpy", "opencv-python-headless", "onnxruntime", "pydantic_core")
-BUILDS = pytest.mark.skipif(os.getuid() != 0 or not shutil.which("mmdebstrap"), reason="needs root and mmdebstrap")
 
 
 @pytest.fixture(scope="module")
@@ -61,35 +59,19 @@ def test_every_library_of_a_wheel_is_listed(found: list[Any], site: Path) -> Non
 
 
 def test_versions_and_licences_are_the_libraries_own(found: list[Any]) -> None:
-    import av
+    from av import ffmpeg_version_info, library_versions
 
     named = {(library.wheel, library.name): library for library in found}
     ffmpeg = named["av", "ffmpeg"]
-    assert ffmpeg.version == av.ffmpeg_version_info
+    assert ffmpeg.version == ffmpeg_version_info
     assert ffmpeg.cpe == f"cpe:2.3:a:ffmpeg:ffmpeg:{ffmpeg.version}:*:*:*:*:*:*:*"
-    assert len(ffmpeg.files) == len(av.library_versions)
+    assert len(ffmpeg.files) == len(library_versions)
     for name in ("x264", "x265"):  # which come with PyPI's PyAV
         assert named["av", name].licence == "GPL-2.0-or-later"
     assert named["numpy", "openblas"].source == "the library"
     crates = [library.purl for library in found if library.wheel == "pydantic_core"]  # by the wheel's own bill
     assert crates
     assert all(purl.startswith("pkg:cargo/") for purl in crates)
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sbom") / "image"
-    done = subprocess.run([SCRIPTS / "build", "-o", folder], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def root(image: Path) -> Path:
-    folder = image.parent / "root"
-    folder.mkdir()
-    subprocess.run(["tar", "-C", folder, "-xf", image / "rootfs.tar"], check=True)
-    return folder
 
 
 @BUILDS
@@ -154,10 +136,8 @@ def test_an_image_without_x264_says_what_it_needs(tmp_path: Path) -> None:
     assert parts["av#pkg:generic/ffmpeg"]["licenses"] == [{"license": {"id": "LGPL-2.1-or-later"}}]
     assert not {part["name"] for part in parts.values()} & {"x264", "x265"}
     assert json.loads((tmp_path / "image" / "sizes.json").read_text())["python_packages"]["av"] < 50e6
-    (tmp_path / "root").mkdir()
     (tmp_path / "state").mkdir()
-    subprocess.run(["tar", "-C", tmp_path / "root", "-xf", tmp_path / "image" / "rootfs.tar"], check=True)
-    enter = [SCRIPTS / "enter", tmp_path / "root", tmp_path / "state", "musetalk-edge"]
+    enter = [SCRIPTS / "enter", unpacked(tmp_path / "image"), tmp_path / "state", "musetalk-edge"]
     if not shutil.which("nvidia-smi"):
         done = subprocess.run([*enter, "doctor"], capture_output=True, text=True)
         assert "failure  x264         this PyAV was built without libx264" in done.stdout

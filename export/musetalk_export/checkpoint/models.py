@@ -5,8 +5,7 @@ Each function raises InvalidCheckpoint naming the file, what is wrong with it, a
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from musetalk_export.checkpoint.names import listed, printable
 from musetalk_export.checkpoint.state_dict import Weights
 from musetalk_export.checkpoint.tree import Part
 from musetalk_export.checkpoint.weights import fill
+from musetalk_export.log_level import log_level
 from musetalk_runtime.core.errors import InvalidCheckpoint
 
 log = logging.getLogger(__name__)
@@ -97,7 +97,8 @@ def build_unet(file: Path, config: dict[str, Any]) -> Any:
 def _build(file: Path, make: Callable[[Any], Any], config: Any) -> Any:
     """What `make` builds of `config`: without memory, for the weights that take its place are mapped or in memory."""
     try:
-        with torch.device("meta"), _quiet_libraries():
+        # The libraries warn of settings that nothing here uses.
+        with torch.device("meta"), log_level(logging.ERROR, "diffusers", "transformers"):
             model = make(config)
     except Exception as error:  # whatever a wrong config makes diffusers or transformers raise
         reason = printable(str(error).partition("\n")[0])
@@ -115,20 +116,6 @@ def _known(file: Path, config: dict[str, Any], model: type) -> dict[str, Any]:
     if unknown:
         log.warning("%s: not used, since %s has no such settings: %s", file, model.__name__, listed(unknown))
     return {name: value for name, value in config.items() if name not in unknown}
-
-
-@contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Within the block diffusers and transformers report errors alone: they warn of settings that nothing here uses."""
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
 
 
 def _new_names(weights: Weights) -> Weights:

@@ -21,10 +21,11 @@ from typing import Any
 
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.core.system_memory import be_killed_first
+from musetalk_runtime.storage.folder import DISK_FULL_ERRORS
 
 NICENESS = 10
 PROGRESS_INTERVAL_S = 0.1  # seconds between reports of one stage
-DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, None)  # NumPy gives none for an array that does not fit
+NO_ROOM_ERRORS = (*DISK_FULL_ERRORS, None)  # NumPy gives none for an array that does not fit
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def _describe(error: Exception, request: Request) -> tuple[str, str]:
     from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia, MuseTalkEdgeError, one_line
 
     cause = error.__cause__ if isinstance(error.__cause__, OSError | MemoryError) else error
-    if isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRORS:
+    if isinstance(cause, OSError) and cause.errno in NO_ROOM_ERRORS:
         return "no_storage", "there is no room for this avatar: delete others, or send a shorter or smaller video"
     no_thread = isinstance(cause, OSError) and cause.errno == errno.EAGAIN  # there is no memory for its stack
     no_picture = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
