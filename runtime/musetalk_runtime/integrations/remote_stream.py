@@ -166,15 +166,27 @@ class RemoteAvatarStream:
         if self._poses:
             await self._session.pose(*self._poses.popleft())
             return
-        samples = self._outbox.popleft()
-        if samples is None:
+        if self._outbox[0] is None:
+            self._outbox.popleft()
             self._utterances.finish()
             return
-        for piece in np.array_split(samples, -(-len(samples) // PIECE)):
-            if self._interrupted or not await self._has_room():
-                return
-            begin, end = await self._session.say(np.rint(piece.clip(-1, 1) * 32767).astype("<i2").tobytes())
-            self._said(len(piece), begin, end)
+        if not await self._has_room():
+            return
+        piece = self._next_piece()
+        begin, end = await self._session.say(np.rint(piece.clip(-1, 1) * 32767).astype("<i2").tobytes())
+        self._said(len(piece), begin, end)
+
+    def _next_piece(self) -> Floats:
+        """What waits of the utterance, up to ``PIECE``: many small pushes cost one answer of the service, not many."""
+        parts: list[Floats] = []
+        room = PIECE
+        while room and self._outbox and (samples := self._outbox[0]) is not None:
+            self._outbox.popleft()
+            if len(samples) > room:
+                self._outbox.appendleft(samples[room:])
+            parts.append(samples[:room])
+            room -= len(parts[-1])
+        return np.concatenate(parts)
 
     def _said(self, samples: int, begin: float, end: float) -> None:
         """The service says so many from `begin` to `end`, unless it was interrupted meanwhile."""
