@@ -5,7 +5,7 @@
 Prints JSON: by preset the GFLOP of a whole face, and milliseconds of CPU time a frame on a thread of ONNX Runtime, the
 least and the median of the runs, which take turns. CPU time, so that other work on the machine counts less.
 ``largest_difference`` is that of the rows that are shown, in levels of 255. --sd adds Stable Diffusion's decoder, which
-takes a minute. Weights are random: they change no time. On a GPU: scripts/gpu_plans.py MODELSET OUT.json --graphs
+takes a minute. Weights are random: they change no time. On a GPU: scripts/gpu/plans.py MODELSET OUT.json --graphs
 vae_decoder, for model sets of the presets.
 """
 

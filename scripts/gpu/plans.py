@@ -1,6 +1,6 @@
 """What plans cost and reach on this GPU: by batch size, by optimisation level, and as one engine or several.
 
-    PYTHONPATH=engines:runtime python scripts/gpu_plans.py MODELSET OUT.json [--graphs vae_decoder,unet]
+    PYTHONPATH=engines:runtime python scripts/gpu/plans.py MODELSET OUT.json [--graphs vae_decoder,unet]
         [--levels 2] [--batch-sizes 1,4] [--apart]
 
 Builds each graph at each level, its batch sizes as profiles of one engine; with --apart also as engines of their own.
@@ -26,7 +26,7 @@ from musetalk_engines.modelset import ModelSet
 from musetalk_engines.trt.engine import build_engine
 from musetalk_engines.trt.families.family import AS_BUILT, Family, PlanSpec
 from musetalk_engines.trt.families.registry import family_of
-from musetalk_engines.trt.machine import describe, load_plan, require_gpu
+from musetalk_engines.trt.machine import load_plan, require_gpu
 from musetalk_engines.trt.options import BuildOptions
 from musetalk_engines.trt.profiles import Profile, engine_profiles
 from musetalk_engines.trt.source import write_source
@@ -63,7 +63,7 @@ def main() -> None:
                 spec = PlanSpec(graph, options.precision, AS_BUILT)
                 rows.append(measure(family, models, spec, profiles, options, gflop, args.ceiling))
                 print(json.dumps(rows[-1]), flush=True)
-                result = {"built_on": describe(facts), "ceiling_tflops": args.ceiling, "plans": rows}
+                result = {"built_on": facts.identity("tensorrt"), "ceiling_tflops": args.ceiling, "plans": rows}
                 args.output.write_text(json.dumps(result, indent=1) + "\n")  # after each: it takes minutes
 
 

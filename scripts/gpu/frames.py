@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What it gains to compose frames into mapped memory of the host instead of copying them there, in one run.
 
-    PYTHONPATH=runtime python scripts/gpu_frames.py BUNDLE [--size 1280x720] [--seconds 10] [--repeat 5]
+    PYTHONPATH=runtime python scripts/gpu/frames.py BUNDLE [--size 1280x720] [--seconds 10] [--repeat 5]
 
 A drawn face of --size says a voice without a pause. ``fps`` is of a session as fast as it goes, to finished frames on
 the host; the milliseconds beside it are a frame's, by stage. ``batch_N_ms`` is from `render` to the frames on the host,

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Run the tests of the composition kernels under each tool of compute-sanitizer (CUDA toolkit), on a GPU.
 #
-#   [PYTHON=python3] scripts/gpu_sanitize.sh
+#   [PYTHON=python3] scripts/gpu/sanitize.sh
 #
 # One line a tool. Stops at the first that finds an error, showing what it said, with its exit status.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 export PYTHONPATH=engines:runtime:tests${PYTHONPATH:+:$PYTHONPATH}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

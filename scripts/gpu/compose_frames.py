@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Compare the frames of two bundles, where no one machine has both: render on each, then compare.
 
-    PYTHONPATH=runtime python scripts/gpu_compose_frames.py render BUNDLE AVATAR AUDIO OUT.npz [--every 25] [--batch N]
-    PYTHONPATH=runtime python scripts/gpu_compose_frames.py compare A.npz B.npz
+    PYTHONPATH=runtime python scripts/gpu/compose_frames.py render BUNDLE AVATAR AUDIO OUT.npz [--every 25] [--batch N]
+    PYTHONPATH=runtime python scripts/gpu/compose_frames.py compare A.npz B.npz
 
 Give both the same avatar and audio, and the same --every. `compare` prints the PSNR of whole frames and of what differs
 from the avatar's own, the worst of all frames, and exits with 1 below 40 dB.

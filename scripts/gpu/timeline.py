@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Show what overlaps: run a session on the GPU, and draw when each batch was uploaded, computed, downloaded, encoded.
 
-    PYTHONPATH=runtime python scripts/gpu_timeline.py BUNDLE AVATAR AUDIO OUT.png [--seconds 4] [--no-cuda-graph]
+    PYTHONPATH=runtime python scripts/gpu/timeline.py BUNDLE AVATAR AUDIO OUT.png [--seconds 4] [--no-cuda-graph]
 
 The compute lane's shades, from light to dark, are UNet, decoder and compose. GPU times come from CUDA events, the
 encoder's from the host's clock; both count from the session's first batch. A table of the first batches goes to stdout,

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Build a bundle on a GPU, and keep every line that was said, with its time.
 #
-#   [PYTHON=python3] scripts/gpu_build.sh MODELSET BUNDLE [LEVEL] [LOGS] [BUILD-ENGINES OPTION ...]
+#   [PYTHON=python3] scripts/gpu/build.sh MODELSET BUNDLE [LEVEL] [LOGS] [BUILD-ENGINES OPTION ...]
 #
 # LEVEL is TensorRT's optimisation level (2), LOGS a folder (BUNDLE.logs). Interrupted, run it again: it goes on.
 # PYTHON may be a shell function that is exported (export -f).
 set -euo pipefail
-root=$(cd "$(dirname "$0")/.." && pwd)
+root=$(cd "$(dirname "$0")/../.." && pwd)
 modelset=$1 bundle=$2 level=${3:-2} logs=${4:-$2.logs}
 shift $(($# < 4 ? $# : 4))
 python=${PYTHON:-python3}
