@@ -100,7 +100,7 @@ class WhepViewer:
 def lose_paths(session: LiveSession) -> None:
     """Have the connections of `session` send and hear nothing more, as where a network between goes away."""
     loop = session.packets._loop
-    for close in session.peers.values():
+    for close in session.audience.peers.values():
         loop.call_soon_threadsafe(_drop_packets, close.__self__._connection)  # type: ignore[attr-defined]
 
 

@@ -44,7 +44,7 @@ def shown(data: bytes) -> list[int]:
 def test_a_lone_session_stays_and_others_survive_their_process(
     client: Client, service: Service, speech: Callable[[float], Path]
 ) -> None:
-    encoders = service.encoders.pool
+    encoders = service.starter.encoders.pool
     assert encoders
     paths = [client.begin()]
     until(lambda: encoders.pids and encoders.settled, "a process is ready")
@@ -77,8 +77,8 @@ def test_a_service_that_encodes_by_hardware_needs_no_processes(client: Client, s
     service.admission.costs = {pairing: Cost(0.001, 0.001, 0.001) for pairing in service.catalog.pairings()}
     client.begin()
     client.begin()
-    assert service.encoders.pool
-    assert service.encoders.pool.pids == []
+    assert service.starter.encoders.pool
+    assert service.starter.encoders.pool.pids == []
 
 
 def test_what_is_watched_in_many_ways_is_encoded_once(

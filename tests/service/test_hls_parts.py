@@ -59,7 +59,7 @@ class Player:
 @pytest.fixture
 def held(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Playback goes no further than a test lets it, and whoever waits is patient."""
-    monkeypatch.setattr(service, "playback_clock", lambda: HeldClock(1.2))
+    monkeypatch.setattr(service.starter, "playback_clock", lambda: HeldClock(1.2))
     monkeypatch.setattr(service, "settings", replace(service.settings, hls_wait=60.0))
 
 

@@ -193,7 +193,7 @@ def test_an_interruption_stops_the_mouth_within_200_ms_of_the_stream(
     client: Client, service: Service, avatar: Path, speech: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = HeldClock(2.0)
-    monkeypatch.setattr(service, "playback_clock", lambda: clock)
+    monkeypatch.setattr(service.starter, "playback_clock", lambda: clock)
     monkeypatch.setattr(pace, "LATE_SECONDS", 1000)  # no picture is repeated, however busy this machine is
     path = client.begin(lead=1.0)
     session = service.get(path.rpartition("/")[2])
@@ -237,7 +237,7 @@ def test_for_who_watches_live_nothing_is_made_ahead(bundle: Path, avatar: Path) 
             time.sleep(0.3)
             assert session.frames == 27  # the last is shown at 1.04 s
             other = Viewer(client, path)
-            until(lambda: session.viewers == 2, "another watches")
+            until(lambda: session.audience.viewers == 2, "another watches")
             time.sleep(0.3)
             assert session.frames == 27
             end_sessions(service)

@@ -7,30 +7,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
 from fractions import Fraction
 from typing import Literal
 
 from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.avatar.pack import Avatar
-from musetalk_runtime.avatar.pose_player import PosePlayer
-from musetalk_runtime.backends.crossfade import CrossfadeRenderer
-from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError
-from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import parse_rate
-from musetalk_runtime.output.video import VideoOptions
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.catalog import Catalog, Pairing
-from musetalk_runtime.service.delivery.bit_rate import most_kbps
 from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceError, unknown_session
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.scheduling.admission import Admission, Admitted
-from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
 from musetalk_runtime.service.scheduling.remeasurement import Remeasurement
-from musetalk_runtime.service.scheduling.repeating_renderer import RepeatingRenderer
-from musetalk_runtime.service.scheduling.session_encoders import SessionEncoders
+from musetalk_runtime.service.scheduling.session_starter import SessionStarter
 from musetalk_runtime.service.scheduling.warm_up import warm_up
 from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.session.live_session import LiveSession
@@ -38,8 +29,6 @@ from musetalk_runtime.service.session.pace import MIN_FPS
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.settings import Settings, check_lead
-from musetalk_runtime.session import Session
-from musetalk_runtime.session_hooks import SessionHooks
 from musetalk_runtime.tts.process import SynthesizerProcess
 from musetalk_runtime.tts.synthesizer import why_missing
 
@@ -48,7 +37,6 @@ ENDED_KEPT_S = 60.0  # seconds that a session which ended by itself can still be
 WANTED_IDLE_S = 30.0  # seconds that nobody has watched a session, after which it makes room for one that was refused
 STOPPED_KEPT_S = 10.0  # seconds that a session which was stopped is kept, for viewers that have not seen its end
 CLOSE_TIMEOUT_S = 8.0  # seconds in which all threads have to end
-TIMED_FRAMES = 100  # frames of each stage that a session keeps the times of: they are counted in metrics
 ADVICE = "end other work on it, or take smaller engines, a smaller picture or a GPU; it is measured again when idle"
 WORKER_THREADS = 4  # threads that read and decode uploads
 MAX_UPLOADS = {"clip": 8, "avatar": 4}  # at once: a clip is soon over, and waits for no avatar
@@ -63,10 +51,10 @@ class Service:
     the event loop runs. Raises AvatarMismatch for an avatar that goes with no bundle, InvalidArgument for a name out of
     form, and what ``AvatarStore`` does.
 
-    Attributes: ``catalog`` (bundles and avatars), ``admission``, ``engines`` (an ``EngineWorker`` for each bundle, by
-    name), ``store`` (of uploaded avatars; None without ``settings.avatar_folder``), ``settings``, ``metrics``,
-    ``workers`` (a small thread pool for files and codecs), ``draining`` (whether new sessions are refused), ``hung``
-    (whether a thread did not end).
+    Attributes: ``catalog`` (bundles and avatars), ``admission``, ``starter`` (of sessions), ``engines`` (what it has of
+    them, by the names of their bundles), ``store`` (of uploaded avatars; None without ``settings.avatar_folder``),
+    ``settings``, ``metrics``, ``workers`` (a small thread pool for files and codecs), ``draining`` (whether new
+    sessions are refused), ``hung`` (whether a thread did not end).
     """
 
     def __init__(
@@ -80,18 +68,14 @@ class Service:
         self.admission = Admission(self.catalog, settings.sessions)
         self.remeasurement = Remeasurement(self.catalog, self.admission)
         self.settings = settings
-        self.playback_clock = playback_clock
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKER_THREADS, "service")
         self.store = self._open_store()
         self._synthesizer: SynthesizerProcess | None = None
         self.draining = False
         self.hung = False
-        self.engines = {
-            name: EngineWorker(bundle, Timings(self.metrics.stage, TIMED_FRAMES), self.metrics.batch)
-            for name, bundle in self.catalog.bundles.items()
-        }
-        self.encoders = SessionEncoders(self.catalog.bundles.values())
+        self.starter = SessionStarter(self.catalog, self.metrics, playback_clock)
+        self.engines = self.starter.engines
         self._uploads: Counter[str] = Counter()
         self._wanted_at: dict[Token | None, float] = {}  # when a place was refused to whoever holds the token
         self._alive_at = time.monotonic()
@@ -126,37 +110,15 @@ class Service:
         `owner` is the token it is begun with; its stream is sent to `target`. Raises ServiceError or InvalidArgument.
         """
         pairing = self.catalog.find(avatar, bundle)
-        engines, pack = self.catalog.bundles[pairing.bundle], self.catalog.avatars[pairing.avatar]
         lead = self.settings.lead if lead is None else lead
         check_lead(lead)
-        wanted = None if fps == "auto" else parse_rate(fps, engines)
+        wanted = None if fps == "auto" else parse_rate(fps, self.catalog.bundles[pairing.bundle])
         if wanted is not None and wanted < MIN_FPS:
             raise InvalidArgument(f"fps {fps} is out of range: expected {MIN_FPS} or more")
-        worker = self.engines[pairing.bundle]
         rate = self._admit(pairing, wanted)
         self.remeasurement.cancel()
         others = len(self.running)
-        open_muxer = None if lead and self._hardware_encoder else self.encoders.muxer(others)
-
-        def start(session: LiveSession) -> Session:
-            def renderer(face: Avatar, _: Timings) -> Renderer:
-                shared = CrossfadeRenderer(worker.renderer(face, session), engines.engines.new_frame)
-                return RepeatingRenderer(shared, lambda: session.pace.share)
-
-            timings = Timings(self.metrics.stage, TIMED_FRAMES)
-            rate_now = session.bit_rate.now if session.bit_rate else None
-            hooks = SessionHooks(
-                session.speech.mouth, renderer, open_muxer, timings, session.encoded, session.poses, rate_now
-            )
-            return Session(engines, pack, session.speech, rate, hooks)
-
-        video = VideoOptions(threads=self.encoders.threads(others))
-        if not lead:  # NVENC holds three frames back, libx264 none
-            most = most_kbps(pack.width, pack.height, rate)
-            video = replace(video, encoder="x264", kbps=most, steered=True)
-        clock = self.playback_clock()
-        poses = PosePlayer(pack, rate)
-        session = LiveSession(start, pairing, rate, lead, self.metrics, clock, poses, owner, target, video)
+        session = self.starter.make(pairing, rate, lead, others, self._hardware_encoder, owner, target)
         if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):
             session.speech.warnings.append(shortfall)
         if speech is not None:
@@ -257,7 +219,7 @@ class Service:
     @property
     def viewers(self) -> int:
         """How many watch, of all sessions."""
-        return sum(session.viewers for session in self._sessions.values())
+        return sum(session.audience.viewers for session in self._sessions.values())
 
     def check_viewers(self) -> None:
         """Raise ServiceError where as many watch as may."""
@@ -268,7 +230,7 @@ class Service:
     def check_peers(self) -> None:
         """Raise ServiceError where as many watch, in all or by WebRTC, as may."""
         self.check_viewers()
-        peers = sum(len(session.peers) for session in self._sessions.values())
+        peers = sum(len(session.audience.peers) for session in self._sessions.values())
         if peers >= self.settings.peers:
             message = f"{peers} watch by WebRTC, that is all this service takes"
             raise ServiceError(503, "too_many_viewers", message, RETRY_SOON)
@@ -306,7 +268,7 @@ class Service:
         if not await asyncio.to_thread(self.remeasurement.join, CLOSE_TIMEOUT_S):
             self.hung = True
         for session in list(self._sessions.values()):
-            await session.close_peers()
+            await session.audience.close_peers()
             if not await asyncio.to_thread(session.join, max(0.0, until - time.monotonic())):
                 self.hung = True
             if session.push:
@@ -314,7 +276,7 @@ class Service:
         for worker in self.engines.values():
             if not await asyncio.to_thread(worker.end, max(0.0, until - time.monotonic())):
                 self.hung = True
-        self.encoders.close()
+        self.starter.encoders.close()
         if self._synthesizer:
             await self._synthesizer.close()
         self.workers.shutdown(wait=False, cancel_futures=True)
@@ -365,11 +327,11 @@ class Service:
             if session.running:
                 session.maintain()
                 self._end_unused(session)
-            elif session.unused > (STOPPED_KEPT_S if session.stopping else ENDED_KEPT_S) and not session.peers:
+            elif session.unused > (STOPPED_KEPT_S if session.stopping else ENDED_KEPT_S) and not session.audience.peers:
                 del self._sessions[session.id]
         if not self.running and not self.draining:
             self.remeasurement.idle()
-        self.encoders.maintain()
+        self.starter.encoders.maintain()
         if self.store:
             self.store.release_idle(self._avatars_in_use)
 
@@ -379,6 +341,6 @@ class Service:
         if session.unused > self.settings.idle:
             session.events.publish("warning", message="nobody watched or spoke: the session ends")
             session.stop()
-        elif wanted and session.unwatched > min(self.settings.idle, WANTED_IDLE_S):
+        elif wanted and session.audience.unwatched > min(self.settings.idle, WANTED_IDLE_S):
             session.events.publish("warning", message="nobody watched, and another waits: the session ends")
             session.stop()

@@ -79,8 +79,8 @@ def test_one_click_and_the_face_says_what_the_microphone_hears(page: Page, servi
     page.click("live")
     page.until(PLAYS)
     session = service.running[0]
-    assert session.lead == 0
-    until(lambda: session.peers, "it is watched by WebRTC")
+    assert session.lead.seconds == 0
+    until(lambda: session.audience.peers, "it is watched by WebRTC")
     until(lambda: session.has_audio_socket, "it is heard")
     page.until(f"{FIGURES}.startsWith('WebRTC') && /answers in .* seen/.test({FIGURES})")
     page.until("document.getElementById('state').textContent === 'Speaking'")
@@ -97,9 +97,10 @@ def test_a_connection_that_is_ended_is_made_anew(page: Page, service: Service, s
     page.until(PLAYS)
     session = service.running[0]
     until(lambda: session.has_audio_socket, "it is heard")
-    (first,) = session.peers
+    (first,) = session.audience.peers
     assert Client(server.port).ask("DELETE", f"/v1/sessions/{session.id}/whep/{first}")[0] == 204
-    until(lambda: session.peers and first not in session.peers, "it is watched anew")
+    peers = session.audience.peers
+    until(lambda: peers and first not in peers, "it is watched anew")
     page.until(f"{FIGURES}.includes('1 reconnected') && {FIGURES}.startsWith('WebRTC')")
     until(lambda: session.has_audio_socket, "it is heard again")
 
@@ -109,10 +110,11 @@ def test_where_the_path_is_lost_the_page_says_so_and_takes_another(page: Page, s
     page.until(PLAYS)
     session = service.running[0]
     until(lambda: session.has_audio_socket, "it is heard")
-    (first,) = session.peers
+    (first,) = session.audience.peers
     page.run(SAID)
     lose_paths(session)
-    until(lambda: session.peers and first not in session.peers, "the old one is given back, and there is another")
+    peers = session.audience.peers
+    until(lambda: peers and first not in peers, "the old one is given back, and there is another")
     page.until(f"{FIGURES}.includes('1 reconnected') && {FIGURES}.startsWith('WebRTC') && {PLAYS}")
     until(lambda: session.has_audio_socket, "it is heard again")
     said = page.run("said")
@@ -125,13 +127,13 @@ def test_a_page_that_is_loaded_again_gives_its_connection_back(page: Page, servi
     page.until(PLAYS)
     first = service.running[0]
     page.call("Page.reload")
-    until(lambda: not first.peers and not first.running, "its place is given back")
+    until(lambda: not first.audience.peers and not first.running, "its place is given back")
     page.ready()
     page.click("live")  # there is one place
     page.until(PLAYS)
     (second,) = service.running
     assert second is not first
-    assert len(second.peers) == 1
+    assert len(second.audience.peers) == 1
 
 
 def test_five_watch_at_once(page: Page, service: Service, server: Any) -> None:
@@ -139,11 +141,11 @@ def test_five_watch_at_once(page: Page, service: Service, server: Any) -> None:
     session = service.running[0]
     page.run(FIVE % path)
     page.until("five.every(({ video }) => video.videoWidth > 0)")
-    assert len(session.peers) == 5
+    assert len(session.audience.peers) == 5
     before = page.run(DECODED)
     until(lambda: min(b - a for a, b in zip(before, page.run(DECODED), strict=True)) > 20, "all see it move")
     page.run("five.forEach(({ player }) => player.close())")
-    until(lambda: not session.peers, "they are gone")
+    until(lambda: not session.audience.peers, "they are gone")
 
 
 @pytest.mark.parametrize("missing", [NO_ICE, NO_WEBRTC])
@@ -156,7 +158,7 @@ def test_where_it_does_not_get_through_the_page_plays_a_stream(
         session = service.running[0]
         until(lambda: session.has_audio_socket, "it is heard")
         page.until(f"{FIGURES}.startsWith('HTTP')")
-        assert not session.peers
+        assert not session.audience.peers
 
 
 def test_a_session_that_plays_as_a_stream_becomes_a_conversation(page: Page, service: Service) -> None:

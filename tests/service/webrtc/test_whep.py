@@ -131,7 +131,7 @@ def test_a_viewer_that_is_there_before_the_first_fragment_sees_it(
     start = LiveSession.start
 
     def watched(session: LiveSession) -> None:
-        session.add_viewer(live=True)
+        session.audience.add(live=True)
         start(session)
 
     monkeypatch.setattr(LiveSession, "start", watched)
@@ -319,7 +319,7 @@ def test_connections_leave_nothing_behind(client: Client, service: Service) -> N
     assert after[0] <= before[0] + 1
     assert after[1] <= before[1] + 1
     session = service.running[0]
-    assert not session.peers
+    assert not session.audience.peers
     until(lambda: not session.packets.subscribers, "nobody is subscribed")
 
 

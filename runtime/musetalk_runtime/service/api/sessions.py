@@ -13,7 +13,8 @@ from musetalk_runtime.service.errors import RETRY_SOON, ServiceError
 from musetalk_runtime.service.security.access import Access, token_of
 from musetalk_runtime.service.security.tokens import Token
 from musetalk_runtime.service.service import Service
-from musetalk_runtime.service.session.live_session import LiveSession, idle_lead
+from musetalk_runtime.service.session.lead import idle_lead
+from musetalk_runtime.service.session.live_session import LiveSession
 from musetalk_runtime.service.session.push_targets import PushTarget
 from musetalk_runtime.service.webrtc.extra import has_webrtc
 from musetalk_runtime.service.webrtc.ice_server import IceServer
@@ -120,7 +121,7 @@ def _answer(session: LiveSession, service: Service, access: Access) -> schema.Se
         error=session.error,
         generated=figures["generated"],
         queued=figures["queued"],
-        viewers=session.viewers,
+        viewers=session.audience.viewers,
         pose=session.poses.pose,
         poses=session.poses.names,
         push=session.push.state if session.push else None,

@@ -48,16 +48,16 @@ async def watch(
     viewer, as for one by WebRTC: it has to play what comes as it comes.
     """
     service.check_viewers()
-    session.add_viewer(live)
+    session.audience.add(live)
     try:
         reader = Reader(session.window, slow)
         status = await _place(reader, session, number, wanted)
     except BaseException:
-        session.remove_viewer(live)
+        session.audience.remove(live)
         raise
     service.metrics.add("viewers_total")
     headers = _headers(reader, session, status)
-    return StreamingBody(_chunks(reader, service), "video/mp4", partial(session.remove_viewer, live), status, headers)
+    return StreamingBody(_chunks(reader, service), "video/mp4", partial(session.audience.remove, live), status, headers)
 
 
 @router.get("/events", response_class=Response, responses={200: {"content": {"text/event-stream": {}}}})

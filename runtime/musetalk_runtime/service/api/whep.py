@@ -58,7 +58,7 @@ async def tell_ice_servers(_: TheSession, service: TheService) -> Response:
 @router.delete("/{peer}", status_code=204, response_class=Response)
 async def end_webrtc(session: TheSession, peer: Annotated[str, Path(max_length=64)]) -> None:
     """End a WebRTC connection."""
-    close = session.peers.get(peer)
+    close = session.audience.peers.get(peer)
     if close is None:
         raise ServiceError(404, "unknown_connection", "no such connection: it has ended")
     await close()

@@ -5,7 +5,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -22,18 +22,18 @@ from musetalk_runtime.service.delivery.packet_feed import PacketFeed
 from musetalk_runtime.service.delivery.window import Window
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.security.tokens import Token
+from musetalk_runtime.service.session.audience import Audience
+from musetalk_runtime.service.session.lead import Lead, idle_lead
 from musetalk_runtime.service.session.pace import Pace
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push import Push
 from musetalk_runtime.service.session.push_targets import PushTarget
-from musetalk_runtime.service.session.speech_queue import LOOKAHEAD_S, MAX_QUEUED_S, SpeechQueue
+from musetalk_runtime.service.session.speech_queue import MAX_QUEUED_S, SpeechQueue
 from musetalk_runtime.service.session.text_queue import TextQueue
 from musetalk_runtime.service.session.turn_timer import TurnTimer
 from musetalk_runtime.session import DEFAULT_VIDEO, Session
 
 SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
-SLACK_S = 0.1  # seconds that frames may come late in a session without a lead, before its clock waits
-SPARE_S = 0.02  # seconds more than a frame lasts, in which such a session makes it
 log = logging.getLogger(__name__)
 
 OpenSession = Callable[["LiveSession"], Session]
@@ -48,9 +48,8 @@ class LiveSession:
     Attributes: ``id`` (128 random bits and more), ``pairing`` (bundle and avatar), ``fps``, ``lead``, ``owner``,
     ``clock`` (of playback), ``poses`` (what plays the avatar's clips), ``speech`` (what is to be said), ``text`` (what
     is to be synthesized), ``window`` (the newest part of the stream), ``events``, ``state`` (starting, idle, speaking,
-    ended or failed), ``error`` (one line), ``pace``, ``push``, ``viewers`` (how many watch now), ``has_audio_socket``,
-    ``packets`` (what is encoded, for WebRTC), ``peers`` (what ends each WebRTC connection, by its id), ``turns`` (the
-    latency of its turns).
+    ended or failed), ``error`` (one line), ``pace``, ``push``, ``audience`` (who watches), ``has_audio_socket``,
+    ``packets`` (what is encoded, for WebRTC), ``turns`` (the latency of its turns).
     """
 
     def __init__(
@@ -68,7 +67,7 @@ class LiveSession:
     ) -> None:
         loop = asyncio.get_running_loop()
         self.id = secrets.token_urlsafe(18)
-        self.pairing, self.fps, self.lead, self.owner = pairing, fps, lead, owner
+        self.pairing, self.fps, self.owner = pairing, fps, owner
         self._rate = float(fps)
         self.clock, self.poses = clock, poses
         self.speech = SpeechQueue(clock, lead, idle_lead(fps))
@@ -80,8 +79,6 @@ class LiveSession:
         self.turns = TurnTimer(metrics, self.events)
         self.state: SessionState = "starting"
         self.error: str | None = None
-        self.viewers = self._live_viewers = 0
-        self._live = self._seen = False  # whether it has no lead now, and whether a frame has been encoded
         self.has_audio_socket = False
         self._open, self._video = open_session, video
         self.bit_rate = BitRate(video.kbps) if video.steered and video.kbps else None
@@ -90,13 +87,15 @@ class LiveSession:
         self._frames = 0  # that it made, once it has ended
         self._counted = 0
         self._began = time.monotonic()
-        self._used_at = self._watched_at = time.monotonic()
+        self._spoken_at = time.monotonic()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="session", daemon=True)
         self.packets = PacketFeed(loop, fps, self.force_keyframe)
-        self.peers: dict[str, Callable[[], Awaitable[None]]] = {}
-        self._keep_lead()
-        self.push = Push(target, self.id, self.window, self.events, clock, self.touch) if target else None
+        self.lead = Lead(lead, fps, self.speech, clock, self.pace)
+        self.audience = Audience(self.lead.follow)
+        self.lead.follow(self.audience)
+        watched = self.audience.touch
+        self.push = Push(target, self.id, self.window, self.events, clock, watched) if target else None
 
     def start(self) -> None:
         """Begin to generate."""
@@ -135,11 +134,9 @@ class LiveSession:
         if self.bit_rate:
             self.bit_rate.sent(sum(len(unit.data) for unit in units))
         if units:
-            self._seen = True
-            if self._live:
-                self.clock.start()
+            self.lead.encoded()
             at = units[-1].index / self._rate
-            self.turns.made(at, max(0.0, at - self.clock.now()) if self.peers else 0.0)
+            self.turns.made(at, max(0.0, at - self.clock.now()) if self.audience.peers else 0.0)
 
     def silence(self) -> float:
         """Drop the speech that is queued or under way (barge-in); the stream time from which the mouth is closed."""
@@ -154,34 +151,6 @@ class LiveSession:
         self._metrics.add("dropped_frames_total", max(0, int((end - made) * self.fps)))
         self.events.publish("interrupted", at=round(at, 3))
         return at
-
-    def add_viewer(self, live: bool = False) -> None:
-        """Count one more viewer, until `remove_viewer`; whether it plays what comes as it comes (`live`)."""
-        self.viewers += 1
-        self._live_viewers += live
-        self._keep_lead()
-
-    def remove_viewer(self, live: bool = False) -> None:
-        """Count one viewer less."""
-        self.viewers -= 1
-        self._live_viewers -= live
-        self._keep_lead()
-
-    def add_peer(self, key: str, close: Callable[[], Awaitable[None]]) -> None:
-        """Count a viewer by WebRTC, until `remove_peer`; `close` ends its connection."""
-        self.peers[key] = close
-        self.add_viewer(live=True)
-
-    async def close_peers(self) -> None:
-        """End all WebRTC connections."""
-        await asyncio.gather(*(close() for close in self.peers.values()))
-
-    def remove_peer(self, key: str) -> None:
-        """Count one viewer by WebRTC less."""
-        if self.bit_rate:
-            self.bit_rate.forget(key)
-        if self.peers.pop(key, None):
-            self.remove_viewer(live=True)
 
     def force_keyframe(self) -> None:
         """Make the next frame a keyframe. Safe from any thread. Viewers ask ``packets`` for one."""
@@ -199,28 +168,19 @@ class LiveSession:
         """Leave the place to another audio socket."""
         self.has_audio_socket = False
 
-    def touch(self) -> None:
-        """Note that somebody watches it."""
-        self._used_at = self._watched_at = time.monotonic()
-
     @property
     def unused(self) -> float:
         """Seconds since somebody watched it or spoke, or since it ended."""
-        return time.monotonic() - self._used_at
-
-    @property
-    def unwatched(self) -> float:
-        """Seconds since somebody watched it."""
-        return time.monotonic() - self._watched_at
+        return min(self.audience.unwatched, time.monotonic() - self._spoken_at)
 
     def maintain(self) -> None:
         """Measure its pace, publish its buffer, and note who uses it; to be called each second."""
         self.pace.measure(self.frames, self.state == "speaking")
         self.events.publish("buffer", **self.figures())
-        if self.viewers:
-            self.touch()
-        elif self.speech.speaking:
-            self._used_at = time.monotonic()
+        if self.audience.viewers:
+            self.audience.touch()
+        if self.speech.speaking:
+            self._spoken_at = time.monotonic()
 
     @property
     def stopping(self) -> bool:
@@ -265,23 +225,7 @@ class LiveSession:
     def figures(self) -> dict[str, Any]:
         """Its buffer now, in seconds, and how many watch."""
         seconds = {"generated": float(self.frames / self.fps), "ahead": self.ahead, "queued": self.speech.queued}
-        return {**{name: round(value, 2) for name, value in seconds.items()}, "viewers": self.viewers}
-
-    def _keep_lead(self) -> None:
-        """There is no lead while all watch live, as by WebRTC, and none in a session without one while anybody does.
-        All others need one.
-        """
-        others = self.viewers - self._live_viewers
-        live = not others or self._live_viewers > 0 if self.lead == 0 else self._live_viewers > 0 and not others
-        self.pace.slack = SLACK_S if live else 0.0
-        self._live = live
-        if live:
-            self.speech.keep(0, live_lead(self.fps))
-            if self._seen:  # no more may come before the clock runs, and so no fragment, which starts it elsewhere
-                self.clock.start()
-        else:
-            idle = idle_lead(self.fps)
-            self.speech.keep(self.lead or idle, idle)
+        return {**{name: round(value, 2) for name, value in seconds.items()}, "viewers": self.audience.viewers}
 
     def _run(self) -> None:
         try:
@@ -350,25 +294,9 @@ class LiveSession:
         if not self.running:
             return
         self._count()
-        self.touch()
+        self.audience.touch()
         self._move(state)
         self.events.end()
         self.packets.end()
         self.window.end(self.error)
         self._log(state)
-
-
-def live_lead(fps: Fraction) -> float:
-    """Seconds of sound to hand out ahead of playback without a lead: what a frame is generated from, and what it takes.
-
-    A machine that holds `fps` makes a frame in the time that one lasts. All of this is heard and seen as latency.
-    """
-    return LOOKAHEAD_S + float(1 / fps) + SPARE_S
-
-
-def idle_lead(fps: Fraction) -> float:
-    """Seconds of silence to hand out ahead of playback: what the chain holds back, and a little for the network.
-
-    It holds back 120 ms of sound, up to three frames in the encoder and a fragment of two.
-    """
-    return 0.3 + float(5 / fps)

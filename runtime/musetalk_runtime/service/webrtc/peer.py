@@ -44,7 +44,7 @@ class Peer:
         self._reports = SenderReports()
         self._closing: asyncio.Task[None] | None = None
         self._timeout: asyncio.TimerHandle | None = None
-        session.add_peer(self.id, self.close)
+        session.audience.add_peer(self.id, self.close)
 
     async def answer(self, offer: str) -> str:
         """The SDP that answers an `offer` to receive H.264 and Opus; raises ServiceError."""
@@ -117,7 +117,9 @@ class Peer:
         except Exception:  # a bug of aiortc's must not let a viewer be counted for ever
             log.exception("a WebRTC connection was not closed")
         finally:
-            self._session.remove_peer(self.id)
+            if self._session.bit_rate:
+                self._session.bit_rate.forget(self.id)
+            self._session.audience.remove_peer(self.id)
 
 
 def _codecs(kind: Kind) -> list[RTCRtpCodecCapability]:
