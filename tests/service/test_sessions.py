@@ -264,6 +264,32 @@ def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service
     assert session.running
 
 
+def test_a_microphone_that_is_open_in_silence_is_nobody_who_speaks(client: Client, service: Service) -> None:
+    """A second of noise of a room, of speech, and of noise again, as a browser sends them."""
+    path = client.begin()
+    session = service.get(path.rpartition("/")[2])
+    noise = np.random.default_rng(0).normal(0, 20, 16_000)  # -64 dBFS
+    spoken = np.concatenate([noise, voice(1.0), noise, noise]).astype("<i2")
+    events = client.events(path)
+    with connect(f"ws://127.0.0.1:{client.port}{path}/audio") as audio:
+        for piece in np.array_split(spoken, 40):
+            audio.send(piece.tobytes())
+        states = [(content["state"], content["at"]) for name, content in events_until(events, 5.0) if name == "state"]
+    spoke = [at for state, at in states if state == "speaking"]
+    assert len(spoke) == 1
+    begin, end = spoke[0], next(at for state, at in states if state == "idle" and at > spoke[0])
+    assert session.state == "idle"
+    assert 1.0 <= end - begin <= 3.0  # the lead is filled at once, so that its beginning is known before it is heard
+
+
+def events_until(events: Iterator[tuple[str, Any]], seconds: float) -> Iterator[tuple[str, Any]]:
+    """Those up to the first ``buffer`` of which says that so many `seconds` of stream are made."""
+    for name, content in events:
+        yield name, content
+        if name == "buffer" and content["generated"] >= seconds:
+            return
+
+
 def test_the_audio_socket_takes_other_rates_and_tells_where_it_is_said(client: Client, service: Service) -> None:
     path = client.begin()
     session = service.get(path.rpartition("/")[2])

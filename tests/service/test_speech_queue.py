@@ -61,20 +61,6 @@ def blocked(speech: SpeechQueue) -> bool:
     return waits
 
 
-def test_it_speaks_until_the_last_of_what_was_handed_out() -> None:
-    clock = Stopped()
-    speech = SpeechQueue(clock, lead=2.0, idle=0.5)
-    speech.push(tone(1.0))
-    speech.finish()
-    take(speech, 1.0)
-    assert not speech.speaking
-    assert speech.speaks_after(0.9)
-    assert not speech.speaks_after(1.0)
-    speech.cut(made=0.6)
-    assert speech.speaks_after(0.5)
-    assert not speech.speaks_after(0.6)
-
-
 def test_silence_is_fed_for_a_little_and_speech_for_the_lead() -> None:
     silent, spoken = SpeechQueue(Stopped(), 2.0, 0.5), SpeechQueue(Stopped(), 2.0, 0.5)
     assert not take(silent, 0.5).any()

@@ -86,3 +86,14 @@ def test_an_interruption_is_timed_to_the_closed_mouth_and_what_it_cut_is_not(
     timer.hear(loud(1.0), 2.3)  # the next turn, however soon
     timer.made(2.4)
     assert [(turn["what"], turn["seconds"]) for turn in told.turns] == [("interruption", 0.1), ("speech", 0.0)]
+
+
+def test_somebody_speaks_until_a_moment_after_the_last_loud_sample(timer: TurnTimer) -> None:
+    assert not timer.speaks(0.0)
+    timer.hear(joined([silence(1600), loud(0.5), silence(8000)]), 1.0)
+    assert timer.speaks(0.9)  # it is known what comes
+    assert timer.speaks(1.6 + 0.2)
+    assert not timer.speaks(1.6 + 0.4)
+    timer.hear(loud(0.5), 3.0)
+    timer.interrupt(3.2)
+    assert not timer.speaks(3.1)

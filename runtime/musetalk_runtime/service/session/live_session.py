@@ -259,7 +259,7 @@ class LiveSession:
             self.clock.start()
             self._metrics.first_fragment(time.monotonic() - self._began)
         self._count()
-        self._move("speaking" if self.speech.speaks_after(self.frames / self._rate) else "idle")
+        self._move("speaking" if self.turns.speaks(self.frames / self._rate) else "idle")
         self.pace.made(self.frames)
 
     def _count(self) -> None:

@@ -46,7 +46,6 @@ class SpeechQueue:
         self._complete = False
         self._pushed_at = -SPEAKING_S
         self._closing = float("inf")  # the stream time from which the mouth closes
-        self._spoken = 0  # samples up to which speech was handed out, and not dropped
         self._dropped = 0.0  # the stream time up to which speech was dropped by a cut
         self._opening = -float("inf")  # the stream time from which the mouth opens again
         self.keep(lead, idle)
@@ -93,7 +92,6 @@ class SpeechQueue:
             self._pushed_at = -SPEAKING_S
             self._dropped = self.handed_out + tail.seconds
             self._closing, self._opening = min(made, self._dropped), float("inf")
-            self._spoken = min(self._spoken, round(self._closing * SAMPLE_RATE))
             if not self._live:  # else what is in the stream has been seen
                 self._clock.jump(self._closing + MOUTH_FADE_S)
             self._changed.notify_all()
@@ -132,10 +130,6 @@ class SpeechQueue:
         """Whether speech waits, or has been pushed just now."""
         return self._queued > 0 or time.monotonic() - self._pushed_at < SPEAKING_S
 
-    def speaks_after(self, seconds: float) -> bool:
-        """Whether speech waits, has been pushed just now, or was handed out beyond the stream's second `seconds`."""
-        return self.speaking or self._spoken / SAMPLE_RATE > seconds
-
     def __iter__(self) -> Generator[AudioChunk, None, None]:
         while piece := self._next():
             yield piece.chunk()
@@ -168,8 +162,6 @@ class SpeechQueue:
         if len(piece.speech) and self._opening == float("inf") and self.handed_out >= self._dropped:
             self._opening = self.handed_out
         self._handed_out += count
-        if len(piece.speech):
-            self._spoken = self._handed_out
         return piece if len(piece.speech) else silence(count)
 
     def _append(self, piece: SpeechPiece) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from musetalk_runtime.audio.activity import THRESHOLD
+from musetalk_runtime.audio.activity import HOLD_S, THRESHOLD
 from musetalk_runtime.audio.speech_piece import SpeechPiece
 from musetalk_runtime.core.model import SAMPLE_RATE, STEP
 from musetalk_runtime.service.delivery.event_stream import EventStream
@@ -46,6 +46,10 @@ class TurnTimer:
             if at + first - self._spoken >= QUIET_S:
                 self._begin("speech", at + first, first if first > LIVE_S else 0.0)
             self._spoken = at + last
+
+    def speaks(self, seconds: float) -> bool:
+        """Whether somebody speaks at `seconds` of the stream or later, or has just done so."""
+        return seconds < self._spoken + HOLD_S
 
     def interrupt(self, at: float) -> None:
         """Note an interruption, after which the mouth is closed at the second `at` of the stream."""
