@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.core.model import SAMPLE_RATE
-from musetalk_runtime.prepare.colour import tag_bt709, to_yuv420p
+from musetalk_runtime.prepare.source.colour import tag_bt709, to_yuv420p
 
 CRF = "12"  # libx264's constant rate factor: 0 is lossless, 51 the worst
 

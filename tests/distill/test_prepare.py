@@ -44,7 +44,7 @@ from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
-from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.prepare.source.video import VideoSource
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -19,7 +19,7 @@ from musetalk_distill.prepare.progress import Progress
 from musetalk_distill.prepare.source_video import find_source_videos, speaker_of
 from musetalk_distill.prepare.split import chosen_for_val, split_clips
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidMedia
-from musetalk_runtime.prepare.resample import nearest_frames
+from musetalk_runtime.prepare.source.resample import nearest_frames
 
 HERE, THERE = (0, 0, 100, 100), (90, 0, 190, 100)
 
@@ -229,7 +229,7 @@ def test_sound_is_in_step_with_the_picture(delay: float, expected: int, suffix: 
     samples = np.zeros(32_000, np.int16)
     samples[14_400:14_500] = 20_000
     video = write_talk(tmp_path / f"a{suffix}", 50, samples=samples, delay=delay)
-    from musetalk_runtime.prepare.video import VideoSource
+    from musetalk_runtime.prepare.source.video import VideoSource
 
     states, heard = read_audio_states(video, VideoSource(video, 60).start, loudness, SPEC)
     assert states.shape == (heard // 320, SPEC.audio_states, SPEC.audio_width)

@@ -29,7 +29,7 @@ from musetalk_runtime.audio.speech import SpeechFrames
 from musetalk_runtime.core.errors import MuseTalkEdgeError
 from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.frame_rate import auto_rate
-from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.prepare.source.video import VideoSource
 from musetalk_runtime.service.session.clip import MAX_CLIP_SECONDS, decode_clip
 from musetalk_runtime.storage.folder import MANIFEST, sha256
 

@@ -26,11 +26,11 @@ from musetalk_runtime.core.errors import (
     MuseTalkEdgeError,
     OutputError,
 )
-from musetalk_runtime.prepare import video
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.latents import encode_faces
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
-from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.prepare.source import video_file
+from musetalk_runtime.prepare.source.video import VideoSource
 
 
 @pytest.fixture(scope="module")
@@ -111,13 +111,13 @@ def test_a_video_is_decoded_twice(
 ) -> None:
     """Once to know its timing and to find the faces, once to encode its frames."""
     opened: list[Path] = []
-    real = video.open_media
+    real = video_file.open_media
 
     def counted(path: Path, formats: str, **options: str) -> object:
         opened.append(path)
         return real(path, formats, **options)
 
-    monkeypatch.setattr(video, "open_media", counted)
+    monkeypatch.setattr(video_file, "open_media", counted)
     path = write_video(tmp_path / "v.mp4", [solid((50, 50, 50))] * 5)
     options = PrepareOptions(face_box=box) if box else PrepareOptions(face_model=data_file(YUNET))
     with nullcontext() if box else pytest.raises(FaceNotFound):

@@ -16,9 +16,9 @@ import pytest
 
 from helpers.avatars import solid, write_video
 from musetalk_runtime.core.errors import InputNotFound, InvalidMedia, MachineError
-from musetalk_runtime.prepare.colour import to_rgb, to_yuv420p
-from musetalk_runtime.prepare.resample import resample
-from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.prepare.source.colour import to_rgb, to_yuv420p
+from musetalk_runtime.prepare.source.resample import resample
+from musetalk_runtime.prepare.source.video import VideoSource
 
 IDENTITY = struct.pack(">9i", 65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
 QUARTER_TURN = struct.pack(">9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)  # clockwise
@@ -528,7 +528,7 @@ def test_want_of_memory_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise av.error.FFmpegError(number, os.strerror(number))
 
-    monkeypatch.setattr("musetalk_runtime.prepare.video.open_media", fail)
+    monkeypatch.setattr("musetalk_runtime.prepare.source.video_file.open_media", fail)
     with pytest.raises(MemoryError):
         source_of(tmp_path / "v.mp4")
 

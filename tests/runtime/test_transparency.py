@@ -17,7 +17,7 @@ from helpers.processes import EDGE
 from musetalk_runtime import Avatar, Bundle, InvalidArgument, InvalidFolder, Session
 from musetalk_runtime.avatar.pack import ALPHA
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
-from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.prepare.source.video import VideoSource
 from musetalk_runtime.storage.folder import MANIFEST
 
 Speech = Callable[[float], Path]

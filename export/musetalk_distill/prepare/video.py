@@ -22,7 +22,7 @@ from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.placement import find_faces, usable_box
-from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.prepare.source.video import VideoSource
 
 MAX_HOURS = 2  # of a source video
 MAX_PLAIN_SHARE = 0.1  # of a clip's frames may show one colour where the face should be: a blink of the camera

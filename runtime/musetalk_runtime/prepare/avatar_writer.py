@@ -22,12 +22,12 @@ from musetalk_runtime.avatar.pack import (
 )
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import RGB, Bytes
-from musetalk_runtime.prepare.colour import BLACK, alpha_of, on_background
 from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.frame_writer import AlphaWriter, FrameWriter
 from musetalk_runtime.prepare.latents import LatentWriter
 from musetalk_runtime.prepare.placement import Placement
-from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.prepare.source.colour import BLACK, alpha_of, on_background
+from musetalk_runtime.prepare.source.video import VideoSource
 from musetalk_runtime.storage.folder import Manifest
 
 Observer = Callable[[int, RGB], None]

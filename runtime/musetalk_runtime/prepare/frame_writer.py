@@ -13,7 +13,7 @@ from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.nvenc import Nvenc
 from musetalk_runtime.output.video import LEAST_KBPS, MOST_KBPS, Picture, VideoOptions
 from musetalk_runtime.output.x264 import add_x264, has_x264
-from musetalk_runtime.prepare.colour import tag_bt709, to_yuv420p
+from musetalk_runtime.prepare.source.colour import tag_bt709, to_yuv420p
 
 # Without CABAC and deblocking (fastdecode) a frame decodes three times as fast, for a tenth more bytes.
 OPTIONS = {"preset": "veryfast", "tune": "fastdecode", "g": "1", "bf": "0"}

@@ -13,8 +13,8 @@ from musetalk_runtime.core.errors import FaceNotFound, InvalidArgument
 from musetalk_runtime.prepare.face import FaceDetector, Faces
 from musetalk_runtime.prepare.mask import face_mask
 from musetalk_runtime.prepare.scene import scene_of
+from musetalk_runtime.prepare.source.video import VideoSource
 from musetalk_runtime.prepare.track import follow_face
-from musetalk_runtime.prepare.video import VideoSource
 
 MAX_GAP_S = 0.5  # seconds without the face that are bridged
 

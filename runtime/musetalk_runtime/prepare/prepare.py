@@ -17,12 +17,12 @@ from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import RGB
 from musetalk_runtime.core.errors import FaceNotFound, InvalidArgument, InvalidMedia, MuseTalkEdgeError, OutputError
 from musetalk_runtime.prepare.avatar_writer import PlacedClip, write_avatar
-from musetalk_runtime.prepare.colour import TRANSPARENT, parse_background
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.mask import MAX_EXTENT, MIN_EXTENT
 from musetalk_runtime.prepare.placement import Placement, Progress, Sightings, fixed_placements, followed_placements
 from musetalk_runtime.prepare.preview import Preview
-from musetalk_runtime.prepare.video import VideoSource
+from musetalk_runtime.prepare.source.colour import TRANSPARENT, parse_background
+from musetalk_runtime.prepare.source.video import VideoSource
 from musetalk_runtime.storage.destination import Destination, check_distinct
 from musetalk_runtime.storage.folder import check_destination, new_folder
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.core.errors import InvalidMedia, MachineError
-from musetalk_runtime.prepare.orientation import BY_EXIF, UPRIGHT
+from musetalk_runtime.prepare.source.orientation import BY_EXIF, UPRIGHT
 
 HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 MAX_HEAD_BYTES = 1 << 16  # bytes in which the boxes that describe the picture are

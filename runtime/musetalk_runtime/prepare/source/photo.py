@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from musetalk_runtime.core.errors import InvalidMedia
-from musetalk_runtime.prepare import jpeg
-from musetalk_runtime.prepare.exif import JPEG, PNG, exif_in
-from musetalk_runtime.prepare.orientation import of_exif
+from musetalk_runtime.prepare.source import jpeg
+from musetalk_runtime.prepare.source.exif import JPEG, PNG, exif_in
+from musetalk_runtime.prepare.source.orientation import of_exif
 
 ANIMATED = 0x02  # of the flags in a WebP's first chunk (RFC 9649, section 2.7.1)
 

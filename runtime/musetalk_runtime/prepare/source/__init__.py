@@ -1,0 +1,1 @@
+"""The videos and photos that avatars are made of, as upright frames."""
