@@ -34,8 +34,8 @@ from helpers.whep_client import WhepViewer
 from musetalk_distill.evaluate.lips import lip_correlation, lip_opening
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.avatar.crop import crop_face
 from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
-from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 

@@ -39,10 +39,10 @@ from musetalk_export.checkpoint.preset import init_checkpoint
 from musetalk_export.export import export_model_set
 from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrames
+from musetalk_runtime.avatar.crop import crop_face
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.errors import InvalidArgument
-from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.prepare.source.video import VideoSource
 

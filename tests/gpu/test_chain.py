@@ -26,11 +26,12 @@ from helpers.paths import ROOT
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
+from musetalk_runtime.avatar.base_layer import packed_bytes
 from musetalk_runtime.backends.cuda.device import free_memory, open_device
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.backends.cuda.frame_memory import FrameMemory
 from musetalk_runtime.backends.cuda.item import ITEM
-from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE, Kernels
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE, Kernels, matched_bytes
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
 from musetalk_runtime.backends.cuda.stream import application_stream
 from musetalk_runtime.backends.cuda.times import BatchTimes
@@ -134,8 +135,13 @@ class OnGpu:
         parts = {"frame": [case.frame for case in batch], "mask": [case.mask for case in batch], "face": faces}
         self.shape = (len(batch), *batch[0].frame.shape)
         self.memories = {name: self._put(np.stack(arrays)) for name, arrays in parts.items()}
+        nothing = np.zeros(packed_bytes(SIZE), np.uint8)
+        bases = np.stack([nothing if case.base is None else case.base.packed() for case in batch])
+        self.memories["base"] = self._put(bases)
+        self.memories["matched"] = DeviceMemory(device, matched_bytes(SIZE) * len(batch))
         self.memories["output"] = DeviceMemory(device, int(np.prod(self.shape)))
         steps = {"frame": batch[0].frame.nbytes, "output": batch[0].frame.nbytes, "mask": batch[0].mask.nbytes}
+        steps["base"] = bases[0].nbytes
         addresses = {name: self.memories[name].address for name in steps}
         if output is not None:
             addresses["output"] = output
@@ -149,9 +155,10 @@ class OnGpu:
         return memory
 
     def compose(self, kernels: Kernels, dtype: Any, stream: Any = None) -> None:
-        items, faces = self.memories["items"].address, self.memories["face"].address
+        items, faces, matched = (self.memories[name].address for name in ("items", "face", "matched"))
         size = self.shape[2], self.shape[1] * 2 // 3
-        kernels.compose(stream or self.stream, items, self.shape[0], faces, SIZE, size, dtype)
+        kernels.match(stream or self.stream, items, self.shape[0], faces, matched, SIZE, dtype)
+        kernels.compose(stream or self.stream, items, self.shape[0], matched, SIZE, size)
 
     def output(self) -> np.ndarray:
         found = np.empty(self.shape, np.uint8)

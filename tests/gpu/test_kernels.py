@@ -1,4 +1,4 @@
-"""The compose and gather kernels against the CPU compositor: compiled for the host here, and as a cubin on a GPU."""
+"""The kernels against the CPU compositor: compiled for the host here, and as a cubin on a GPU."""
 
 import ctypes
 import shutil
@@ -11,14 +11,14 @@ import pytest
 
 from helpers.kernels import SIZE, cases, check, make_items
 from musetalk_runtime.backends.cuda.item import ITEM
-from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE, matched_bytes
 
 ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120", "121")
 
 
 def test_the_item_is_laid_out_as_in_the_kernel() -> None:
-    assert ITEM.itemsize == 64
-    assert [ITEM.fields[name][1] for name in ITEM.names or ()] == [0, 8, 16, 24, 32, 40, 44, 48]
+    assert ITEM.itemsize == 80
+    assert [ITEM.fields[name][1] for name in ITEM.names or ()] == [0, 8, 16, 24, 32, 40, 44, 48, 64, 72, 76]
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
@@ -28,11 +28,16 @@ def test_compose_is_the_cpu_compositor_within_a_level(
 ) -> None:
     batch = list(cases(width, height, dtype))
     outputs = np.zeros((len(batch), height * 3 // 2, width), np.uint8)
-    where = {"frame": [c.frame for c in batch], "mask": [c.mask for c in batch], "output": list(outputs)}
+    bases = [None if c.base is None else c.base.packed() for c in batch]
+    where = {
+        "frame": [c.frame for c in batch], "mask": [c.mask for c in batch], "output": list(outputs), "base": bases,
+    }  # fmt: skip
     items = make_items(batch, lambda name, i: where[name][i].ctypes.data)
     faces = np.stack([np.zeros((3, SIZE, SIZE), dtype) if c.face is None else c.face for c in batch])
-    run = getattr(host, f"run_compose_{'half' if dtype is np.float16 else 'float'}")
-    run(items.ctypes, len(items), faces.ctypes, SIZE, width, height)
+    matched = np.full(matched_bytes(SIZE) // 4 * len(batch), np.nan, np.float32)
+    match = getattr(host, f"run_match_{'half' if dtype is np.float16 else 'float'}")
+    match(items.ctypes, len(items), faces.ctypes, matched.ctypes, SIZE)
+    host.run_compose(items.ctypes, len(items), matched.ctypes, SIZE, width, height)
     check(batch, outputs)
 
 

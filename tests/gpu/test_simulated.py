@@ -8,10 +8,12 @@ TensorRT take the calls: see test_chain.py.
 
 import ctypes
 import os
+import sys
 import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -280,6 +282,20 @@ def test_an_avatar_that_does_not_fit_is_refused(
     monkeypatch.setattr(Gpu, "memory", (100_000_000, 1 << 34))
     with Avatar.open(avatar) as face, pytest.raises(MachineError, match=r"12 frames of 320x240 need .* MB on the GPU"):
         simulated.engines.renderer(face, Timings())
+
+
+def test_kernels_of_an_earlier_version_are_refused_before_anything_is_made(
+    simulated: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kernel(name: str) -> str:
+        if name not in {"gather_half", "gather_float", "compose_half", "compose_float"}:
+            raise RuntimeError("CUDA_ERROR_NOT_FOUND: named symbol not found")
+        return name
+
+    code = SimpleNamespace(from_cubin=lambda _: SimpleNamespace(get_kernel=kernel))
+    monkeypatch.setattr(sys.modules["cuda.core"], "ObjectCode", code)
+    with pytest.raises(MachineError, match=r"compose\.cubin: .* of an earlier version .*: run build-engines here"):
+        simulated.engines.check()
 
 
 def test_an_integrated_gpu_has_what_the_system_has_available(

@@ -89,6 +89,14 @@ def test_a_file_appears_whole_with_its_report(command: Command, speech: Speech, 
     assert figures["stages"]["generate"].keys() == {"p50_ms", "p99_ms"}
 
 
+def test_detail_can_be_left_out(command: Command, speech: Speech, tmp_path: Path) -> None:
+    for detail in ("auto", "off"):
+        subprocess.run(command(speech(1.0), tmp_path / f"{detail}.mp4", "--detail", detail), check=True)
+    assert (tmp_path / "auto.mp4").read_bytes() != (tmp_path / "off.mp4").read_bytes()
+    done = subprocess.run(command(speech(1.0), tmp_path / "talk.mp4", "--detail", "more"), capture_output=True)
+    assert done.returncode == 2
+
+
 @pytest.mark.slow
 def test_live_speech_starts_before_it_ends(command: Command, start: Start, tmp_path: Path) -> None:
     pcm = voice(4.0).astype("<i2").tobytes()

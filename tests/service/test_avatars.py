@@ -148,8 +148,9 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     (folder / ".work" / "9").mkdir()
     (folder / ".work" / "9" / "upload").write_bytes(b"half")
     (folder / "hurt").mkdir()
-    again = AvatarStore(folder, later, service.workers)
+    again = AvatarStore(folder, later, service.workers, detail="off")
     assert list(later.avatars) == ["new"]
+    assert (later.avatars["new"].detail, service.catalog.avatars["new"].detail) == ("off", "auto")
     assert "manifest.json" in again.broken["hurt"]
     assert not (folder / ".work" / "9").exists()
     later.remove("new")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.avatar.crop import crop_face
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
-from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.session import Session
 
 FPS = 25  # of the streams

@@ -16,10 +16,10 @@ from musetalk_distill.prepare.source_video import SourceVideo
 from musetalk_distill.shards.clip import ClipTensors, states_count
 from musetalk_runtime.audio.states import STATES_PER_SECOND
 from musetalk_runtime.avatar.box import Box, box_problem
+from musetalk_runtime.avatar.crop import crop_face
 from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import FaceNotFound, InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE
-from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.face import FaceDetector
 from musetalk_runtime.prepare.placement import find_faces, usable_box
 from musetalk_runtime.prepare.source.video import VideoSource

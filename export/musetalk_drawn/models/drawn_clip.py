@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from musetalk_distill.prepare.annotations import read_annotations
 from musetalk_runtime.audio.decode.file import AudioFile
+from musetalk_runtime.avatar.crop import crop_face
 from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import InputNotFound
-from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.source.colour import to_rgb
 
 SHAPES = ("opening", "width", "rounding")  # of the mouth: lists of one value a frame in a clip's JSON file

@@ -21,19 +21,22 @@ number of ``frames`` of each, and there is also
 """
 
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.avatar.base_layer import CELL, BaseLayer, BaseLayers, lost_sharpness
 from musetalk_runtime.avatar.box import Box, box_problem
 from musetalk_runtime.avatar.clips import FIRST_NAME, Clip, nearest, parse_clips
 from musetalk_runtime.avatar.frames import FrameStore
 from musetalk_runtime.core.arrays import NV12, Bytes
 from musetalk_runtime.core.closable import Closable
-from musetalk_runtime.core.errors import AvatarMismatch, InvalidFolder, one_line
-from musetalk_runtime.core.model import ModelSpec
+from musetalk_runtime.core.detail import DETAILS, Detail
+from musetalk_runtime.core.errors import AvatarMismatch, InvalidArgument, InvalidFolder, one_line
+from musetalk_runtime.core.model import MAX_VALUES, ModelSpec
 from musetalk_runtime.storage.folder import MANIFEST, Manifest, listed_file, read_folder, settled
 
 AVATAR_KIND = "avatar"
@@ -47,18 +50,20 @@ MAX_SIDE = 16384
 class Avatar(Closable):
     """An open avatar pack.
 
-    Attributes: ``path``, ``width`` and ``height`` (even, pixels), ``fps`` (Fraction), ``encoder_id``, and by frame
-    ``latents``, ``boxes``, ``masks``, ``has_face`` (see the module), all read-only. Its length is the frames of all
-    its clips.
+    Attributes: ``path``, ``width`` and ``height`` (even, pixels), ``fps`` (Fraction), ``image_size`` (pixels of the
+    model's faces), ``encoder_id``, ``detail`` (``off`` too where faces of that size cannot have it), and by frame
+    ``latents``, ``boxes``, ``masks``, ``has_face`` (see the module), all read-only. Its length is the frames of all its
+    clips.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
+    def __init__(self, path: Path, manifest: Manifest, detail: Detail = "auto") -> None:
         self.path, self.closed = path, False
         self._manifest = manifest
         self.width, self.height = self._size("width", MAX_SIDE), self._size("height", MAX_SIDE)
         self.fps = self._rate()
         self.encoder_id = str(manifest.get("encoder_id"))
         self._count = self._size("frames")
+        self.image_size = self._size("image_size", MAX_VALUES["image_size"])
         side, channels = self._size("latent_size"), 2 * self._size("latent_channels")
         self.latents = self._array(LATENTS, np.float16, (channels, side, side))
         self.boxes = self._array(BOXES, np.int32, (4,))
@@ -68,12 +73,20 @@ class Avatar(Closable):
         self._check_boxes()
         self._frames = self._video(FRAMES)
         self._alphas = self._video(ALPHA) if ALPHA in manifest["files"] else None
+        self.detail: Detail = "off" if self.image_size % CELL else detail
+        self._bases = BaseLayers(self._base) if self.detail == "auto" else None
 
     @classmethod
-    def open(cls, path: str | Path) -> "Avatar":
-        """Open the avatar in the folder `path`; raises InputNotFound or InvalidFolder."""
+    def open(cls, path: str | Path, detail: Detail = "auto") -> "Avatar":
+        """Open the avatar in the folder `path`; raises InputNotFound, InvalidFolder or InvalidArgument.
+
+        `detail` says whether faces that are generated for it get the detail and the colours of its frames: ``auto`` or
+        ``off``.
+        """
+        if detail not in DETAILS:
+            raise InvalidArgument(f"{detail=}, expected {' or '.join(DETAILS)}")
         path = settled(Path(path))
-        return cls(path, read_folder(path, AVATAR_KIND, *AVATAR_SCHEMAS))
+        return cls(path, read_folder(path, AVATAR_KIND, *AVATAR_SCHEMAS), detail)
 
     def __len__(self) -> int:
         return self._count
@@ -83,6 +96,8 @@ class Avatar(Closable):
         for store in (self._frames, self._alphas):
             if store is not None:
                 store.rest()
+        if self._bases is not None:
+            self._bases.rest()
 
     def close(self) -> None:
         """Drop the frames held in memory, for good. Closing twice is fine."""
@@ -90,6 +105,8 @@ class Avatar(Closable):
         for store in (self._frames, self._alphas):
             if store is not None:
                 store.close()
+        if self._bases is not None:
+            self._bases.rest()
 
     def frame(self, index: int) -> NV12:
         """Frame `index` as read-only NV12 uint8 ``[height * 3 / 2, width]``, BT.709 limited range."""
@@ -101,6 +118,10 @@ class Avatar(Closable):
         None for an avatar without transparency.
         """
         return None if self._alphas is None else self._alphas[index][: self.height]
+
+    def base(self, index: int) -> BaseLayer | None:
+        """The base layer of frame `index`, which must have a face; None where no detail is to be given back."""
+        return None if self._bases is None else self._bases[index]
 
     def index_at(self, k: int, fps: Fraction) -> int:
         """The frame of the first clip to show with frame `k` of a stream at `fps`: forth and back, the ends shown once
@@ -125,6 +146,19 @@ class Avatar(Closable):
                 f"{self.path}: prepared with VAE encoder {_short(made)}, the bundle has {_short(wanted)}: "
                 f"run 'musetalk-edge prepare VIDEO -b BUNDLE -o {self.path}' with this bundle"
             )
+
+    def _base(self, index: int) -> BaseLayer:
+        return BaseLayer.of(self.frame(index), self.masks[index], self._box(index), self.image_size, self._sharpening)
+
+    @cached_property
+    def _sharpening(self) -> float:
+        """Measured on the first face, and the same for all, so that it cannot flicker."""
+        first = int(self.has_face.argmax())
+        return lost_sharpness(self.frame(first), self._box(first), self.image_size)
+
+    def _box(self, index: Any) -> Box:
+        x0, y0, x1, y1 = self.boxes[index].tolist()
+        return x0, y0, x1, y1
 
     def _size(self, name: str, largest: int = 1 << 30) -> int:
         value = self._manifest.get(name)
@@ -174,8 +208,7 @@ class Avatar(Closable):
 
     def _check_boxes(self) -> None:
         for index in np.flatnonzero(self.has_face):
-            box: Box = tuple(self.boxes[index].tolist())
-            if problem := box_problem(box, self.width, self.height):
+            if problem := box_problem(self._box(index), self.width, self.height):
                 raise InvalidFolder(f"{self.path / BOXES}: the box of frame {index} {problem}: prepare it again")
 
 

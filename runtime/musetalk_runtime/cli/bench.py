@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from musetalk_runtime.cli.engine_arguments import add_bundle_argument, open_bundle
+from musetalk_runtime.cli.engine_arguments import add_bundle_argument, add_detail_argument, open_bundle
 from musetalk_runtime.core.errors import InvalidArgument
 
 
@@ -21,6 +21,7 @@ def add_parser(subparsers: Any) -> None:
     add_bundle_argument(parser)
     parser.add_argument("-a", "--avatar", type=Path, help="an avatar; default: a drawn one, 512x512")
     parser.add_argument("--size", type=_size, metavar="WxH", help="of the drawn avatar (default: 512x512)")
+    add_detail_argument(parser)
     parser.add_argument("--seconds", type=float, default=20.0, help="length of the speech, 1 to 36000 (default: 20)")
     parser.add_argument("--fps", default="25", help="frame rate of the stream (default: 25)")
     parser.set_defaults(run=run)
@@ -35,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     if not 1 <= args.seconds <= 36_000:
         raise InvalidArgument(f"--seconds {args.seconds:g} is out of range [1, 36000]")
     with open_bundle(args.bundle) as bundle:
-        avatar = Avatar.open(args.avatar) if args.avatar else None
-        print(json.dumps(bench(bundle, avatar, args.seconds, args.fps, args.size or (SIDE, SIDE)), indent=1))
+        avatar = Avatar.open(args.avatar, args.detail) if args.avatar else None
+        size = args.size or (SIDE, SIDE)
+        print(json.dumps(bench(bundle, avatar, args.seconds, args.fps, size, args.detail), indent=1))
     return 0
 
 

@@ -1,10 +1,11 @@
-"""The options ``--bundle`` and ``--tts`` of the commands that run engines, and the opening of a bundle."""
+"""The options that the commands that run engines share, and the opening of a bundle."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from musetalk_runtime.core.detail import DETAILS
 from musetalk_runtime.demo import BUNDLE
 
 if TYPE_CHECKING:
@@ -43,6 +44,17 @@ def must_certify(path: Path) -> bool:
 
 def say(text: str) -> None:
     print(f"musetalk-edge: {text}", file=sys.stderr, flush=True)
+
+
+def add_detail_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--detail``, as ``Avatar.open`` takes it."""
+    parser.add_argument(
+        "--detail",
+        choices=DETAILS,
+        default="auto",
+        help="auto (the default): where a generated face agrees with the avatar's frame it gets the frame's own detail "
+        "and colours; off: it is shown as the model made it",
+    )
 
 
 def add_tts_argument(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from musetalk_runtime.cli.access import add_access_arguments, read_access
-from musetalk_runtime.cli.engine_arguments import add_tts_argument, must_certify, open_bundle
+from musetalk_runtime.cli.engine_arguments import add_detail_argument, add_tts_argument, must_certify, open_bundle
 from musetalk_runtime.cli.logs import log_json
 from musetalk_runtime.core.errors import InvalidArgument, MachineError, MuseTalkEdgeError, one_line
 from musetalk_runtime.demo import AVATAR, BUNDLE
@@ -109,6 +109,7 @@ def _serve(args: argparse.Namespace) -> int:
         targets=dict(args.push),
         avatar_folder=args.avatars,
         face_model=args.face_model,
+        detail=args.detail,
         tts=args.tts,
         load_tts=True,
         ice_servers=tuple(map(IceServer.parse, args.ice_server)),
@@ -123,7 +124,7 @@ def _serve(args: argparse.Namespace) -> int:
                     name: stack.enter_context(open_bundle(path, cuda_graph=not args.no_cuda_graph))
                     for name, path in named.items()
                 }
-            avatars = {name: stack.enter_context(Avatar.open(path)) for name, path in faces.items()}
+            avatars = {name: stack.enter_context(Avatar.open(path, args.detail)) for name, path in faces.items()}
             for folder in [opened.path for opened in bundles.values()] + [opened.path for opened in avatars.values()]:
                 stack.callback(os.close, hold(folder, shared=True))
             service = Service(bundles, avatars, settings)
@@ -220,6 +221,7 @@ def _add_faces(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--face-model", type=Path, metavar="FILE", help="a YuNet face detector for --avatars; default: the bundle's"
     )
+    add_detail_argument(parser)
 
 
 def _add_bounds(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from musetalk_runtime.cli.command import die_by, ending_signals
-from musetalk_runtime.cli.engine_arguments import add_bundle_argument, add_tts_argument, open_bundle
+from musetalk_runtime.cli.engine_arguments import (
+    add_bundle_argument,
+    add_detail_argument,
+    add_tts_argument,
+    open_bundle,
+)
 from musetalk_runtime.cli.progress import StatusLine
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.demo import AVATAR, SPEECH
@@ -60,6 +65,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "-a", "--avatar", type=Path, default=AVATAR, help="the face, from musetalk-edge prepare (default: the demo's)"
     )
+    add_detail_argument(parser)
     said = parser.add_mutually_exclusive_group()
     said.add_argument(
         "--audio",
@@ -120,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     with (
         OutputFile(args.report) if args.report else nullcontext() as report_file,  # now: later all would be for nothing
         open_bundle(args.bundle, cuda_graph=not args.no_cuda_graph) as bundle,
-        Avatar.open(args.avatar) as avatar,
+        Avatar.open(args.avatar, args.detail) as avatar,
         Session(bundle, avatar, audio, args.fps, SessionHooks(poses=_player(args, bundle, avatar))) as session,
         _graceful(session) as signals,
     ):

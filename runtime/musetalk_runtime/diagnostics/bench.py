@@ -7,6 +7,7 @@ from typing import Any
 
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.bundle import Bundle
+from musetalk_runtime.core.detail import Detail
 from musetalk_runtime.core.timings import memory_mb
 from musetalk_runtime.diagnostics.cpu_share import measure_cpu_share
 from musetalk_runtime.diagnostics.drawn_avatar import drawn_avatar
@@ -30,19 +31,24 @@ NOT_MEASURED = [
 
 
 def bench(
-    bundle: Bundle, avatar: Avatar | None, seconds: float, fps: str, size: tuple[int, int] = (SIDE, SIDE)
+    bundle: Bundle,
+    avatar: Avatar | None,
+    seconds: float,
+    fps: str,
+    size: tuple[int, int] = (SIDE, SIDE),
+    detail: Detail = "auto",
 ) -> dict[str, Any]:
     """Stream `seconds` of synthetic speech, after one second to warm up, and report on that run.
 
-    Without an `avatar` a drawn one of `size` (width, height) is made. ``memory_mb`` maps seconds of the stream to the
-    resident size then; ``gpu_memory_mb`` is what was used on the GPU after the run, None without one. Then come
-    ``warm_sessions``, ended at their first fragment, and ``paced``, a run at the pace of real time: see
-    `measure_cpu_share`.
+    Without an `avatar` a drawn one of `size` (width, height) is made, and opened with `detail`. ``memory_mb`` maps
+    seconds of the stream to the resident size then; ``gpu_memory_mb`` is what was used on the GPU after the run, None
+    without one. Then come ``warm_sessions``, ended at their first fragment, and ``paced``, a run at the pace of real
+    time: see `measure_cpu_share`.
     """
     with tempfile.TemporaryDirectory(prefix="musetalk-edge-") as folder:
         work = Path(folder)
         if avatar is None:
-            avatar = drawn_avatar(bundle.path, work, AVATAR_FRAMES, size)
+            avatar = drawn_avatar(bundle.path, work, AVATAR_FRAMES, size, detail)
         lengths = {"warm-up": 1.0, "voice": seconds, "short": WARM_SECONDS, "paced": min(seconds, PACED_SECONDS)}
         for name, length in lengths.items():
             write_voice(work / f"{name}.wav", length)

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from musetalk_runtime.avatar.crop import crop_face
 from musetalk_runtime.avatar.pack import (
     ALPHA,
     BOXES,
@@ -22,7 +23,6 @@ from musetalk_runtime.avatar.pack import (
 )
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.arrays import RGB, Bytes
-from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.frame_writer import AlphaWriter, FrameWriter
 from musetalk_runtime.prepare.latents import LatentWriter
 from musetalk_runtime.prepare.placement import Placement

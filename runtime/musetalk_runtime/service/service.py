@@ -286,7 +286,12 @@ class Service:
         if settings.avatar_folder is None:
             return None
         return AvatarStore(
-            settings.avatar_folder, self.catalog, self.workers, settings.face_model, settings.upload_limits
+            settings.avatar_folder,
+            self.catalog,
+            self.workers,
+            settings.face_model,
+            settings.upload_limits,
+            settings.detail,
         )
 
     @property

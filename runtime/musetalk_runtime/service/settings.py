@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from musetalk_runtime.core.detail import Detail
 from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.service.avatars.upload import UploadLimits
 from musetalk_runtime.service.session.clip import MAX_CLIP_BYTES, MAX_CLIP_SECONDS
@@ -29,7 +30,7 @@ class Settings:
     - `ice_servers`: STUN and TURN servers, for this service and its viewers by WebRTC
     - `targets`: URLs, by name, that streams may be sent to, where ``{id}`` stands for the session's id
     - `avatar_folder`: where uploaded avatars are kept, None to take no uploads; `upload_limits` is what they may cost,
-      and `face_model` the face detector, by default the bundle's
+      and `face_model` the face detector, by default the bundle's; `detail`: how they are opened, see ``Avatar.open``
     - `tts`: the engine that text is spoken by, see ``open_synthesizer``; `load_tts`: load it at once, and not for the
       first text
     - `clip_bytes`, `clip_seconds`: the limits of an uploaded clip of speech
@@ -50,6 +51,7 @@ class Settings:
     targets: Mapping[str, str] = field(default_factory=dict)
     avatar_folder: Path | None = None
     face_model: Path | None = None
+    detail: Detail = "auto"
     upload_limits: UploadLimits = field(default_factory=UploadLimits)
     tts: str = HIBARI
     load_tts: bool = False

@@ -4,18 +4,21 @@ from typing import Any
 
 import numpy as np
 
+from musetalk_runtime.avatar.base_layer import packed_bytes
 from musetalk_runtime.avatar.pack import MASK_SIZE, Avatar
 from musetalk_runtime.backends.cuda.device import check, free_memory
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory
 from musetalk_runtime.core.errors import MachineError
 
+ALIGNMENT = 16  # bytes, of base layers
 RESERVED_BYTES = 256 << 20  # of the GPU, that an avatar leaves to the rest
 
 
 class GpuAvatar:
-    """Everything of an avatar that a frame is made from, uploaded once: frames (NV12), masks and float16 latents.
+    """Everything of an avatar that a frame is made from, uploaded once: frames (NV12), masks, latents, base layers.
 
-    Attributes: ``avatar``, and on the host ``boxes``. Raises MachineError where it does not fit.
+    Attributes: ``avatar``, ``sharpening`` of the base layers, and on the host ``boxes``. Raises MachineError where it
+    does not fit.
     """
 
     def __init__(self, avatar: Avatar, device: Any) -> None:
@@ -24,11 +27,15 @@ class GpuAvatar:
         self.boxes = np.array(avatar.boxes)
         self._frame_bytes = avatar.width * avatar.height * 3 // 2
         self._latent_bytes = int(avatar.latents[0].nbytes)
+        self._base_bytes = (
+            -(-packed_bytes(avatar.image_size) // ALIGNMENT) * ALIGNMENT if avatar.detail == "auto" else 0
+        )
         count = len(avatar)
+        self.sharpening = 0.0
         self._check_room()
         self._memories: list[DeviceMemory] = []
         try:
-            for size in (self._frame_bytes, MASK_SIZE * MASK_SIZE, self._latent_bytes):
+            for size in (self._frame_bytes, MASK_SIZE * MASK_SIZE, self._latent_bytes, self._base_bytes):
                 self._memories.append(DeviceMemory(device, count * size))
             self._upload(device)
         except BaseException:
@@ -47,9 +54,13 @@ class GpuAvatar:
         """Device address of the latents of frame `index`, float16 ``[2 * C, S, S]``."""
         return self._memories[2].address + index * self._latent_bytes
 
+    def base(self, index: int) -> int:
+        """Device address of the base layer of frame `index`, see `BaseLayer.packed`; 0 where there is none."""
+        return self._memories[3].address + index * self._base_bytes if self._base_bytes else 0
+
     def memory(self) -> int:
         """Bytes it holds on the GPU, or will."""
-        return len(self.avatar) * (self._frame_bytes + MASK_SIZE * MASK_SIZE + self._latent_bytes)
+        return len(self.avatar) * (self._frame_bytes + MASK_SIZE * MASK_SIZE + self._latent_bytes + self._base_bytes)
 
     def close(self) -> None:
         """Free the GPU's memory, once nothing renders from it. Closing twice is fine."""
@@ -68,14 +79,19 @@ class GpuAvatar:
     def _upload(self, device: Any) -> None:
         from cuda.bindings import driver
 
-        staging = PinnedMemory(device, max(self._frame_bytes, self._latent_bytes))
+        staging = PinnedMemory(device, max(self._frame_bytes, self._latent_bytes, self._base_bytes))
         try:
             for index in range(len(self.avatar)):
-                for address, array in (
+                parts = [
                     (self.frame(index), self.avatar.frame(index)),
                     (self.mask(index), self.avatar.masks[index]),
                     (self.latents(index), self.avatar.latents[index]),
-                ):
+                ]
+                base = self.avatar.base(index) if self.avatar.has_face[index] else None
+                if base is not None:
+                    self.sharpening = base.sharpening
+                    parts.append((self.base(index), base.packed()))
+                for address, array in parts:
                     staging.array[: array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
                     check(driver.cuMemcpyHtoD(address, staging.address, array.nbytes))
         finally:

@@ -1,11 +1,11 @@
-// The project's own kernels: gather what the UNet reads, and compose its faces onto the avatar's frames.
+// The project's own kernels: gather what the UNet reads, match its faces with the avatar's frames, and compose them.
 //
-// Both run inside a CUDA graph, so their arguments never change: what differs from batch to batch lies in the items,
+// All run inside a CUDA graph, so their arguments never change: what differs from batch to batch lies in the items,
 // an array in device memory. Frames are NV12, uint8 [H * 3 / 2, W], H and W even, BT.709 in limited range.
 //
-// The arithmetic is that of the CPU compositor, rounding for rounding: bilinear weights in 1/2048, colours in 1/1024.
+// The arithmetic is that of the CPU compositor (backends/ort), in single precision and rounded once, at the end.
 
-struct Item {                     // one frame of a batch; 64 bytes, as in item.py
+struct Item {                     // one frame of a batch; 80 bytes, as in item.py
     const unsigned char* frame;   // the avatar's frame
     unsigned char* output;        // the finished frame; null: nothing to do
     const unsigned char* mask;    // [MASK, MASK] over the box: 255 takes the face, 0 keeps the frame
@@ -14,14 +14,28 @@ struct Item {                     // one frame of a batch; 64 bytes, as in item.
     int face;                     // row in the UNet's batch; -1: the frame is shown as it is
     float weight;                 // of the face, in [0, 1]
     int x0, y0, x1, y1;           // the face's box in pixels, ends excluded; may leave the frame
+    const unsigned short* base;   // luma of the base layer [size, size] in 1/STEPS, then of each cell, as unsigned
+                                  // chars, U, V and the ring; null: the face is shown as it was generated
+    float sharpening;             // how much of what is fine is added where there is no detail
+    int unused;
 };
 
-struct Tap {  // two neighbours along one axis, and their weights in 1/2048
-    int first, second, a, b;
+struct Place {  // between two neighbours along one axis
+    int first;
+    float share;  // of the second
 };
 
 constexpr int MASK = 64;
 constexpr int STRIP = 16;  // bytes of a row that one thread makes
+constexpr int CELL = 4;
+constexpr float STEPS = 256.0f;
+constexpr float FIXED = 1024.0f;  // colours are summed in integers: floats would add up differently from run to run
+constexpr float KR = 0.2126f, KB = 0.0722f, KG = 1.0f - KR - KB;
+constexpr float LUMA = 219.0f / 255.0f, CHROMA = 112.0f / 255.0f;
+constexpr float BLACK = 16.0f, DIM = 8.0f, MAX_GAIN = 1.25f, MAX_SHIFT = 16.0f, SAME = 12.0f;
+constexpr float LEAST_SAME = 1.0f / 8.0f;
+constexpr float ALIKE = 2.0f, UNLIKE = 6.0f;  // levels
+constexpr int MATCH_THREADS = 1024;
 
 __device__ inline float to_float(unsigned short half) {  // infinity and NaN become 65536 and more
     float magnitude = __uint_as_float((half & 0x7fffu) << 13) * 5.192296858534828e33f;
@@ -31,70 +45,250 @@ __device__ inline float to_float(unsigned short half) {  // infinity and NaN bec
 __device__ inline float to_float(float value) { return value; }
 
 template <typename T>
-__device__ inline int level(T value) {  // of [0, 1] in 8 bits
-    return (int)fminf(fmaxf(floorf(to_float(value) * 255.0f + 0.5f), 0.0f), 255.0f);
+__device__ inline float level(T value) {  // of [0, 1] in 8 bits
+    return fminf(fmaxf(floorf(to_float(value) * 255.0f + 0.5f), 0.0f), 255.0f);
 }
 
 __device__ inline int clamp(int value, int size) { return value < 0 ? 0 : value < size ? value : size - 1; }
 
-__device__ inline Tap tap(int at, int length, int size, bool horizontal) {
-    float place = (float)((at + 0.5) * (1.0 / ((double)length / size)) - 0.5);
-    int first = (int)floorf(place);
-    float share = place - first;
-    if (horizontal && (first < 0 || first >= size - 1)) share = 0.0f;
-    return {clamp(first, size), clamp(first + 1, size), (int)rintf((1.0f - share) * 2048.0f), (int)rintf(share * 2048.0f)};
-}
+__device__ inline float within(float value, float least, float most) { return fminf(fmaxf(value, least), most); }
 
-__device__ inline int between(Tap x, Tap y, int p00, int p01, int p10, int p11) {
-    int above = (p00 * x.a + p01 * x.b) >> 4, below = (p10 * x.a + p11 * x.b) >> 4;
-    return (((y.a * above) >> 16) + ((y.b * below) >> 16) + 2) >> 2;
+__device__ inline Place place(int at, int length, int size) {
+    float exact = fmaf(at + 0.5f, (float)size / length, -0.5f);
+    int first = (int)floorf(exact);
+    return {first, exact - first};
 }
 
 template <typename T>
-__device__ inline int sample(const T* plane, int size, Tap x, Tap y) {
-    const T *above = plane + y.first * size, *below = plane + y.second * size;
-    return between(x, y, level(above[x.first]), level(above[x.second]), level(below[x.first]), level(below[x.second]));
+__device__ inline float linear(const T* plane, int size, Place x, Place y) {
+    const T *above = plane + clamp(y.first, size) * size, *below = plane + clamp(y.first + 1, size) * size;
+    int left = clamp(x.first, size), right = clamp(x.first + 1, size);
+    float top = above[left] + (above[right] - (float)above[left]) * x.share;
+    float bottom = below[left] + (below[right] - (float)below[left]) * x.share;
+    return top + (bottom - top) * y.share;
 }
 
-__device__ inline int opacity(const Item& item, int x, int y) {
-    if (x < item.x0 || x >= item.x1 || y < item.y0 || y >= item.y1) return 0;
-    Tap column = tap(x - item.x0, item.x1 - item.x0, MASK, true);
-    Tap row = tap(y - item.y0, item.y1 - item.y0, MASK, false);
-    const unsigned char *above = item.mask + row.first * MASK, *below = item.mask + row.second * MASK;
-    int alpha = between(column, row, above[column.first], above[column.second], below[column.first], below[column.second]);
-    return (int)rintf(alpha * item.weight);
+// Keys' cubic convolution with a = -0.75, as OpenCV has it.
+__device__ inline void cubic_weights(float t, float* weights) {
+    constexpr float A = -0.75f;
+    float s = 1.0f - t;
+    weights[0] = ((A * (t + 1.0f) - 5.0f * A) * (t + 1.0f) + 8.0f * A) * (t + 1.0f) - 4.0f * A;
+    weights[1] = ((A + 2.0f) * t - (A + 3.0f)) * t * t + 1.0f;
+    weights[2] = ((A + 2.0f) * s - (A + 3.0f)) * s * s + 1.0f;
+    weights[3] = 1.0f - weights[0] - weights[1] - weights[2];
 }
 
-__device__ inline unsigned char blend(int under, int over, int alpha) {
-    int difference = over - under;
-    int scaled = difference * alpha + 127 + (difference < 0);
-    return (unsigned char)(under + (scaled + 65536 * 255) / 255 - 65536);  // rounded down, also below 0
+template <typename T>
+__device__ inline float cubic(const T* plane, int size, Place x, Place y) {
+    float across[4], down[4], sum = 0.0f;
+    cubic_weights(x.share, across);
+    cubic_weights(y.share, down);
+    for (int row = 0; row < 4; ++row) {
+        const T* line = plane + clamp(y.first - 1 + row, size) * size;
+        float along = 0.0f;
+        for (int column = 0; column < 4; ++column) along += line[clamp(x.first - 1 + column, size)] * across[column];
+        sum += along * down[row];
+    }
+    return sum;
+}
+
+// A face as it is composed: planes of float, and what it was matched by.
+struct Matched {
+    float *raw, *luma, *u, *v;  // [size, size]; luma is raw, sharpened
+    float *low, *high;          // [size, size]; the extremes around each pixel of raw, where there is sharpening
+    float *cells, *weights;     // [size / CELL, size / CELL]
+    float* shift;               // of u and v
+
+    __device__ Matched(float* rows, int face, int size) {
+        long long area = (long long)size * size, count = (size / CELL) * (size / CELL);
+        raw = rows + face * (6 * area + 2 * count + 4);
+        luma = raw + area;
+        u = luma + area;
+        v = u + area;
+        low = v + area;
+        high = low + area;
+        cells = high + area;
+        weights = cells + count;
+        shift = weights + count;
+    }
+};
+
+__device__ inline float cell_mean(const float* plane, int size, int cell) {
+    const float* corner = plane + cell / (size / CELL) * CELL * size + cell % (size / CELL) * CELL;
+    float sum = 0.0f;
+    for (int at = 0; at < CELL * CELL; ++at) sum += corner[at / CELL * size + at % CELL];
+    return sum / (CELL * CELL);
+}
+
+__device__ inline float cell_mean(const unsigned short* plane, int size, int cell) {
+    const unsigned short* corner = plane + cell / (size / CELL) * CELL * size + cell % (size / CELL) * CELL;
+    int sum = 0;
+    for (int at = 0; at < CELL * CELL; ++at) sum += corner[at / CELL * size + at % CELL];
+    return sum / (CELL * CELL * STEPS);
+}
+
+// Colours of a face and of its base layer, added up over cells by all threads of a block.
+struct Sums {
+    unsigned long long y, base_y, u, v, base_u, base_v, count;
+
+    __device__ static void sum(unsigned long long* to, float value) {
+        atomicAdd(to, (unsigned long long)(fmaxf(value, 0.0f) * FIXED + 0.5f));
+    }
+
+    __device__ void add_luma(float of_face, float of_base) {
+        sum(&y, of_face);
+        sum(&base_y, of_base);
+        atomicAdd(&count, 1ull);
+    }
+
+    __device__ void add_chroma(float face_u, float face_v, float of_base_u, float of_base_v) {
+        sum(&u, face_u);
+        sum(&v, face_v);
+        sum(&base_u, of_base_u);
+        sum(&base_v, of_base_v);
+    }
+
+    __device__ float mean(unsigned long long of) const { return count ? (float)((double)of / count / FIXED) : 0.0f; }
+
+    __device__ float gain() const { return fmaxf(mean(base_y) - BLACK, DIM) / fmaxf(mean(y) - BLACK, DIM); }
+};
+
+// The neighbour of (x, y), mirrored at the edge without repeating it.
+__device__ inline float mirrored(const float* plane, int size, int x, int y) {
+    x = x < 0 ? -x : x < size ? x : 2 * size - 2 - x;
+    y = y < 0 ? -y : y < size ? y : 2 * size - 2 - y;
+    return plane[y * size + x];
+}
+
+__device__ inline void sharpen(const Matched& face, int size, int at, float amount) {
+    int x = at % size, y = at / size, count = size / CELL;
+    float share = linear(face.weights, count, place(x, size, count), place(y, size, count));
+    float own = face.raw[at], blurred = 0.0f, least = own, most = own;
+    for (int dy = -1; dy <= 1; ++dy) {
+        for (int dx = -1; dx <= 1; ++dx) {
+            float beside = mirrored(face.raw, size, x + dx, y + dy);
+            blurred += beside * ((dx ? 0.25f : 0.5f) * (dy ? 0.25f : 0.5f));
+            least = fminf(least, beside);
+            most = fmaxf(most, beside);
+        }
+    }
+    face.luma[at] = own + (own - blurred) * ((1.0f - share) * amount);
+    face.low[at] = least;
+    face.high[at] = most;
+}
+
+// Grid: one block an item, items in y. See MatchedFace of backends/ort.
+template <typename T>
+__device__ void match(const Item* items, const T* faces, float* rows, int size) {
+    __shared__ Sums ring_sums, same_sums;
+    const Item item = items[blockIdx.y];
+    if (!item.output || item.face < 0) return;
+    int start = threadIdx.x, step = blockDim.x, area = size * size, cells = (size / CELL) * (size / CELL);
+    Matched face(rows, item.face, size);
+    const T* red = faces + (long long)item.face * 3 * area;
+    for (int at = start; at < area; at += step) {
+        float r = level(red[at]), g = level(red[at + area]), b = level(red[at + 2 * area]);
+        float luma = KR * r + KG * g + KB * b;
+        face.raw[at] = face.luma[at] = luma * LUMA + BLACK;
+        face.u[at] = (b - luma) * (CHROMA / (1.0f - KB)) + 128.0f;
+        face.v[at] = (r - luma) * (CHROMA / (1.0f - KR)) + 128.0f;
+    }
+    if (start == 0) ring_sums = same_sums = {};
+    for (int at = start; at < 2; at += step) face.shift[at] = 0.0f;
+    if (!item.base) return;
+    __syncthreads();
+
+    const unsigned char* base_u = (const unsigned char*)(item.base + area);
+    const unsigned char *base_v = base_u + cells, *ring = base_v + cells;
+    for (int cell = start; cell < cells; cell += step) {
+        face.cells[cell] = cell_mean(face.raw, size, cell);
+        if (ring[cell]) ring_sums.add_luma(face.cells[cell], cell_mean(item.base, size, cell));
+    }
+    __syncthreads();
+
+    float gain = ring_sums.gain();
+    for (int cell = start; cell < cells; cell += step) {
+        float wanted = cell_mean(item.base, size, cell);
+        if (!ring[cell] || fabsf((face.cells[cell] - BLACK) * gain + BLACK - wanted) >= SAME) continue;
+        same_sums.add_luma(face.cells[cell], wanted);
+        same_sums.add_chroma(cell_mean(face.u, size, cell), cell_mean(face.v, size, cell), base_u[cell], base_v[cell]);
+    }
+    __syncthreads();
+
+    bool told = same_sums.count && same_sums.count >= LEAST_SAME * ring_sums.count;
+    gain = told ? within(same_sums.gain(), 1.0f / MAX_GAIN, MAX_GAIN) : 1.0f;
+    float offset = BLACK * (1.0f - gain);
+    if (start == 0 && told) {
+        face.shift[0] = within(same_sums.mean(same_sums.base_u) - same_sums.mean(same_sums.u), -MAX_SHIFT, MAX_SHIFT);
+        face.shift[1] = within(same_sums.mean(same_sums.base_v) - same_sums.mean(same_sums.v), -MAX_SHIFT, MAX_SHIFT);
+    }
+    for (int at = start; at < area; at += step) face.luma[at] = face.raw[at] = face.raw[at] * gain + offset;
+    for (int cell = start; cell < cells; cell += step) {
+        face.cells[cell] = fabsf(face.cells[cell] * gain + offset - cell_mean(item.base, size, cell));
+    }
+    __syncthreads();
+
+    int count = size / CELL;
+    for (int cell = start; cell < cells; cell += step) {
+        float most = 0.0f;
+        for (int at = 0; at < 9; ++at) {
+            int x = clamp(cell % count + at % 3 - 1, count), y = clamp(cell / count + at / 3 - 1, count);
+            most = fmaxf(most, face.cells[y * count + x]);
+        }
+        face.weights[cell] = within((UNLIKE - most) / (UNLIKE - ALIKE), 0.0f, 1.0f);
+    }
+    if (item.sharpening == 0.0f) return;
+    __syncthreads();
+    for (int at = start; at < area; at += step) sharpen(face, size, at, item.sharpening);
+}
+
+struct Places {  // of one row or column of the frame: in the mask, in the face, in its cells
+    Place mask, face, cell;
+    bool inside;  // the box
+
+    __device__ Places(int at, int from, int to, int size)
+        : mask(place(at - from, to - from, MASK)), face(place(at - from, to - from, size)),
+          cell(place(at - from, to - from, size / CELL)), inside(from <= at && at < to) {}
+};
+
+__device__ inline unsigned char blend(int under, float over, float alpha) {
+    return (unsigned char)within(rintf(under + (over - under) * alpha), 0.0f, 255.0f);
+}
+
+// The luma that is shown: the face's, with the frame's detail where both agree, and within bounds where not.
+__device__ inline float detailed(
+    const Item& item, const Matched& face, float luma, int under, int size, const Places& column, const Places& row) {
+    float share = linear(face.weights, size / CELL, column.cell, row.cell), plain = luma;
+    if (item.sharpening != 0.0f && share < 1.0f) {
+        float low = linear(face.low, size, column.face, row.face);
+        plain = within(luma, low, linear(face.high, size, column.face, row.face));
+    }
+    if (share == 0.0f) return plain;
+    return plain + (under - cubic(item.base, size, column.face, row.face) / STEPS + luma - plain) * share;
 }
 
 // Two by two pixels from (x, y) on, and their chroma.
-template <typename T>
-__device__ void compose_quad(const Item& item, const T* face, int size, int width, int height, int x, int y) {
-    int u = 0, v = 0, whole = 255;
+__device__ void compose_quad(
+    const Item& item, const Matched& face, int size, int width, int height, int x, int y, const Places* rows) {
+    Places columns[2] = {Places(x, item.x0, item.x1, size), Places(x + 1, item.x0, item.x1, size)};
+    float u = 0.0f, v = 0.0f, whole = 1.0f;
     for (int pixel = 0; pixel < 4; ++pixel) {
-        int px = x + (pixel & 1), py = y + (pixel >> 1), at = py * width + px;
-        int alpha = opacity(item, px, py);
-        whole = alpha < whole ? alpha : whole;
-        if (!alpha) {
-            item.output[at] = item.frame[at];
-            continue;
-        }
-        Tap column = tap(px - item.x0, item.x1 - item.x0, size, true);
-        Tap row = tap(py - item.y0, item.y1 - item.y0, size, false);
-        int r = sample(face, size, column, row);
-        int g = sample(face + size * size, size, column, row);
-        int b = sample(face + 2 * size * size, size, column, row);
-        u += (-103 * r - 347 * g + 450 * b + 131072 + 512) >> 10;
-        v += (450 * r - 409 * g - 41 * b + 131072 + 512) >> 10;
-        item.output[at] = blend(item.frame[at], (187 * r + 629 * g + 63 * b + 16384 + 512) >> 10, alpha);
+        const Places &column = columns[pixel & 1], &row = rows[pixel >> 1];
+        int at = (y + (pixel >> 1)) * width + x + (pixel & 1), under = item.frame[at];
+        bool inside = column.inside && row.inside;
+        float alpha = inside ? linear(item.mask, MASK, column.mask, row.mask) * (item.weight / 255.0f) : 0.0f;
+        whole = fminf(alpha, whole);
+        item.output[at] = under;
+        if (alpha == 0.0f) continue;
+        float luma = cubic(face.luma, size, column.face, row.face);
+        if (item.base) luma = detailed(item, face, luma, under, size, column, row);
+        item.output[at] = blend(under, luma, alpha);
+        u += linear(face.u, size, column.face, row.face);
+        v += linear(face.v, size, column.face, row.face);
     }
     int at = (height + y / 2) * width + x;
-    item.output[at] = whole ? blend(item.frame[at], (int)rintf(u * 0.25f), whole) : item.frame[at];
-    item.output[at + 1] = whole ? blend(item.frame[at + 1], (int)rintf(v * 0.25f), whole) : item.frame[at + 1];
+    item.output[at] = blend(item.frame[at], u * 0.25f + face.shift[0], whole);
+    item.output[at + 1] = blend(item.frame[at + 1], v * 0.25f + face.shift[1], whole);
 }
 
 __device__ inline void copy_strip(const Item& item, int at, int count) {
@@ -108,8 +302,7 @@ __device__ inline void copy_strip(const Item& item, int at, int count) {
 }
 
 // Grid: strips of two rows by STRIP pixels in x, items in y.
-template <typename T>
-__device__ void compose(const Item* items, const T* faces, int size, int width, int height) {
+extern "C" __global__ void compose(const Item* items, float* matched, int size, int width, int height) {
     const Item item = items[blockIdx.y];
     int strips = (width + STRIP - 1) / STRIP;
     int index = blockIdx.x * blockDim.x + threadIdx.x;
@@ -117,8 +310,9 @@ __device__ void compose(const Item* items, const T* faces, int size, int width, 
     int x = index % strips * STRIP, y = index / strips * 2;
     int end = x + STRIP < width ? x + STRIP : width;
     if (item.face >= 0 && x < item.x1 && end > item.x0 && y < item.y1 && y + 2 > item.y0) {
-        const T* face = faces + (long long)item.face * 3 * size * size;
-        for (; x < end; x += 2) compose_quad(item, face, size, width, height, x, y);
+        Matched face(matched, item.face, size);
+        Places rows[2] = {Places(y, item.y0, item.y1, size), Places(y + 1, item.y0, item.y1, size)};
+        for (; x < end; x += 2) compose_quad(item, face, size, width, height, x, y, rows);
         return;
     }
     copy_strip(item, y * width + x, end - x);
@@ -143,12 +337,14 @@ __device__ void gather(const Item* items, T* latents, T* tokens, int latent_coun
     }
 }
 
-extern "C" __global__ void compose_half(const Item* items, const unsigned short* faces, int size, int width, int height) {
-    compose(items, faces, size, width, height);
+extern "C" __global__ void __launch_bounds__(MATCH_THREADS)
+match_half(const Item* items, const unsigned short* faces, float* matched, int size) {
+    match(items, faces, matched, size);
 }
 
-extern "C" __global__ void compose_float(const Item* items, const float* faces, int size, int width, int height) {
-    compose(items, faces, size, width, height);
+extern "C" __global__ void __launch_bounds__(MATCH_THREADS)
+match_float(const Item* items, const float* faces, float* matched, int size) {
+    match(items, faces, matched, size);
 }
 
 extern "C" __global__ void gather_half(

@@ -12,6 +12,9 @@ ITEM = np.dtype(
         ("face", np.int32),  # row in the UNet's batch, -1: the frame is shown as it is
         ("weight", np.float32),  # of the face, in [0, 1]
         ("box", np.int32, (4,)),  # x0, y0, x1, y1 in pixels, ends excluded; may leave the frame
+        ("base", np.uint64),  # the base layer: as ``BaseLayer.packed``; 0: none
+        ("sharpening", np.float32),  # of the base layer
+        ("unused", np.uint32),
     ]
 )
 """One element of the array the kernels read: ``struct Item`` of ``compose.cu``."""

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from musetalk_runtime.avatar.base_layer import CELL
 from musetalk_runtime.core.errors import MachineError
 
 COMPOSE_SOURCE = Path(__file__).with_name("compose.cu")
 COMPOSE_CUBIN = "compose.cubin"
 """The file in a bundle that holds the kernels, compiled for its GPU."""
 
-THREADS = 128  # a block
+THREADS, MATCH_THREADS = 128, 1024  # a block
 THREAD_PIXELS = 16  # of two rows, that one thread composes
 GATHER_BLOCKS = 16  # an item
 SUFFIXES = {np.dtype(np.float16): "half", np.dtype(np.float32): "float"}
@@ -23,23 +24,28 @@ def compose_cubin(arch: str) -> str:
     return f"compose.{arch}.cubin"
 
 
+def matched_bytes(side: int) -> int:
+    """What one face of `side` pixels takes once it is matched: ``struct Matched`` of ``compose.cu``, all of floats."""
+    return (6 * side * side + 2 * (side // CELL) ** 2 + 4) * 4
+
+
 class Kernels:
-    """The gather and compose kernels of ``compose.cu``, compiled for this GPU."""
+    """The gather, match and compose kernels of ``compose.cu``, compiled for this GPU."""
 
     def __init__(self, cubin: Path) -> None:
-        """Load `cubin` in the current context; raises MachineError where it is for another GPU."""
+        """Load `cubin` in the current context; raises MachineError where it is for another GPU, or lacks a kernel."""
         from cuda.core import ObjectCode
+
+        names = [f"{name}_{suffix}" for name in ("gather", "match") for suffix in SUFFIXES.values()]
 
         try:
             code = ObjectCode.from_cubin(cubin.read_bytes())
-            self._kernels = {
-                f"{name}_{suffix}": code.get_kernel(f"{name}_{suffix}")
-                for name in ("gather", "compose")
-                for suffix in SUFFIXES.values()
-            }
+            self._kernels = {name: code.get_kernel(name) for name in (*names, "compose")}
         except Exception as error:  # cuda.core's errors have no public base
             reason = str(error).splitlines()[0]
-            raise MachineError(f"{cubin}: this GPU does not take it ({reason}): run build-engines here") from None
+            raise MachineError(
+                f"{cubin}: it is for another GPU, or of an earlier version ({reason}): run build-engines here"
+            ) from None
 
     def gather(
         self,
@@ -58,22 +64,27 @@ class Kernels:
         arguments = (latents, tokens, np.int32(sizes[0]), np.int32(sizes[1]))
         self._launch(stream, f"gather_{_suffix(dtype)}", (GATHER_BLOCKS, count), items, *arguments)
 
-    def compose(
-        self, stream: Any, items: int, count: int, faces: int, side: int, frame: tuple[int, int], dtype: npt.DTypeLike
+    def match(
+        self, stream: Any, items: int, count: int, faces: int, matched: int, side: int, dtype: npt.DTypeLike
     ) -> None:
-        """Enqueue: `count` items' frames, of `frame` (width, height) pixels, with the `faces` at that address.
+        """Enqueue: the `faces` of `count` items, matched with their frames, into rows of `matched`.
 
-        `faces` are RGB ``[N, 3, side, side]`` of `dtype`, in [0, 1].
+        `faces` are RGB ``[N, 3, side, side]`` of `dtype`, in [0, 1]; `matched` has `matched_bytes` for each.
         """
+        arguments = (faces, matched, np.int32(side))
+        self._launch(stream, f"match_{_suffix(dtype)}", (1, count), items, *arguments, threads=MATCH_THREADS)
+
+    def compose(self, stream: Any, items: int, count: int, matched: int, side: int, frame: tuple[int, int]) -> None:
+        """Enqueue: `count` items' frames, of `frame` (width, height) pixels, with the faces that `match` has made."""
         width, height = frame
         blocks = -(-(-(-width // THREAD_PIXELS) * (height // 2)) // THREADS)
-        arguments = (faces, np.int32(side), np.int32(width), np.int32(height))
-        self._launch(stream, f"compose_{_suffix(dtype)}", (blocks, count), items, *arguments)
+        arguments = (matched, np.int32(side), np.int32(width), np.int32(height))
+        self._launch(stream, "compose", (blocks, count), items, *arguments)
 
-    def _launch(self, stream: Any, name: str, grid: tuple[int, int], *arguments: Any) -> None:
+    def _launch(self, stream: Any, name: str, grid: tuple[int, int], *arguments: Any, threads: int = THREADS) -> None:
         from cuda.core import LaunchConfig, launch
 
-        launch(stream, LaunchConfig(grid=grid, block=THREADS), self._kernels[name], *arguments)
+        launch(stream, LaunchConfig(grid=grid, block=threads), self._kernels[name], *arguments)
 
 
 def _suffix(dtype: npt.DTypeLike) -> str:

@@ -7,44 +7,39 @@ by two pixels; H and W are even. Colours are BT.709, limited range.
 import cv2
 import numpy as np
 
+from musetalk_runtime.avatar.base_layer import BaseLayer
 from musetalk_runtime.avatar.box import Box
-from musetalk_runtime.core.arrays import Bytes
-
-# RGB in [0, 255] to Y, U, V (ITU-R BT.709, 8 bits, limited range), one row each, the last column added.
-_KR, _KB = 0.2126, 0.0722
-_LUMA = np.array([_KR, 1 - _KR - _KB, _KB])
-_TO_YUV = np.vstack(
-    [
-        np.append(_LUMA * 219 / 255, 16),
-        np.append((np.array([0, 0, 1]) - _LUMA) * 112 / 255 / (1 - _KB), 128),
-        np.append((np.array([1, 0, 0]) - _LUMA) * 112 / 255 / (1 - _KR), 128),
-    ]
-).astype(np.float32)
+from musetalk_runtime.backends.ort.matched_face import MatchedFace
+from musetalk_runtime.core.arrays import Bytes, Floats
 
 
-def compose(frame: Bytes, face: Bytes, mask: Bytes, box: Box, weight: float = 1.0) -> None:
+def compose(
+    frame: Bytes, face: Bytes, mask: Bytes, box: Box, weight: float = 1.0, base: BaseLayer | None = None
+) -> None:
     """Blend RGB `face` ``[I, I, 3]``, resized to `box`, onto the NV12 `frame` in place, by `mask` times `weight`.
 
     `mask` is uint8 ``[M, M]`` over the box, 255 for the face alone; `box` is x0, y0, x1, y1 in pixels, ends excluded,
-    and may leave the frame. Where the resized mask is 0 the frame keeps every bit; a chroma sample changes only
-    if all four of its pixels do.
+    and may leave the frame. With the frame's `base` layer the face gets the frame's colours, and its detail where both
+    agree. Where the resized mask is 0 the frame keeps every bit; a chroma sample changes only if all four of its pixels
+    do. Luma is resized by the cubic kernel, chroma by the linear one.
     """
     height, width = frame.shape[0] * 2 // 3, frame.shape[1]
     region = _visible(mask, box, width, height)
     if region is None:
         return
     x0, y0, x1, y1 = region
-    alpha = _stretched(mask, box, region)
-    if weight < 1.0:
-        alpha = cv2.convertScaleAbs(alpha, alpha=weight)
-    yuv = cv2.transform(_stretched(face, box, region), _TO_YUV)
+    opacity = _stretched(mask.astype(np.float32), box, region)
+    opacity *= weight / 255
+    matched = MatchedFace.of(face, base)
     luma = frame[y0:y1, x0:x1]
-    luma[:] = _blend(luma, yuv[..., 0], alpha)
-    chroma = frame[height + y0 // 2 : height + y1 // 2, x0:x1].reshape((y1 - y0) // 2, (x1 - x0) // 2, 2)
-    halved = cv2.resize(yuv[..., 1:], chroma.shape[1::-1], interpolation=cv2.INTER_AREA)
-    whole = alpha.reshape(chroma.shape[0], 2, chroma.shape[1], 2).min(axis=(1, 3))
-    blended = _blend(chroma, halved, whole[..., None])
-    frame[height + y0 // 2 : height + y1 // 2, x0:x1] = blended.reshape(chroma.shape[0], -1)
+    luma[:] = _blend(luma, _detailed(matched, base, luma, box, region), opacity)
+    whole = np.minimum(opacity[::2], opacity[1::2])
+    whole = np.minimum(whole[:, ::2], whole[:, 1::2])
+    chroma = frame[height + y0 // 2 : height + y1 // 2, x0:x1]
+    for k, plane in enumerate((matched.u, matched.v)):
+        halved = cv2.resize(_stretched(plane, box, region), whole.shape[::-1], interpolation=cv2.INTER_AREA)
+        halved += matched.shift[k]
+        chroma[:, k::2] = _blend(chroma[:, k::2], halved, whole)
 
 
 def _visible(mask: Bytes, box: Box, width: int, height: int) -> Box | None:
@@ -61,18 +56,37 @@ def _visible(mask: Bytes, box: Box, width: int, height: int) -> Box | None:
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
-def _stretched(image: Bytes, box: Box, region: Box) -> Bytes:
-    """`image` resized to `box` (bilinear, half-pixel centres), at the pixels of `region`; 0 outside the box."""
-    resized = cv2.resize(image, (box[2] - box[0], box[3] - box[1]), interpolation=cv2.INTER_LINEAR)
+def _detailed(matched: MatchedFace, base: BaseLayer | None, under: Bytes, box: Box, region: Box) -> Floats:
+    """The face's luma at the pixels of `region`, with the detail of `under`, the frame there."""
+    luma = _stretched(matched.y, box, region, cv2.INTER_CUBIC)
+    agreement = matched.agreement
+    if base is None or agreement is None:
+        return luma
+    detail = under - _stretched(base.levels(), box, region, cv2.INTER_CUBIC)
+    if agreement.bounds:
+        detail += luma
+        low, high = agreement.bounds
+        cv2.max(luma, _stretched(low, box, region), dst=luma)
+        cv2.min(luma, _stretched(high, box, region), dst=luma)
+        detail -= luma
+    detail *= _stretched(agreement.weights, box, region)
+    luma += detail
+    return luma
+
+
+def _stretched(plane: Floats, box: Box, region: Box, kernel: int = cv2.INTER_LINEAR) -> Floats:
+    """`plane` resized to `box` (half-pixel centres), at the pixels of `region`; 0 outside the box."""
+    resized = cv2.resize(plane, (box[2] - box[0], box[3] - box[1]), interpolation=kernel)
     x0, y0, x1, y1 = max(region[0], box[0]), max(region[1], box[1]), min(region[2], box[2]), min(region[3], box[3])
-    inside = resized[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
+    inside: Floats = resized[y0 - box[1] : y1 - box[1], x0 - box[0] : x1 - box[0]]
     if (x0, y0, x1, y1) == region:
-        return np.asarray(inside)
-    rim = ((y0 - region[1], region[3] - y1), (x0 - region[0], region[2] - x1), (0, 0))
-    return np.pad(inside, rim[: inside.ndim])
+        return inside
+    return np.pad(inside, ((y0 - region[1], region[3] - y1), (x0 - region[0], region[2] - x1)))
 
 
-def _blend(under: Bytes, over: Bytes, alpha: Bytes) -> Bytes:
-    """``under + (over - under) * alpha / 255``, rounded; exactly `under` where alpha is 0."""
-    difference = over.astype(np.int32) - under
-    return (under + (difference * alpha + 127 + (difference < 0)) // 255).astype(np.uint8)
+def _blend(under: Bytes, over: Floats, opacity: Floats) -> Bytes:
+    """``under + (over - under) * opacity``, rounded; exactly `under` where `opacity` is 0. `over` is overwritten."""
+    levels = under.astype(np.float32)
+    over -= levels
+    over *= opacity
+    return np.asarray(cv2.add(levels, over, dtype=cv2.CV_8U))

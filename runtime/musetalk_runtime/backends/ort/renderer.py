@@ -36,7 +36,8 @@ class Rendered:
         frame = self._new_frame((own.shape[0], own.shape[1]))
         frame[:] = own
         box = tuple(shot.avatar.boxes[shot.shown].tolist())
-        compose(frame, face, shot.avatar.masks[shot.shown], box, shot.speech.weight)
+        mask, base = shot.avatar.masks[shot.shown], shot.avatar.base(shot.shown)
+        compose(frame, face, mask, box, shot.speech.weight, base)
         return frame
 
 

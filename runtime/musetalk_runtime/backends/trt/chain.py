@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from musetalk_runtime.backends.cuda.item import ITEM
-from musetalk_runtime.backends.cuda.kernels import Kernels
+from musetalk_runtime.backends.cuda.kernels import Kernels, matched_bytes
 from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
 from musetalk_runtime.backends.cuda.slot import Slot
 from musetalk_runtime.backends.trt.batch_graph import BatchGraph, CaptureError, RecordEvent
@@ -129,6 +129,7 @@ class Chain:
         if "images" not in self._memories:
             whole = int(np.prod(shape[1:])) * self.batch * self._face_dtype.itemsize
             self._memories["images"] = DeviceMemory(self._device, whole)
+            self._memories["matched"] = DeviceMemory(self._device, matched_bytes(self._side) * self.batch)
         for name in ("latents", "tokens", "prediction"):
             predict.set_address(name, self._memories[name].address)
         decode.set_address("latents", self._memories["prediction"].address)
@@ -140,6 +141,7 @@ class Chain:
             record("unet_end")
             decode.enqueue(int(stream.handle))
             record("decoder_end")
+            self._match(stream)
             self._compose(stream)
 
         return BatchGraph(enqueue, [predict, decode], self._device, self.compute, capture, self.slots[0].events)
@@ -148,9 +150,13 @@ class Chain:
         items, latents, tokens = (self._memories[name].address for name in ("items", "latents", "tokens"))
         self._kernels.gather(stream, items, self.batch, latents, tokens, self._elements, self.dtype)
 
+    def _match(self, stream: Any) -> None:
+        items, images, matched = (self._memories[name].address for name in ("items", "images", "matched"))
+        self._kernels.match(stream, items, self.batch, images, matched, self._side, self._face_dtype)
+
     def _compose(self, stream: Any) -> None:
-        items, images = (self._memories[name].address for name in ("items", "images"))
-        self._kernels.compose(stream, items, self.batch, images, self._side, self.frame, self._face_dtype)
+        items, matched = (self._memories[name].address for name in ("items", "matched"))
+        self._kernels.compose(stream, items, self.batch, matched, self._side, self.frame)
 
 
 def _by_batch(plan: Plan) -> dict[int, int]:

@@ -140,6 +140,7 @@ class GpuRenderer:
                 item["face"], item["weight"] = faces, request.speech.weight
                 item["mask"], item["box"] = avatar.mask(shown), avatar.boxes[shown]
                 item["latents"] = avatar.latents(shown)
+                item["base"], item["sharpening"] = avatar.base(shown), avatar.sharpening
                 item["tokens"] = slot.token_address + faces * row_bytes
                 slot.tokens[faces] = request.speech.tokens
                 faces += 1

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from musetalk_runtime.avatar.box import Box
 from musetalk_runtime.avatar.pack import Avatar
+from musetalk_runtime.core.detail import Detail
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, MuseTalkEdgeError, OutputError, one_line
 from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.avatars.new_avatar import NewAvatar
@@ -29,7 +30,8 @@ log = logging.getLogger(__name__)
 class AvatarStore:
     """The avatars in `folder`, which are made for the first bundle of `catalog` and added to it.
 
-    Faces are found by `face_model`, by default the bundle's. `workers` do what waits for the disk.
+    Faces are found by `face_model`, by default the bundle's. `workers` do what waits for the disk. Avatars are opened
+    with `detail`.
 
     One process at a time has the folder. What an earlier one left half made is deleted, and the avatars it made are
     added again. Methods are for the event loop, but for the constructor, which raises InputNotFound, InvalidArgument or
@@ -47,6 +49,7 @@ class AvatarStore:
         workers: Executor,
         face_model: Path | None = None,
         limits: UploadLimits | None = None,
+        detail: Detail = "auto",
     ) -> None:
         if face_model is not None and not face_model.is_file():
             raise InputNotFound(f"{face_model}: no such face detector")
@@ -58,6 +61,7 @@ class AvatarStore:
         self._folder, self._catalog, self._workers = folder.absolute(), catalog, workers
         self._bundle = next(iter(catalog.bundles.values()))
         self._face_model = face_model or self._bundle.face_model
+        self._detail = detail
         self._preparing = asyncio.Semaphore(1)
         self._count = 0
         try:
@@ -159,7 +163,7 @@ class AvatarStore:
             if path.name in self._catalog.avatars:
                 raise InvalidArgument(f"{path}: there is an avatar of that name already: rename one of them")
             try:
-                self._catalog.add(path.name, Avatar.open(path))
+                self._catalog.add(path.name, Avatar.open(path, self._detail))
                 self.kept[path.name] = _size(path)
             except MuseTalkEdgeError as error:
                 log.warning("%s", error)
@@ -226,7 +230,7 @@ class AvatarStore:
         new.pack.rename(path)  # what is in it is on the disk already
         sync(self._folder)
         try:
-            avatar = Avatar.open(path)
+            avatar = Avatar.open(path, self._detail)
         except BaseException:
             _remove(path)
             raise
