@@ -5,10 +5,10 @@ import pytest
 
 from helpers.media import moving_picture
 from musetalk_runtime.avatar.box import MIDDLE, box_problem, face_box, hidden_rows
+from musetalk_runtime.avatar.crop import crop_face
 from musetalk_runtime.avatar.pack import MASK_SIZE
 from musetalk_runtime.backends.ort.compose import compose
 from musetalk_runtime.core.arrays import Floats
-from musetalk_runtime.prepare.crop import crop_face
 from musetalk_runtime.prepare.face import Faces
 from musetalk_runtime.prepare.mask import MAX_EXTENT, face_mask
 from musetalk_runtime.prepare.scene import scene_of
@@ -171,3 +171,31 @@ def test_the_mask_grows_with_its_extent_and_follows_the_mouth() -> None:
     columns = np.arange(MASK_SIZE)
     centre = np.average(columns, weights=face_mask(box, None, 1.0).sum(axis=0))
     assert np.average(columns, weights=face_mask(box, landmarks, 1.0).sum(axis=0)) < centre - 5
+
+
+FRONTAL = np.array([[35.0, 40], [65, 40], [50, 60], [38, 78], [62, 78]])  # in a box of 100 by 100
+
+
+def test_the_mask_ends_at_the_jaw_of_a_face_that_is_turned() -> None:
+    frontal = face_mask((0, 0, 100, 100), FRONTAL, 1.0)
+    assert np.array_equal(frontal, frontal[:, ::-1])
+    turned = FRONTAL - [[0, 0], [0, 0], [10, 0], [4, 0], [4, 0]]
+    mirrored = turned[[1, 0, 2, 4, 3]] * [-1, 1] + [100, 0]
+    masks = face_mask((0, 0, 100, 100), turned, 1.0), face_mask((0, 0, 100, 100), mirrored, 1.0)[:, ::-1]
+    assert np.array_equal(*masks)
+    edges = [np.flatnonzero(mask[int(0.85 * MASK_SIZE)] > 128)[0] for mask in (frontal, masks[0])]
+    assert edges[1] >= edges[0]  # though the mouth is farther to the left
+
+
+@pytest.mark.parametrize("degrees", [-30, 0, 30])
+def test_the_mask_is_tilted_with_the_face_and_shows_the_mouth(degrees: float) -> None:
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    mouth = FRONTAL[3:].mean(axis=0)
+    landmarks = (FRONTAL - mouth) @ turn + mouth
+    mask = face_mask((0, 0, 100, 100), landmarks, 1.0).astype(int)
+    for x, y in (landmarks[3:] * MASK_SIZE / 100).astype(int).tolist():
+        assert mask[y, x] > 128
+    corner = int(0.9 * MASK_SIZE)
+    left, right = mask[corner, : MASK_SIZE // 4].sum(), mask[corner, -MASK_SIZE // 4 :].sum()
+    assert np.sign(round((left - right) / 100)) == -np.sign(degrees)  # the cheek that is lower
