@@ -1,11 +1,8 @@
 """The service behind a proxy, under a prefix: the examples, as they are."""
 
 import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ from websockets.sync.client import connect
 from helpers.browser import BROWSER, Page, browsing
 from helpers.media import voice
 from helpers.paths import ROOT
+from helpers.proxy import Proxy, nginx_of_example
 from helpers.service_client import Client, HeldPort, Viewer, end_sessions, serving, until
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.tokens import Tokens, add_token
@@ -25,54 +23,11 @@ from musetalk_runtime.service.service import Service
 pytestmark = pytest.mark.slow
 
 PREFIX = "/face"
-NGINX = """\
-daemon off; pid nginx.pid; error_log error.log; worker_processes 1;
-events {{}}
-http {{
-    client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path f; uwsgi_temp_path u; scgi_temp_path s;
-    {site}
-}}
-"""
-
-
-class Proxy:
-    """A proxy as a process, on one `port` for as long as it lives."""
-
-    def __init__(self, port: int, command: Callable[[int], list[str]], folder: Path) -> None:
-        self.port = port
-        self._command = command(self.port)
-        self._folder = folder
-        self.start()
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, cwd=self._folder, stderr=subprocess.DEVNULL)
-        until(lambda: accepts(self.port), "the proxy starts")
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(60)
-
-
-def accepts(port: int) -> bool:
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False
 
 
 def nginx(folder: Path, service: int, port: int) -> list[str]:
-    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-    if program is None:
-        pytest.skip("no nginx here: apt-get install nginx-light")
-    site = (ROOT / "examples" / "nginx.conf").read_text()
-    for old, new in {
-        "127.0.0.1:8787": f"127.0.0.1:{service}",
-        "listen 8080": f"listen 127.0.0.1:{port}",
-        "/var/log/nginx/": "",
-    }.items():
-        assert site.count(old) == 1
-        site = site.replace(old, new)
-    (folder / "nginx.conf").write_text(NGINX.format(site=site))
-    return [program, "-p", str(folder), "-e", "error.log", "-c", str(folder / "nginx.conf")]
+    changes = {"127.0.0.1:8787": f"127.0.0.1:{service}", "listen 8080": f"listen 127.0.0.1:{port}"}
+    return nginx_of_example("nginx.conf", folder, changes)
 
 
 def node(_: Path, service: int, port: int) -> list[str]:

@@ -17,6 +17,12 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
         "--tokens", type=Path, metavar="FILE", help="let in who has a token of FILE, see 'musetalk-edge token --help'"
     )
     group.add_argument(
+        "--token-key",
+        type=Path,
+        metavar="FILE",
+        help="let in who has a token that is signed with the key in FILE, as 'musetalk-edge fleet' signs them",
+    )
+    group.add_argument(
         "--insecure", action="store_true", help="without tokens, listen on other addresses than this machine's own"
     )
     group.add_argument(
@@ -48,27 +54,28 @@ def add_access_arguments(parser: argparse.ArgumentParser) -> None:
 
 def read_access(args: argparse.Namespace) -> "Access":
     """What the options say; raises InvalidArgument or InputNotFound."""
-    from musetalk_runtime.service.security.access import Access
+    from musetalk_runtime.service.security.access import Access, is_loopback
+    from musetalk_runtime.service.security.signed_tokens import SignedTokens, read_secret
     from musetalk_runtime.service.security.tokens import Tokens
 
-    if not (args.tokens or args.insecure or _is_loopback(args.host)):
+    if args.tokens and args.token_key:
+        raise InvalidArgument("--tokens and --token-key: a service takes the tokens of one of them")
+    tokens: Tokens | SignedTokens | None = None
+    if args.token_key:
+        tokens = SignedTokens(read_secret(args.token_key))
+    elif args.tokens:
+        tokens = Tokens(args.tokens)
+    if not (tokens or args.insecure or is_loopback(args.host)):
         raise InvalidArgument(
             f"--host {args.host} lets everybody in who reaches it: give --tokens FILE, or --insecure to have it so"
         )
     return Access(
-        Tokens(args.tokens) if args.tokens else None,
+        tokens,
         frozenset(host.lower() for host in args.allow_host),
         tuple(args.allow_origin),
         args.root_path.rstrip("/"),
         tuple(args.trust_proxy),
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _network(text: str) -> "ipaddress.IPv4Network | ipaddress.IPv6Network":

@@ -53,8 +53,9 @@ class Service:
 
     Attributes: ``catalog`` (bundles and avatars), ``admission``, ``starter`` (of sessions), ``engines`` (what it has of
     them, by the names of their bundles), ``store`` (of uploaded avatars; None without ``settings.avatar_folder``),
-    ``settings``, ``metrics``, ``workers`` (a small thread pool for files and codecs), ``draining`` (whether new
-    sessions are refused), ``hung`` (whether a thread did not end).
+    ``settings``, ``metrics``, ``workers`` (a small thread pool for files and codecs), ``draining`` (whether it is about
+    to end, and refuses new sessions), ``admits`` (whether new sessions are let in; those that run go on), ``hung``
+    (whether a thread did not end).
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Service:
         self.store = self._open_store()
         self._synthesizer: SynthesizerProcess | None = None
         self.draining = False
+        self.admits = True
         self.hung = False
         self.starter = SessionStarter(self.catalog, self.metrics, playback_clock)
         self.engines = self.starter.engines
@@ -200,7 +202,7 @@ class Service:
     @property
     def free(self) -> int:
         """How many more sessions fit now."""
-        if self.draining or len(self.failed) == len(self.engines):
+        if self.draining or not self.admits or len(self.failed) == len(self.engines):
             return 0
         return self.admission.room(self._admitted)
 
@@ -311,6 +313,8 @@ class Service:
         """The rate of a new session; raises ServiceError."""
         if self.draining:
             raise ServiceError(503, "shutting_down", "the service is about to end", RETRY_SOON)
+        if not self.admits:
+            raise ServiceError(503, "closed", "this device takes no new sessions at the moment", RETRY_SOON)
         if (error := self.engines[pairing.bundle].error) is not None:
             raise EngineFailed(error)
         rate = self.admission.rate(self._admitted, pairing, wanted)

@@ -117,6 +117,16 @@ class AvatarStore:
         new.move("waiting")
         new.task = asyncio.create_task(self._make(new))
 
+    async def adopt(self, name: str) -> None:
+        """Serve the avatar that was put at ``FOLDER/name``; raises ServiceError, InvalidFolder or AvatarMismatch."""
+        if name in self._catalog.avatars or name in self.new or name in self.broken:
+            raise ServiceError(409, "exists", f"there is an avatar {name!r} already")
+        path = self._folder / name
+        if path.is_symlink() or not path.is_dir():
+            raise ServiceError(404, "unknown_avatar", f"no avatar {name!r} was put there")
+        self._catalog.add(name, await self._run(Avatar.open, path))
+        self.kept[name] = await self._run(_size, path)
+
     async def delete(self, name: str, in_use: Collection[str]) -> None:
         """Delete an avatar, unless it is one of those `in_use`, or end its making; raises ServiceError."""
         if name in self._catalog.avatars and name not in self.kept:
@@ -158,7 +168,7 @@ class AvatarStore:
             if left.name != "lock":
                 _remove(left)
         for path in sorted(self._folder.iterdir()):
-            if path.name == WORK or path.is_symlink() or not path.is_dir():
+            if path.name.startswith(".") or path.is_symlink() or not path.is_dir():  # not whole yet
                 continue
             if path.name in self._catalog.avatars:
                 raise InvalidArgument(f"{path}: there is an avatar of that name already: rename one of them")

@@ -93,6 +93,7 @@ class SupervisedServer(Server):
 def _config(app: FastAPI, service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        loop="asyncio",  # whatever else is installed
         http=limited_protocol(lambda: service.settings.head_timeout, min(MAX_CONNECTIONS, raise_limit())),
         backlog=BACKLOG,
         ws="websockets-sansio",

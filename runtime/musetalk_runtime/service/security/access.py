@@ -9,6 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from musetalk_runtime.core.errors import InvalidArgument
+from musetalk_runtime.service.security.signed_tokens import SignedTokens
 from musetalk_runtime.service.security.signed_urls import SignedUrls
 from musetalk_runtime.service.security.tokens import Token, Tokens
 
@@ -21,12 +22,13 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True)
 class Access:
-    """`tokens` are taken, None lets everybody in; `hosts` are the names that the service goes by, besides localhost
-    and any IP address; pages of `origins` (``https://name``), besides its own, may use it; `root_path` is what a proxy
-    puts before every path; `proxies` are believed what they say of the host. Raises InvalidArgument.
+    """`tokens` are taken, those of a file or those that a fleet's front end signs, None lets everybody in; `hosts` are
+    the names that the service goes by, besides localhost and any IP address; pages of `origins` (``https://name``),
+    besides its own, may use it; `root_path` is what a proxy puts before every path; `proxies` are believed what they
+    say of the host. Raises InvalidArgument.
     """
 
-    tokens: Tokens | None = None
+    tokens: Tokens | SignedTokens | None = None
     hosts: frozenset[str] = frozenset()
     origins: tuple[str, ...] = ()
     root_path: str = ""
@@ -79,6 +81,11 @@ def token_of(connection: HTTPConnection) -> Token | None:
     """The token of a request; None where none is needed, and for a signed URL, which names its session."""
     token: Token | None = connection.state.token
     return token
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name or an address, is reached from this machine alone."""
+    return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"
 
 
 def _is_address(name: str) -> bool:

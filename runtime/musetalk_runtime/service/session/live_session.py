@@ -34,6 +34,7 @@ from musetalk_runtime.service.session.turn_timer import TurnTimer
 from musetalk_runtime.session import DEFAULT_VIDEO, Session
 
 SessionState = Literal["starting", "idle", "speaking", "ended", "failed"]
+PROCESS = secrets.token_hex(4)  # what the ids of all sessions of this process begin with
 log = logging.getLogger(__name__)
 
 OpenSession = Callable[["LiveSession"], Session]
@@ -66,7 +67,7 @@ class LiveSession:
         video: VideoOptions = DEFAULT_VIDEO,
     ) -> None:
         loop = asyncio.get_running_loop()
-        self.id = secrets.token_urlsafe(18)
+        self.id = PROCESS + secrets.token_urlsafe(18)
         self.pairing, self.fps, self.owner = pairing, fps, owner
         self._rate = float(fps)
         self.clock, self.poses = clock, poses
