@@ -6,16 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from helpers.folders import edited
 from helpers.processes import EDGE
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.cli.main import main
 from musetalk_runtime.core.errors import MachineError
-from musetalk_runtime.storage.folder import MANIFEST, sha256
+from musetalk_runtime.storage.folder import MANIFEST
 from musetalk_runtime.update.trial import trial
 from musetalk_runtime.update.versions import MAX_STARTS, Versions
 
@@ -23,18 +23,6 @@ pytestmark = pytest.mark.slow
 
 DIES = "import os, sys; from pathlib import Path; from musetalk_runtime.update.trial import trial\n"
 DIES += "with trial([Path(sys.argv[1])]): os.kill(os.getpid(), 9)"
-
-
-def edited(source: Path, target: Path, name: str, change: Callable[[bytes], bytes]) -> Path:
-    """A copy whose file `name` is another, and whose manifest says so."""
-    shutil.copytree(source, target)
-    file = target / name
-    file.write_bytes(change(file.read_bytes()))
-    if name != MANIFEST:
-        manifest = json.loads((target / MANIFEST).read_text())
-        manifest["files"][name] = {"bytes": file.stat().st_size, "sha256": sha256(file)}
-        (target / MANIFEST).write_text(json.dumps(manifest))
-    return target
 
 
 @pytest.fixture

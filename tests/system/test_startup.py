@@ -7,7 +7,20 @@ from pathlib import Path
 
 import pytest
 
-HEAVY = {"numpy", "av", "cv2", "onnxruntime", "fastapi", "pydantic", "uvicorn", "tensorrt", "cuda", "torch", "onnx"}
+HEAVY = {
+    "numpy",
+    "av",
+    "cv2",
+    "onnxruntime",
+    "fastapi",
+    "pydantic",
+    "uvicorn",
+    "tensorrt",
+    "cuda",
+    "torch",
+    "onnx",
+    "ray",
+}
 WORKSTATION = {"torch", "diffusers", "transformers", "onnx", "polygraphy", "musetalk_engines", "musetalk_export"}
 
 
@@ -35,14 +48,14 @@ def test_importing_the_package_loads_one_module() -> None:
     assert not loaded & HEAVY
 
 
-@pytest.mark.parametrize("command", ["", "prepare", "stream", "serve", "bench", "doctor"])
+@pytest.mark.parametrize("command", ["", "prepare", "stream", "serve", "fleet", "bench", "doctor"])
 def test_help_loads_no_library(command: str) -> None:
     loaded = after_command(*([command] if command else []), "--help")
     assert not loaded & HEAVY
     ours = {name for name in loaded if name.startswith("musetalk_runtime")}
     assert "musetalk_runtime.cli.main" in ours
     assert not {name for name in ours if name.startswith(("musetalk_runtime.avatar", "musetalk_runtime.service."))}
-    assert len(ours) <= 28
+    assert len(ours) <= 30
 
 
 def test_a_stream_loads_what_it_needs_and_no_more(

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 
-from musetalk_runtime.cli import bench, certify, doctor, prepare, provision, serve, stream, token, update
+from musetalk_runtime.cli import bench, certify, doctor, fleet, prepare, provision, serve, stream, token, update
 from musetalk_runtime.cli.command import run_command
 from musetalk_runtime.core.version import __version__
 
@@ -28,10 +28,14 @@ def _run(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"musetalk-edge {__version__}")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in (prepare, stream, serve, token, certify, update, provision, bench, doctor):
+    for command in (prepare, stream, serve, token, certify, update, provision, fleet, bench, doctor):
         command.add_parser(subparsers)
     for subparser in subparsers.choices.values():
         subparser.add_argument("--verbose", action="store_true", help="add the traceback to an error")
     args = parser.parse_args(arguments)
     status: int = args.run(args)
     return status
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

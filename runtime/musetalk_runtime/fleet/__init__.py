@@ -1,0 +1,1 @@
+"""Many devices behind one front end, on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""What runs on Ray: nodes, the actor of a device, the deployment of the front end."""

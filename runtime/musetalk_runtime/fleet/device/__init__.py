@@ -1,0 +1,1 @@
+"""A device: its service as a process, its bundles and its avatars."""
