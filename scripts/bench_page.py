@@ -67,7 +67,7 @@ def _run(page: Page, service: Service) -> dict[str, Any]:
     page.until("document.getElementById('play').getAttribute('aria-disabled') === 'false'")
     times: dict[str, Any] = page.run(CLICK)
     page.click("end")
-    until(lambda: not service.running, "the session ends")
+    until(lambda: not service.sessions.running, "the session ends")
     return times
 
 

@@ -63,7 +63,7 @@ def main() -> None:
                 path = f"/v1/sessions/{session['id']}"
                 shown, heard = asyncio.run(watch(client, path, args.audio, args.seconds))
                 client.ask("DELETE", path)
-                while service.running:
+                while service.sessions.running:
                     time.sleep(0.1)
                 found[name] = follow(shown, heard, session["fps"], avatar)
     print(json.dumps(found, indent=1))

@@ -168,9 +168,9 @@ def serving(service: Service, access: Access | None = None) -> Iterator[Any]:
 
 def end_sessions(service: Service) -> None:
     """Stop all sessions of `service`, and wait for their end."""
-    for session in service.running:
+    for session in service.sessions.running:
         session.stop()
-    until(lambda: not service.running, "the sessions end")
+    until(lambda: not service.sessions.running, "the sessions end")
 
 
 @contextmanager

@@ -45,4 +45,4 @@ def remote_stream(client: Client, service: Service) -> Iterator[Any]:
 
     token = client.authorization.removeprefix("Bearer ")
     yield RemoteAvatarStream(f"http://127.0.0.1:{client.port}/", "one", token, 25)
-    until(lambda: not service.running, "its session is ended")
+    until(lambda: not service.sessions.running, "its session is ended")

@@ -144,7 +144,7 @@ def test_long_speech_is_sent_as_it_is_played(stream: RemoteAvatarStream, service
         if frame.index == 5:
             stream.push(voice(60.0, 24_000) / 32768, 24_000)
             stream.flush()
-        waiting.extend(session.speech.queued for session in service.running)
+        waiting.extend(session.speech.queued for session in service.sessions.running)
         return frame.index == 100
 
     played(stream, act)
@@ -183,13 +183,13 @@ def test_what_cannot_be_opened_says_why_and_leaves_nothing(client: Client, servi
     assert "token" in refused(url, "one")
     assert "it has: one" in refused(url, "nobody", token)
     assert "cannot be reached" in refused("http://127.0.0.1:9", "one")
-    assert not service.running
+    assert not service.sessions.running
 
 
 def test_the_end_of_its_session_is_an_error(stream: RemoteAvatarStream, service: Service) -> None:
     def act(_: RemoteAvatarStream, frame: AvatarFrame) -> bool:
         if frame.index == 10:
-            service.running[0].stop()
+            service.sessions.running[0].stop()
         return False
 
     with pytest.raises(OutputError, match="the service has ended the session"):

@@ -109,7 +109,7 @@ def test_a_signed_link_opens_its_one_path_until_it_expires(
         assert answer.status == 200
     with connect(f"ws://127.0.0.1:{stranger.port}{session['audio']}") as audio:
         audio.send(voice(8.0).astype("<i2").tobytes())  # more than the lead: for a while, some waits
-        until(lambda: service.running[0].state == "speaking", "it speaks")
+        until(lambda: service.sessions.running[0].state == "speaking", "it speaks")
     flipped = query[:-1] + ("0" if query[-1] != "0" else "1")
     later = query.replace("expires=", "expires=9")
     twice = query + "&" + query

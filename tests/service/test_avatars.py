@@ -138,7 +138,7 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     assert Viewer(client, session, limit=20_000).status == 200
     assert client.ask("DELETE", "/v1/avatars/new")[1]["error"]["code"] == "in_use"
     client.ask("DELETE", session)
-    until(lambda: not service.running, "the session ends")
+    until(lambda: not service.sessions.running, "the session ends")
     with pytest.raises(InvalidArgument, match="another process"):
         AvatarStore(folder, service.catalog, service.workers)
     assert {path.split("/")[0] for path in left(folder)} == {"new"}

@@ -54,7 +54,7 @@ def test_a_lone_session_stays_and_others_survive_their_process(
     for path in paths:
         client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())
     until(lambda: sum(process.sessions for process in encoders._processes) == 1, "the second one is in a process")
-    sessions = list(service.running)
+    sessions = list(service.sessions.running)
     for _ in range(2):
         frames = [session.frames for session in sessions]
         until(lambda f=frames: all(s.frames > n + 15 for s, n in zip(sessions, f, strict=True)), "it goes on")  # type: ignore[misc]
@@ -101,7 +101,7 @@ def test_what_is_watched_in_many_ways_is_encoded_once(
             viewers = [Viewer(client, path, whole=True) for _ in range(3)]
             client.ask("POST", f"{path}/audio", speech(1.0).read_bytes())
             until(lambda: client.ask("GET", f"{path}/hls/stream.m3u8")[0] == 200, "a playlist")
-            session = service.running[0]
+            session = service.sessions.running[0]
             until(lambda: session.frames > 40, "frames")
             client.ask("DELETE", path)
             for viewer in viewers:

@@ -21,7 +21,7 @@ import pytest
 from helpers.paths import ROOT
 from helpers.service_client import Client, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle
-from musetalk_runtime.service import service as service_module
+from musetalk_runtime.service import sessions as sessions_module
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.security.tokens import Tokens, add_token
@@ -50,7 +50,7 @@ def test_a_clock_that_is_set_changes_no_pace_and_no_link(
 ) -> None:
     path = client.begin()
     viewer = Viewer(client, path)
-    session = service.running[0]
+    session = service.sessions.running[0]
     until(lambda: session.frames > 10, "frames")
     link = client.ask("GET", path)[1]["stream"]
     waits, wait = list[float](), session.clock.wait
@@ -82,7 +82,7 @@ def test_a_full_disk_refuses_a_clip_and_harms_no_session(client: Client, service
     assert (status, answer["error"]["code"]) == (507, "no_storage")
     assert os.strerror(errno.EFBIG) in answer["error"]["message"]
     assert client.ask("POST", f"{path}/audio", clip)[0] == 202
-    until(lambda: service.running[0].state == "speaking", "it speaks")
+    until(lambda: service.sessions.running[0].state == "speaking", "it speaks")
     client.ask("DELETE", path)
     viewer.join(60)
     assert not viewer.cut
@@ -119,9 +119,9 @@ def test_a_request_that_does_not_come_is_not_waited_for(
     path = client.begin()
     monkeypatch.setattr(service, "settings", replace(service.settings, head_timeout=2.0))
     viewer = Viewer(client, path)
-    until(lambda: service.running[0].frames > 80, "it is watched for longer than that")
+    until(lambda: service.sessions.running[0].frames > 80, "it is watched for longer than that")
     assert not viewer.cut
-    assert service.viewers == 1
+    assert service.sessions.viewers == 1
 
 
 def test_slow_uploads_of_avatars_leave_room_for_clips(service: Service) -> None:
@@ -158,16 +158,16 @@ def test_an_upload_that_is_slower_than_the_rate_makes_room(
 def test_a_session_that_nobody_watches_makes_room_for_one_that_was_refused(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, owned: bool
 ) -> None:
-    monkeypatch.setattr(service_module, "WANTED_IDLE_S", 2.0)
+    monkeypatch.setattr(sessions_module, "WANTED_IDLE_S", 2.0)
     watched, dead = client.begin(), client.begin()
     viewer, gone = Viewer(client, watched), Viewer(client, dead, limit=1)
     gone.join()
-    speech = service.get(dead.rpartition("/")[2]).speech
+    speech = service.sessions.get(dead.rpartition("/")[2]).speech
     monkeypatch.setattr(type(speech), "speaking", property(lambda _: True))  # to nobody
     time.sleep(2.5)
     assert client.ask("GET", dead)[0] == 200  # nobody else wants its place
     if owned:
-        token = next(iter(service.running)).owner
+        token = next(iter(service.sessions.running)).owner
         assert token
         monkeypatch.setattr(token, "sessions", 2)
     assert client.ask("POST", "/v1/sessions", {"avatar": "one"})[0] == (429 if owned else 503)
@@ -184,7 +184,7 @@ def test_what_a_session_made_is_freed_at_its_end_and_not_when_cycles_are_collect
     gc.disable()
     try:
         path = client.begin()
-        session = service.running[0]
+        session = service.sessions.running[0]
         until(lambda: session.frames > 5, "it makes frames")
         chain = weakref.ref(session._session)
         client.ask("DELETE", path)
@@ -206,7 +206,7 @@ def test_a_bug_in_one_thing_does_not_let_sessions_live_for_ever(
         asked.set()
         raise KeyError
 
-    monkeypatch.setattr(service.running[0], "figures", figures)
+    monkeypatch.setattr(service.sessions.running[0], "figures", figures)
     until(asked.is_set, "it was looked after once")
     monkeypatch.undo()
     monkeypatch.setattr(service, "settings", Settings(idle=0.1))

@@ -48,7 +48,7 @@ def test_one_click_lets_the_face_speak(page: Page, service: Service) -> None:
     page.click("demo")
     page.until("document.getElementById('state').textContent === 'Speaking'")
     assert page.text("status") == "It says demo-speech.wav, 0:13 long."
-    assert service.running[0].state == "speaking"
+    assert service.sessions.running[0].state == "speaking"
 
 
 def test_a_remark_hides_nothing_and_goes_by_itself(
@@ -57,8 +57,8 @@ def test_a_remark_hides_nothing_and_goes_by_itself(
     page.choose("#clip", speech(2.0))
     page.click("play")
     page.until("document.getElementById('status').innerText.startsWith('It says')")
-    until(lambda: service.running[0].events.subscribers, "the page listens")
-    service.running[0].events.publish("warning", message="this machine is slow at the moment")
+    until(lambda: service.sessions.running[0].events.subscribers, "the page listens")
+    service.sessions.running[0].events.publish("warning", message="this machine is slow at the moment")
     page.until("document.getElementById('notice').innerText === 'This machine is slow at the moment.'")
     assert page.text("status") == "It says 2.0.wav, 0:02 long."
     page.until("document.getElementById('notice').innerText === ''")
@@ -66,8 +66,8 @@ def test_a_remark_hides_nothing_and_goes_by_itself(
 
 def test_a_slow_machine_is_told_in_plain_words(page: Page, service: Service) -> None:
     page.click("play")
-    until(lambda: service.running and service.running[0].clock.running, "it plays")
-    session = service.running[0]
+    until(lambda: service.sessions.running and service.sessions.running[0].clock.running, "it plays")
+    session = service.sessions.running[0]
     until(lambda: session.events.subscribers, "the page listens")
     session.clock.jump(session.clock.now() + 60)  # it has to wait for generation
     page.until("document.getElementById('notice').innerText === 'This machine is slow at the moment.'")

@@ -55,7 +55,7 @@ def test_ffmpeg_plays_the_live_playlist_to_its_end(
     assert client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())[0] == 202
     player = Player(f"http://127.0.0.1:{client.port}{session['hls']}")
     until(lambda: len(player.frames) >= 75, "three seconds are played while they are made")
-    assert service.running[0].running
+    assert service.sessions.running[0].running
     assert client.ask("DELETE", path) == (204, "")
     player.join(60)
     whole.join(60)
@@ -73,7 +73,7 @@ def test_ffmpeg_plays_the_live_playlist_to_its_end(
 
 def test_segments_are_the_stream_and_as_bounded(client: Client, service: Service) -> None:
     path = client.begin(fps=60)
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     whole = Viewer(client, path, whole=True)
     with client.request("GET", f"{path}/hls/stream.m3u8") as answer:
         text = answer.read().decode()
@@ -105,7 +105,7 @@ def test_a_signature_opens_the_folder_of_one_session_alone(
     stranger = Client(client.port)
     monkeypatch.setattr(service, "settings", replace(service.settings, hls_wait=60.0))
     paths = [client.begin() for _ in range(2)]
-    service.get(paths[0].rpartition("/")[2]).window.seconds = 600.0  # all stays until it is asked for
+    service.sessions.get(paths[0].rpartition("/")[2]).window.seconds = 600.0  # all stays until it is asked for
     url = client.ask("GET", paths[0])[1]["hls"]
     code, text = stranger.ask("GET", url)
     assert code == 200, text

@@ -68,7 +68,7 @@ def test_a_player_gets_every_part_as_it_is_made(
     client: Client, service: Service, speech: Callable[[float], Path]
 ) -> None:
     path = client.begin(fps=25)
-    clock = service.get(path.rpartition("/")[2]).clock
+    clock = service.sessions.get(path.rpartition("/")[2]).clock
     whole = Viewer(client, path, whole=True)
     assert client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())[0] == 202
     player = Player(client, path)
@@ -111,7 +111,7 @@ def test_what_cannot_be_waited_for_is_refused(
     path = client.begin(fps=25)
     playlist = f"{path}/hls/stream.m3u8"
     until(lambda: client.ask("GET", playlist)[0] == 200, "a segment")
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
 
     def code(query: str) -> tuple[int, str]:
         status, answer = client.ask("GET", playlist + query)
@@ -135,7 +135,7 @@ def test_what_cannot_be_waited_for_is_refused(
 def test_those_who_wait_are_let_go_at_the_end(client: Client, service: Service) -> None:
     path = client.begin(fps=25)
     player = Player(client, path)
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     with ThreadPoolExecutor(4) as pool:
         newest = session.window.newest()
         assert newest

@@ -51,10 +51,10 @@ def test_it_fills_the_screen_and_comes_back_when_the_service_was_started_again(o
                 proxy.aim(second.port)
                 proxy.start()
                 page.until("v.src !== v.dataset.before && v.currentTime > 0.5")
-                assert [session.pairing.avatar for session in service.running] == ["one"]
+                assert [session.pairing.avatar for session in service.sessions.running] == ["one"]
                 assert page.run("problems") == []
                 page.call("Page.navigate", url="about:blank")
-                until(lambda: not service.running, "a page that is left ends its own session")
+                until(lambda: not service.sessions.running, "a page that is left ends its own session")
 
 
 def test_it_waits_for_the_session_of_another_and_leaves_it_running(
@@ -73,7 +73,7 @@ def test_it_waits_for_the_session_of_another_and_leaves_it_running(
             assert "--autoplay-policy" in page.text("status")
             assert client.ask("POST", f"{path}/audio", speech(1.0).read_bytes())[0] == 202
             page.call("Page.navigate", url="about:blank")
-            until(lambda: service.viewers == 0, "it is left")
+            until(lambda: service.sessions.viewers == 0, "it is left")
             assert client.ask("GET", path)[1]["state"] in ("idle", "speaking")
 
 

@@ -19,7 +19,7 @@ def test_head_of_a_stream_is_over_at_once(client: Client, service: Service) -> N
     path = client.begin()
     with client.request("HEAD", f"{path}/stream.mp4") as head:
         assert (head.status, head.headers["Content-Type"], head.read()) == (200, "video/mp4", b"")
-    until(lambda: service.viewers == 0, "nobody watches")
+    until(lambda: service.sessions.viewers == 0, "nobody watches")
     client.ask("DELETE", path)
     with client.request("HEAD", "/v1/sessions/none") as head:
         assert (head.status, head.read()) == (404, b"")

@@ -101,7 +101,7 @@ def test_the_audio_socket_takes_opus_and_closes_on_garbage(
     client: Client, service: Service, ogg: bytes, packets: list[bytes]
 ) -> None:
     path = client.begin()
-    session = service.running[0]
+    session = service.sessions.running[0]
     url = f"ws://127.0.0.1:{client.port}{path}/audio"
     said: list[SpeechPiece] = []
     push = session.speech.push

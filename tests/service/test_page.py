@@ -103,7 +103,7 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
     page.choose("#clip", speech(6.0))
     page.click("play")
     page.until("v.currentTime > 0.5")
-    session = service.running[0]
+    session = service.sessions.running[0]
 
     def restart_the_proxy() -> None:
         proxy.stop()
@@ -131,7 +131,7 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
         assert page.text("error") == "", number
     page.until("document.getElementById('figures').textContent.includes('reconnected')")
     assert page.run("v.webkitAudioDecodedByteCount") > 1000
-    assert len(service.running) == 1
+    assert len(service.sessions.running) == 1
     until(lambda: session.events.subscribers, "the page listens again")
     session.events.publish("warning", message="it is still told")
     page.until("document.getElementById('notice').innerText === 'It is still told.'")
@@ -141,7 +141,7 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
     page.until(f"!v.paused && v.currentTime > {before} + 0.5")
     assert session.speech.queued <= 0.02
     page.click("end")
-    until(lambda: not service.running, "the session ends")
+    until(lambda: not service.sessions.running, "the session ends")
     assert service.metrics.count("frames_total") == session.frames
     assert service.metrics.count("sessions_total") == 1
     assert never_back(page)
@@ -174,7 +174,7 @@ def test_an_interruption_is_seen(page: Page, service: Service) -> None:
     }}); undefined""")
     page.until("seen.length > 25")
     assert page.run("Math.max(...seen)") < 300
-    assert service.running[0].speech.queued <= 0.02
+    assert service.sessions.running[0].speech.queued <= 0.02
     assert never_back(page)
 
 
@@ -191,7 +191,7 @@ def test_an_error_is_said_and_gives_the_controls_back(
     def fail(_: Any) -> None:
         raise RuntimeError("the engine is gone")
 
-    monkeypatch.setattr(service.running[0].window, "append", fail)
+    monkeypatch.setattr(service.sessions.running[0].window, "append", fail)
     page.until("document.getElementById('error').innerText.includes('session failed')")
     monkeypatch.undo()
     assert page.run("document.querySelectorAll('#avatars input:enabled').length") == 1
@@ -203,7 +203,7 @@ def test_an_error_is_said_and_gives_the_controls_back(
 def test_it_joins_again_when_it_was_away_for_longer_than_the_window(page: Page, server: Any, service: Service) -> None:
     page.click("play")
     page.until("v.currentTime > 0.5")
-    session = service.running[0]
+    session = service.sessions.running[0]
     session.window.seconds = 0.3
     offline = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
     page.call("Network.emulateNetworkConditions", offline=True, **offline)
@@ -224,7 +224,7 @@ def test_without_mse_the_browser_plays_the_address(
     page.click("play")
     page.until("v.currentTime > 1")
     assert page.run("v.currentSrc").endswith("stream.mp4")
-    service.running[0].stop()
+    service.sessions.running[0].stop()
     page.until("document.getElementById('status').innerText.includes('has ended')")
     assert page.text("error") == ""
 
@@ -245,7 +245,7 @@ def test_the_microphone_is_heard_live_and_recorded(
         page.click("live")
         page.until("document.getElementById('error').innerText.includes('microphone was refused')")
         page.call("Browser.setPermission", permission={"name": "microphone"}, setting="granted")
-        session = service.running[0]
+        session = service.sessions.running[0]
         heard = bytearray()
         push = session.speech.push
         session.speech.push = lambda piece, *limit: (heard.extend(piece.speech.tobytes()), push(piece, *limit))[1]  # type: ignore[method-assign]
@@ -298,11 +298,11 @@ def test_a_face_is_made_on_the_page_by_keyboard(page: Page, service: Service, tm
     assert page.run("document.querySelector('#avatars input:checked').value") == "My-photo"
     page.click("play")
     page.until("v.currentTime > 0.3")
-    assert service.running[0].pairing.avatar == "My-photo"
+    assert service.sessions.running[0].pairing.avatar == "My-photo"
     page.run("self.confirm = () => true; document.querySelector('.remove').click()")
     page.until("document.getElementById('error').innerText.includes('session uses')")
     page.click("end")
-    until(lambda: not service.running, "the session ends")
+    until(lambda: not service.sessions.running, "the session ends")
     page.run("document.querySelector('.remove').click()")
     page.until("document.querySelectorAll('#avatars input').length === 1")
     assert list(service.avatars) == ["one"]
@@ -334,7 +334,7 @@ def test_with_a_token_the_page_makes_a_face_and_speaks(service: Service, tmp_pat
             page.click("cancel")
             page.click("live")
             page.until("v.currentTime > 0.5")
-            session = service.running[0]
+            session = service.sessions.running[0]
             until(lambda: session.speech.speaking, "the microphone is heard")
             ahead[0] += LIFETIME_S + 1  # all addresses expire
             told = session.events.subscriptions

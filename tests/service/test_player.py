@@ -30,7 +30,7 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
 def begin(page: Page, service: Service) -> LiveSession:
     page.click("play")
     page.until(f"v.currentTime > 1 && {BADGE} === 'Listening'")
-    return service.running[0]
+    return service.sessions.running[0]
 
 
 def behind(page: Page, session: LiveSession) -> float:
@@ -84,8 +84,8 @@ def test_the_badge_shows_what_is_seen_and_not_what_is_made(
     }}, 20); undefined""")
     page.choose("#clip", speech(5.0))
     page.click("play")
-    until(lambda: service.running, "it begins")
-    session = service.running[0]
+    until(lambda: service.sessions.running, "it begins")
+    session = service.sessions.running[0]
     until(lambda: session.state == "speaking", "it speaks")
     until(lambda: session.state == "idle", "it is made")
     made = session.snapshot().content["at"]
@@ -102,7 +102,7 @@ def test_what_was_made_to_its_end_is_not_left_out_after_a_pause(
     page.until("v.currentTime > 0.3")
     page.run("v.pause()")
     at = page.run("v.currentTime")
-    until(lambda: not service.running, "it is made")
+    until(lambda: not service.sessions.running, "it is made")
     page.until("v.buffered.end(0) > 3.9 && v.playbackRate === 1")
     page.run("v.play()")
     page.until(f"v.currentTime > {at}")

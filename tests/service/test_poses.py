@@ -76,7 +76,7 @@ def test_a_pose_is_played_once_while_it_speaks_and_its_beginning_and_end_are_tol
 
 def test_a_pose_that_repeats_plays_until_another_is_asked_for(client: Client, service: Service) -> None:
     path = client.begin()
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     client.ask("POST", f"{path}/pose", {"name": "wave", "repeat": True})
     until(lambda: session.poses.pose == "wave", "it waves")
     frames = session.frames
@@ -105,7 +105,7 @@ def test_what_is_no_pose_is_refused(client: Client, body: dict[str, Any], status
 
 def test_more_wishes_than_are_kept_are_refused(client: Client, service: Service) -> None:
     path = client.begin()
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     for _ in range(256):
         session.poses.ask("nod", at=1e6)
     assert client.ask("POST", f"{path}/pose", {"name": "nod"})[0] == 422

@@ -68,7 +68,7 @@ def test_a_viewer_goes_on_without_a_gap_when_the_proxy_restarts(
     whole, viewer = Viewer(direct, path), Viewer(client, path)
     assert viewer.answer.headers["Stream-Offset"] is not None
     until(lambda: len(viewer.data) > 3000, "fragments come through while they are made")
-    assert service.running[0].running
+    assert service.sessions.running[0].running
     proxy.stop()
     viewer.join(60)
     assert viewer.cut
@@ -98,7 +98,7 @@ def test_sockets_events_and_refusals_come_through(
     base = f"ws://127.0.0.1:{proxy.port}"
     with connect(base + session["audio"], origin=f"http://127.0.0.1:{proxy.port}") as audio:
         audio.send(voice(8.0).astype("<i2").tobytes())  # more than the lead: for a while, some waits
-        until(lambda: service.running[0].state == "speaking", "it speaks")
+        until(lambda: service.sessions.running[0].state == "speaking", "it speaks")
     with pytest.raises(InvalidStatus) as refused, connect(f"{base}{PREFIX}{path}/audio"):
         pass
     assert refused.value.response.status_code == 401
@@ -122,14 +122,14 @@ def test_the_page_takes_a_token_and_plays_on_when_the_proxy_restarts(
             page.until("!document.getElementById('token') || document.getElementById('token').value === ''")
         page.ready()
         play_on(page, proxy, service, speech(6.0))
-    until(lambda: not service.running, "the session ends with its page")
+    until(lambda: not service.sessions.running, "the session ends with its page")
 
 
 def play_on(page: Page, proxy: Proxy, service: Service, clip: Path) -> None:
     page.choose("#clip", clip)
     page.click("play")
     page.until("v.currentTime > 0.5")
-    session = service.running[0]
+    session = service.sessions.running[0]
     before = service.metrics.count("sessions_total")
     for _ in range(2):
         proxy.stop()

@@ -117,7 +117,7 @@ def test_a_server_gets_the_frames_and_gets_them_again_after_a_restart(
     client: Client, service: Service, ports: dict[str, int], speech: Callable[[float], Path]
 ) -> None:
     path = client.begin(push="media")
-    session = service.running[0]
+    session = service.sessions.running[0]
     url = f"rtmp://127.0.0.1:{ports['media']}/live/{session.id}"
     heard, thread = states(client, path)
     until(lambda: session.push.state == "retrying", "nobody listens yet")
@@ -167,7 +167,7 @@ def test_a_server_that_is_not_there_is_given_up_and_harms_nobody(
     monkeypatch.setattr(service, "settings", replace(service.settings, push_retry_waits=(0.1, 0.1)))
     monkeypatch.setattr(push.Push, "send", send_when_told_of)
     path = client.begin(push="deaf")
-    session = next(session for session in service.running if path.endswith(session.id))
+    session = next(session for session in service.sessions.running if path.endswith(session.id))
     heard, thread = states(client, path)
     until(lambda: session.push.state == "failed", "it is given up")
     assert session.running
@@ -190,7 +190,7 @@ def test_a_server_that_takes_nothing_is_cut_off(
         stalled.bind(("127.0.0.1", ports["deaf"]))
         stalled.listen(1)
         path = client.begin(push="deaf")
-        session = next(session for session in service.running if path.endswith(session.id))
+        session = next(session for session in service.sessions.running if path.endswith(session.id))
         until(lambda: session.push.state == "failed", "it is given up")
         assert session.running
         client.ask("DELETE", path)
@@ -212,7 +212,7 @@ def test_a_server_that_says_nothing_is_given_up_in_time(
         )
         monkeypatch.setattr(service, "settings", settings)
         path = client.begin(push="mute")
-        session = next(session for session in service.running if path.endswith(session.id))
+        session = next(session for session in service.sessions.running if path.endswith(session.id))
         heard, thread = states(client, path)
         began = session.frames
         until(lambda: session.push.state == "retrying", "it is told", 20)
@@ -228,7 +228,7 @@ def test_where_to_send_is_the_operator_s_choice(client: Client, service: Service
     for name in ("other", "rtmp://evil.example/live", "file:///etc/passwd"):
         status, answer = client.ask("POST", "/v1/sessions", {"avatar": "one", "push": name})
         assert (status, answer["error"]["code"]) == (404, "unknown_target")
-    assert not [session for session in service.running if not session.stopping]
+    assert not [session for session in service.sessions.running if not session.stopping]
     for targets in ({"a b": "rtmp://x/y"}, {"a": "file:///tmp/x"}, {"a": "rtmp://x/\ny"}, {"a": "x"}, {"a": "rtmp://"}):
         with pytest.raises(InvalidArgument):
             Settings(targets=targets)

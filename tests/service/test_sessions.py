@@ -79,7 +79,7 @@ def test_viewers_get_the_same_fragments_and_each_frame_is_made_once(
 ) -> None:
     before = counter(client, "frames_total")
     path = client.begin()
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     viewers = [Viewer(client, path, whole=True)]
     assert client.ask("POST", f"{path}/audio", speech(2.0).read_bytes())[1]["seconds"] == pytest.approx(2, abs=0.01)
     until(lambda: keyframe_after(session, viewers[0].offset), "a second of stream")
@@ -132,7 +132,7 @@ def test_what_is_not_there_yet_or_no_more_is_416(client: Client, query: str, hea
 
 def test_a_stalled_viewer_is_moved_or_ended_and_holds_up_nobody(client: Client, service: Service) -> None:
     path = client.begin(fps=60)
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     before = counter(client, "skips_total"), counter(client, "dropped_viewers_total")
     stalled = [stall(client, path, policy) for policy in ("skip", "end")]
     watching = Viewer(client, path)
@@ -182,7 +182,7 @@ def test_a_viewer_that_closes_in_mid_fragment_harms_nobody(client: Client, servi
     staying = Viewer(client, path)
     for size in (1, 700, 3000):
         Viewer(client, path, limit=size).join()
-    until(lambda: service.viewers == 1, "the service notices")
+    until(lambda: service.sessions.viewers == 1, "the service notices")
     start = generated(client, path)
     until(lambda: generated(client, path) > start + 0.5, "the stream goes on")
     end(client, path, staying)
@@ -196,7 +196,7 @@ def test_an_interruption_stops_the_mouth_within_200_ms_of_the_stream(
     monkeypatch.setattr(service.starter, "playback_clock", lambda: clock)
     monkeypatch.setattr(pace, "LATE_SECONDS", 1000)  # no picture is repeated, however busy this machine is
     path = client.begin(lead=1.0)
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     viewer = Viewer(client, path)
     client.ask("POST", f"{path}/audio", speech(20.0).read_bytes())
     until(lambda: session.frames > 60 and session.clock.now() == 2.0, "it speaks")
@@ -232,7 +232,7 @@ def test_for_who_watches_live_nothing_is_made_ahead(bundle: Path, avatar: Path) 
             client = Client(running.port)
             path = client.begin(lead=0)
             live = Viewer(client, path, "?live=true")
-            session = service.running[0]
+            session = service.sessions.running[0]
             until(lambda: session.clock.now() == 1.0 and session.frames > 26, "the frames are made that are due")
             time.sleep(0.3)
             assert session.frames == 27  # the last is shown at 1.04 s
@@ -247,7 +247,7 @@ def test_for_who_watches_live_nothing_is_made_ahead(bundle: Path, avatar: Path) 
 
 def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service: Service) -> None:
     path = client.begin()
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     url = f"ws://127.0.0.1:{client.port}{path}/audio"
     events = client.events(path)
     next(events)
@@ -267,7 +267,7 @@ def test_the_audio_socket_takes_pcm_and_refuses_the_rest(client: Client, service
 def test_a_microphone_that_is_open_in_silence_is_nobody_who_speaks(client: Client, service: Service) -> None:
     """A second of noise of a room, of speech, and of noise again, as a browser sends them."""
     path = client.begin()
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     noise = np.random.default_rng(0).normal(0, 20, 16_000)  # -64 dBFS
     spoken = np.concatenate([noise, voice(1.0), noise, noise]).astype("<i2")
     events = client.events(path)
@@ -292,7 +292,7 @@ def events_until(events: Iterator[tuple[str, Any]], seconds: float) -> Iterator[
 
 def test_the_audio_socket_takes_other_rates_and_tells_where_it_is_said(client: Client, service: Service) -> None:
     path = client.begin()
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     url = f"ws://127.0.0.1:{client.port}{path}/audio"
     for refused in ("?rate=7999", "?rate=48001", "?rate=x", "?positions=perhaps"):
         with pytest.raises(InvalidStatus), connect(url + refused):
@@ -310,7 +310,7 @@ def test_the_audio_socket_takes_other_rates_and_tells_where_it_is_said(client: C
 
 def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client, service: Service) -> None:
     path = client.begin()
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     url = f"ws://127.0.0.1:{client.port}{path}/audio"
     second = bytes(32_000)
     assert closing_code(f"{url}?full=end", *[second] * 30) == 1013
@@ -391,7 +391,7 @@ def test_an_audio_socket_of_an_unknown_session_is_refused(client: Client) -> Non
 def test_a_session_that_cannot_be_is_refused(client: Client, service: Service, body: dict, code: int) -> None:
     status, answer = client.ask("POST", "/v1/sessions", body)
     assert (status, set(answer["error"])) == (code, {"code", "message"})
-    assert not service.running
+    assert not service.sessions.running
 
 
 def test_a_session_is_begun_by_json_alone(client: Client, service: Service) -> None:
@@ -402,7 +402,7 @@ def test_a_session_is_begun_by_json_alone(client: Client, service: Service) -> N
     ]:
         status, answer = client.ask("POST", "/v1/sessions", body, **headers)
         assert (status, set(answer["error"])) == (code, {"code", "message"})
-    assert not service.running
+    assert not service.sessions.running
 
 
 def test_clips_as_they_are_found_are_taken(client: Client) -> None:
@@ -461,7 +461,7 @@ def test_sessions_beyond_capacity_are_refused_until_one_ends(client: Client, ser
         assert answer.status == 503
         assert int(answer.headers["Retry-After"]) > 0
     end(client, paths[0])
-    until(lambda: len(service.running) < SESSIONS, "one session ends")
+    until(lambda: len(service.sessions.running) < SESSIONS, "one session ends")
     client.begin(fps=15)
 
 
@@ -469,7 +469,7 @@ def test_an_error_in_generation_ends_that_session_alone(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, other = client.begin(), client.begin()
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     viewer, bystander = Viewer(client, path), Viewer(client, other)
     events = client.events(path)
     next(events)

@@ -41,7 +41,7 @@ def test_it_says_the_file_and_ends_with_a_whole_stream(
     assert not whole.is_alive()
     assert not whole.cut
     assert client.ask("GET", path)[1]["state"] == "ended"
-    assert not service.running
+    assert not service.sessions.running
     with av.open(io.BytesIO(whole.init + whole.data)) as container:
         shown = [frame.to_ndarray() for frame in container.decode(video=0)]
     with Bundle.open(bundle) as b, Avatar.open(avatar) as a, Session(b, a, file, fps=25) as alone:
@@ -57,7 +57,7 @@ def test_it_can_listen_on_after_the_file(client: Client, service: Service, speec
     until(lambda: client.ask("GET", path)[1]["state"] == "idle", "it has said the file")
     assert client.ask("POST", f"{path}/audio", speech(0.5).read_bytes())[0] == 202
     assert client.ask("DELETE", path)[0] == 204
-    until(lambda: not service.running, "it ends")
+    until(lambda: not service.sessions.running, "it ends")
 
 
 @pytest.mark.slow
@@ -104,14 +104,14 @@ def test_what_is_wrong_with_a_clip_is_told_to_who_sent_it(
     assert (status, answer["warnings"]) == (202, told)
     assert next(heard) == f"clip: {told[0]}"
     client.ask("DELETE", path)
-    until(lambda: not service.running, "both have ended")
+    until(lambda: not service.sessions.running, "both have ended")
 
 
 def test_an_interruption_ends_it(client: Client, service: Service, speech: Callable[[float], Path]) -> None:
     _, session = client.ask("POST", BEGIN, speech(20.0).read_bytes())
-    until(lambda: service.running and service.running[0].frames > 5, "it speaks")
+    until(lambda: service.sessions.running and service.sessions.running[0].frames > 5, "it speaks")
     assert client.ask("POST", f"/v1/sessions/{session['id']}/interrupt")[0] == 200
-    until(lambda: not service.running, "it has nothing more to say")
+    until(lambda: not service.sessions.running, "it has nothing more to say")
     assert client.ask("GET", f"/v1/sessions/{session['id']}")[1]["generated"] < 20
 
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_said_begins_nothing(
     monkeypatch.setattr(service, "settings", replace(service.settings, clip_bytes=len(voice) - 1))
     assert code(BEGIN, voice) == (413, "too_large")
     monkeypatch.undo()
-    assert not service.running
+    assert not service.sessions.running
     held = [client.begin() for _ in range(2)]
     assert code(BEGIN, voice) == (503, "no_capacity")
     for path in held:

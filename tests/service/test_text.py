@@ -35,7 +35,7 @@ def client(server: Any, service: Service) -> Iterator[Client]:
 
 
 def session_at(service: Service, path: str) -> Any:
-    return service.get(path.rpartition("/")[2])
+    return service.sessions.get(path.rpartition("/")[2])
 
 
 def test_text_is_spoken_while_the_rest_waits_to_be_synthesized(client: Client, service: Service) -> None:

@@ -19,9 +19,10 @@ LAYERS = [  # of the runtime, from the bottom; a module may import its own folde
     "backends.ort", "backends.trt", "bundle", "certification", "frame_rate", "output", "session_hooks",
     "speech_renderer", "session", "prepare.source", "prepare", "demo", "diagnostics", "update", "service.errors",
     "service.metrics", "service.security", "service.delivery", "service.catalog", "service.session",
-    "service.scheduling", "service.avatars", "service.webrtc", "service.settings", "service.service", "service.api",
-    "service.http", "fleet.session_id", "fleet.directory", "fleet.device_client", "fleet.registry",
-    "fleet.rolling_update", "fleet.front", "fleet.device", "fleet.cluster", "integrations", "cli", "_pyinstaller",
+    "service.scheduling", "service.avatars", "service.webrtc", "service.settings", "service.sessions",
+    "service.service", "service.api", "service.http", "fleet.session_id", "fleet.directory", "fleet.device_client",
+    "fleet.registry", "fleet.rolling_update", "fleet.front", "fleet.device", "fleet.cluster", "integrations",
+    "cli", "_pyinstaller",
 ]  # fmt: skip
 HEAVY = {
     "torch", "diffusers", "transformers", "onnx", "onnx_graphsurgeon", "polygraphy", "safetensors", "accelerate",

@@ -19,6 +19,7 @@ from musetalk_runtime.demo import AVATAR, BUNDLE
 
 if TYPE_CHECKING:
     from musetalk_runtime.service.security.access import Access
+    from musetalk_runtime.service.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -88,32 +89,14 @@ def _serve(args: argparse.Namespace) -> int:
     try:
         from musetalk_runtime.service.http.server import SupervisedServer, listen
         from musetalk_runtime.service.service import DEFAULT_BUNDLE, Service
-        from musetalk_runtime.service.settings import Settings
-        from musetalk_runtime.service.webrtc.ice_server import IceServer
     except ModuleNotFoundError as error:
         raise MachineError(f"serve needs {error.name}: pip install 'musetalk-edge[serve]'") from None
     if not args.bundle and not args.avatar and not args.avatars:
         args.avatar = [("demo", AVATAR)]
     args.bundle = args.bundle or [("", BUNDLE)]
-    if not args.avatar and not args.avatars:
-        raise InvalidArgument("no avatar: give one by -a NAME=AVATAR, or --avatars DIR to take uploads")
-    if args.face_model and not args.avatars:
-        raise InvalidArgument("--face-model is for --avatars DIR")
+    settings = _settings(args)
     tempfile.gettempdir()  # found now: the first call passes over a disk that is full, and files would go elsewhere
     access = read_access(args)
-    settings = Settings(
-        args.sessions,
-        args.lead,
-        args.idle,
-        args.grace,
-        targets=dict(args.push),
-        avatar_folder=args.avatars,
-        face_model=args.face_model,
-        detail=args.detail,
-        tts=args.tts,
-        load_tts=True,
-        ice_servers=tuple(map(IceServer.parse, args.ice_server)),
-    )
     named = _distinct("bundles", [(name or DEFAULT_BUNDLE, path) for name, path in args.bundle])
     faces = _distinct("avatars", args.avatar)
     with ExitStack() as stack:
@@ -129,12 +112,7 @@ def _serve(args: argparse.Namespace) -> int:
                 stack.callback(os.close, hold(folder, shared=True))
             service = Service(bundles, avatars, settings)
             warnings = service.measure()
-        host, port = listener.getsockname()[:2]
-        url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
-        if args.log_format == "text":
-            sessions = f"{service.free} session{'' if service.free == 1 else 's'}"
-            print(f"musetalk-edge: {url} holds {sessions}", file=sys.stderr, flush=True)
-        log.info("%s holds %d sessions", url, service.free, extra={"url": url, "sessions": service.free})
+        _announce(args, listener, service.free)
         for warning in warnings:
             log.warning("%s", warning)
         SupervisedServer(service, access).run(sockets=[listener])
@@ -144,6 +122,39 @@ def _serve(args: argparse.Namespace) -> int:
                 _exit_now(args, failure)
             raise failure
     return 0
+
+
+def _settings(args: argparse.Namespace) -> "Settings":
+    """Raises InvalidArgument for arguments that do not go together."""
+    from musetalk_runtime.service.settings import Settings
+    from musetalk_runtime.service.webrtc.ice_server import IceServer
+
+    if not args.avatar and not args.avatars:
+        raise InvalidArgument("no avatar: give one by -a NAME=AVATAR, or --avatars DIR to take uploads")
+    if args.face_model and not args.avatars:
+        raise InvalidArgument("--face-model is for --avatars DIR")
+    return Settings(
+        args.sessions,
+        args.lead,
+        args.idle,
+        args.grace,
+        targets=dict(args.push),
+        avatar_folder=args.avatars,
+        face_model=args.face_model,
+        detail=args.detail,
+        tts=args.tts,
+        load_tts=True,
+        ice_servers=tuple(map(IceServer.parse, args.ice_server)),
+    )
+
+
+def _announce(args: argparse.Namespace, listener: socket, free: int) -> None:
+    """Tell where the service is, and how many sessions it holds."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    if args.log_format == "text":
+        print(f"musetalk-edge: {url} holds {free} session{'' if free == 1 else 's'}", file=sys.stderr, flush=True)
+    log.info("%s holds %d sessions", url, free, extra={"url": url, "sessions": free})
 
 
 def _demo_meanwhile(

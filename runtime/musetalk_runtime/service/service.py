@@ -17,7 +17,7 @@ from musetalk_runtime.core.errors import InvalidArgument, MuseTalkEdgeError
 from musetalk_runtime.frame_rate import parse_rate
 from musetalk_runtime.service.avatars.store import AvatarStore
 from musetalk_runtime.service.catalog import Catalog, Pairing
-from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceError, unknown_session
+from musetalk_runtime.service.errors import RETRY_SOON, EngineFailed, ServiceError
 from musetalk_runtime.service.metrics import Metrics
 from musetalk_runtime.service.scheduling.admission import Admission, Admitted
 from musetalk_runtime.service.scheduling.remeasurement import Remeasurement
@@ -28,14 +28,12 @@ from musetalk_runtime.service.session.live_session import LiveSession
 from musetalk_runtime.service.session.pace import MIN_FPS
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push_targets import PushTarget
+from musetalk_runtime.service.sessions import Sessions
 from musetalk_runtime.service.settings import Settings, check_lead
 from musetalk_runtime.tts.process import SynthesizerProcess
 from musetalk_runtime.tts.synthesizer import why_missing
 
 DEFAULT_BUNDLE = "default"  # the name of a bundle that is given without one
-ENDED_KEPT_S = 60.0  # seconds that a session which ended by itself can still be asked for
-WANTED_IDLE_S = 30.0  # seconds that nobody has watched a session, after which it makes room for one that was refused
-STOPPED_KEPT_S = 10.0  # seconds that a session which was stopped is kept, for viewers that have not seen its end
 CLOSE_TIMEOUT_S = 8.0  # seconds in which all threads have to end
 ADVICE = "end other work on it, or take smaller engines, a smaller picture or a GPU; it is measured again when idle"
 WORKER_THREADS = 4  # threads that read and decode uploads
@@ -45,17 +43,17 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """The sessions of `bundles`, by name or a lone one, for `avatars` by name. `playback_clock` makes their clocks.
+    """Sessions of `bundles`, by name or a lone one, for `avatars` by name. `playback_clock` makes their clocks.
 
     Methods are for the event loop. Only `maintain`, `delete_avatar` and `shut_down` wait. `measure` comes first, before
     the event loop runs. Raises AvatarMismatch for an avatar that goes with no bundle, InvalidArgument for a name out of
     form, and what ``AvatarStore`` does.
 
-    Attributes: ``catalog`` (bundles and avatars), ``admission``, ``starter`` (of sessions), ``engines`` (what it has of
-    them, by the names of their bundles), ``store`` (of uploaded avatars; None without ``settings.avatar_folder``),
-    ``settings``, ``metrics``, ``workers`` (a small thread pool for files and codecs), ``draining`` (whether it is about
-    to end, and refuses new sessions), ``admits`` (whether new sessions are let in; those that run go on), ``hung``
-    (whether a thread did not end).
+    Attributes: ``catalog`` (bundles and avatars), ``admission``, ``sessions``, ``starter`` (of sessions), ``engines``
+    (what that has of them, by the names of their bundles), ``store`` (of uploaded avatars; None without
+    ``settings.avatar_folder``), ``settings``, ``metrics``, ``workers`` (a small thread pool for files and codecs),
+    ``draining`` (whether it is about to end, and refuses new sessions), ``admits`` (whether new sessions are let in;
+    those that run go on), ``hung`` (whether a thread did not end).
     """
 
     def __init__(
@@ -69,6 +67,7 @@ class Service:
         self.admission = Admission(self.catalog, settings.sessions)
         self.remeasurement = Remeasurement(self.catalog, self.admission)
         self.settings = settings
+        self.sessions = Sessions(lambda: self.settings)
         self.metrics = Metrics()
         self.workers = ThreadPoolExecutor(WORKER_THREADS, "service")
         self.store = self._open_store()
@@ -79,9 +78,7 @@ class Service:
         self.starter = SessionStarter(self.catalog, self.metrics, playback_clock)
         self.engines = self.starter.engines
         self._uploads: Counter[str] = Counter()
-        self._wanted_at: dict[Token | None, float] = {}  # when a place was refused to whoever holds the token
         self._alive_at = time.monotonic()
-        self._sessions: dict[str, LiveSession] = {}
 
     def measure(self) -> list[str]:
         """Load what sessions need, and find what they cost; gives what the operator should know, in lines.
@@ -119,28 +116,17 @@ class Service:
             raise InvalidArgument(f"fps {fps} is out of range: expected {MIN_FPS} or more")
         rate = self._admit(pairing, wanted)
         self.remeasurement.cancel()
-        others = len(self.running)
+        others = len(self.sessions.running)
         session = self.starter.make(pairing, rate, lead, others, self._hardware_encoder, owner, target)
         if shortfall := self.admission.shortfall([*self._admitted, (rate, pairing)]):
             session.speech.warnings.append(shortfall)
         if speech is not None:
             session.say(speech)
             session.speech.complete()
-        self._sessions[session.id] = session
+        self.sessions.add(session)
         self.metrics.add("sessions_total")
         session.start()
         return session
-
-    def get(self, key: str, ending: bool = False) -> LiveSession:
-        """The session with id `key`, also if it was stopped just now if `ending`; raises ServiceError."""
-        session = self._sessions.get(key)
-        if session is None or (session.stopping and not ending):
-            raise unknown_session()
-        return session
-
-    def close(self, key: str) -> None:
-        """End a session and forget it; who watches gets what was made. Raises ServiceError."""
-        self.get(key).stop()
 
     def require_store(self) -> AvatarStore:
         """The store of uploaded avatars; raises ServiceError where this service takes none."""
@@ -190,11 +176,6 @@ class Service:
             self._uploads[kind] -= 1
 
     @property
-    def running(self) -> list[LiveSession]:
-        """The sessions that make frames, also those that are about to end."""
-        return [session for session in self._sessions.values() if session.running]
-
-    @property
     def avatars(self) -> dict[str, Avatar]:
         """The avatars, by name."""
         return self.catalog.avatars
@@ -214,42 +195,14 @@ class Service:
     @property
     def dead(self) -> bool:
         """Whether engines have failed, no session runs any more, and everybody has had time to be told."""
-        if not self.failed or self.running:
+        if not self.failed or self.sessions.running:
             self._alive_at = time.monotonic()
         return time.monotonic() - self._alive_at > self.settings.grace
-
-    @property
-    def viewers(self) -> int:
-        """How many watch, of all sessions."""
-        return sum(session.audience.viewers for session in self._sessions.values())
-
-    def check_viewers(self) -> None:
-        """Raise ServiceError where as many watch as may."""
-        if self.viewers >= self.settings.viewers:
-            message = f"{self.viewers} watch, that is all this service takes"
-            raise ServiceError(503, "too_many_viewers", message, RETRY_SOON)
-
-    def check_peers(self) -> None:
-        """Raise ServiceError where as many watch, in all or by WebRTC, as may."""
-        self.check_viewers()
-        peers = sum(len(session.audience.peers) for session in self._sessions.values())
-        if peers >= self.settings.peers:
-            message = f"{peers} watch by WebRTC, that is all this service takes"
-            raise ServiceError(503, "too_many_viewers", message, RETRY_SOON)
-
-    def want_place(self, owner: Token | None) -> None:
-        """Note that a session was refused for others that run: those of `owner`, or of anybody."""
-        self._wanted_at[owner] = time.monotonic()
-
-    def owned_by(self, token: Token) -> int:
-        """How many sessions run that `token` began."""
-        return sum(session.owner is token for session in self.running)
 
     def drain(self) -> None:
         """Refuse what is new and end what runs."""
         self.draining = True
-        for session in self.running:
-            session.stop()
+        self.sessions.stop()
 
     async def maintain(self) -> None:
         """Each second, publish every session's buffer, end unused sessions, and forget those that ended; for ever."""
@@ -269,12 +222,8 @@ class Service:
         until = time.monotonic() + CLOSE_TIMEOUT_S
         if not await asyncio.to_thread(self.remeasurement.join, CLOSE_TIMEOUT_S):
             self.hung = True
-        for session in list(self._sessions.values()):
-            await session.audience.close_peers()
-            if not await asyncio.to_thread(session.join, max(0.0, until - time.monotonic())):
-                self.hung = True
-            if session.push:
-                await session.push.wait_ended()
+        if not await self.sessions.wait_ended(until):
+            self.hung = True
         for worker in self.engines.values():
             if not await asyncio.to_thread(worker.end, max(0.0, until - time.monotonic())):
                 self.hung = True
@@ -299,11 +248,11 @@ class Service:
     @property
     def _avatars_in_use(self) -> set[str]:
         measured = {self.remeasurement.avatar} if self.remeasurement.avatar else set()
-        return measured | {session.pairing.avatar for session in self.running}
+        return measured | {session.pairing.avatar for session in self.sessions.running}
 
     @property
     def _admitted(self) -> list[Admitted]:
-        return [(session.fps, session.pairing) for session in self.running]
+        return [(session.fps, session.pairing) for session in self.sessions.running]
 
     @property
     def _hardware_encoder(self) -> bool:
@@ -320,8 +269,8 @@ class Service:
         rate = self.admission.rate(self._admitted, pairing, wanted)
         if rate is None:
             self.metrics.add("refused_total")
-            self.want_place(None)
-            many = len(self.running)
+            self.sessions.want_place(None)
+            many = len(self.sessions.running)
             message = f"{many} session{'s run' if many > 1 else ' runs'}, this machine holds no more"
             raise ServiceError(503, "no_capacity", message, RETRY_SOON)
         return rate
@@ -329,27 +278,12 @@ class Service:
     def _maintain_all(self) -> None:
         for name, worker in self.engines.items():
             if worker.check():
-                for session in self.running:
+                for session in self.sessions.running:
                     if session.pairing.bundle == name:
                         session.abandon(EngineFailed(worker.error or ""))
-        for session in list(self._sessions.values()):
-            if session.running:
-                session.maintain()
-                self._end_unused(session)
-            elif session.unused > (STOPPED_KEPT_S if session.stopping else ENDED_KEPT_S) and not session.audience.peers:
-                del self._sessions[session.id]
-        if not self.running and not self.draining:
+        self.sessions.maintain()
+        if not self.sessions.running and not self.draining:
             self.remeasurement.idle()
         self.starter.encoders.maintain()
         if self.store:
             self.store.release_idle(self._avatars_in_use)
-
-    def _end_unused(self, session: LiveSession) -> None:
-        refused_at = max(self._wanted_at.get(owner, -WANTED_IDLE_S) for owner in (None, session.owner))
-        wanted = time.monotonic() - refused_at < WANTED_IDLE_S
-        if session.unused > self.settings.idle:
-            session.events.publish("warning", message="nobody watched or spoke: the session ends")
-            session.stop()
-        elif wanted and session.audience.unwatched > min(self.settings.idle, WANTED_IDLE_S):
-            session.events.publish("warning", message="nobody watched, and another waits: the session ends")
-            session.stop()

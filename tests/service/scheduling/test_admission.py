@@ -82,7 +82,7 @@ def test_a_session_names_its_bundle_where_several_fit(client: Client, service: S
         assert (found, answer["error"]["code"]) == (status, code)
     paths = [client.begin(avatar="anna", bundle=name) for name in ("one", "two")]
     assert [client.ask("GET", path)[1]["bundle"] for path in paths] == ["one", "two"]
-    until(lambda: all(session.frames > 5 for session in service.running), "both make frames")
+    until(lambda: all(session.frames > 5 for session in service.sessions.running), "both make frames")
 
 
 def test_names_and_avatars_that_do_not_go_together_are_refused(opened: tuple[dict[str, Bundle], Avatar]) -> None:
@@ -178,10 +178,10 @@ def test_what_was_measured_is_measured_again_while_nothing_runs_and_the_best_cou
     assert session["fps"] == 15
     assert [text[:14] for text in session["warnings"]] == ["this machine m"]
     monkeypatch.setattr(service.remeasurement, "_due", 0.0)
-    until(lambda: service.running[0].frames > 5, "it runs")
+    until(lambda: service.sessions.running[0].frames > 5, "it runs")
     assert service.remeasurement.avatar is None  # not beside a session
     client.ask("DELETE", path)
-    until(lambda: not service.running, "it has ended")
+    until(lambda: not service.sessions.running, "it has ended")
     monkeypatch.setattr(service.remeasurement, "_due", 0.0)
     until(lambda: service.admission.costs[pairing].cpu < 10, "it is measured again")
     assert service.admission.costs[pairing].generator == 1e-9

@@ -128,8 +128,8 @@ def test_a_session_that_is_too_slow_makes_fewer_pictures_at_the_same_frame_rate(
         client.ask("POST", f"{path}/audio", speech(20.0).read_bytes())
         assert next(content["fps"] for name, content in events if name == "rate") == 20
         assert client.ask("GET", path)[1]["fps"] in (20, 15)
-        lowered_at = service.running[0].frames
-        until(lambda: service.running[0].frames > lowered_at + 30, "it goes on")
+        lowered_at = service.sessions.running[0].frames
+        until(lambda: service.sessions.running[0].frames > lowered_at + 30, "it goes on")
         client.ask("DELETE", path)
         viewer.join(60)
     with av.open(io.BytesIO(viewer.init + viewer.data)) as stream:

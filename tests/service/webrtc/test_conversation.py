@@ -78,7 +78,7 @@ def before_scripts(page: Page, script: str, url: str) -> Iterator[None]:
 def test_one_click_and_the_face_says_what_the_microphone_hears(page: Page, service: Service) -> None:
     page.click("live")
     page.until(PLAYS)
-    session = service.running[0]
+    session = service.sessions.running[0]
     assert session.lead.seconds == 0
     until(lambda: session.audience.peers, "it is watched by WebRTC")
     until(lambda: session.has_audio_socket, "it is heard")
@@ -89,13 +89,13 @@ def test_one_click_and_the_face_says_what_the_microphone_hears(page: Page, servi
     page.click("live")
     until(lambda: not session.has_audio_socket, "it is heard no more")
     page.click("end")
-    until(lambda: service.viewers == 0 and not service.running, "all is over")
+    until(lambda: service.sessions.viewers == 0 and not service.sessions.running, "all is over")
 
 
 def test_a_connection_that_is_ended_is_made_anew(page: Page, service: Service, server: Any) -> None:
     page.click("live")
     page.until(PLAYS)
-    session = service.running[0]
+    session = service.sessions.running[0]
     until(lambda: session.has_audio_socket, "it is heard")
     (first,) = session.audience.peers
     assert Client(server.port).ask("DELETE", f"/v1/sessions/{session.id}/whep/{first}")[0] == 204
@@ -108,7 +108,7 @@ def test_a_connection_that_is_ended_is_made_anew(page: Page, service: Service, s
 def test_where_the_path_is_lost_the_page_says_so_and_takes_another(page: Page, service: Service) -> None:
     page.click("live")
     page.until(PLAYS)
-    session = service.running[0]
+    session = service.sessions.running[0]
     until(lambda: session.has_audio_socket, "it is heard")
     (first,) = session.audience.peers
     page.run(SAID)
@@ -125,20 +125,20 @@ def test_where_the_path_is_lost_the_page_says_so_and_takes_another(page: Page, s
 def test_a_page_that_is_loaded_again_gives_its_connection_back(page: Page, service: Service) -> None:
     page.click("live")
     page.until(PLAYS)
-    first = service.running[0]
+    first = service.sessions.running[0]
     page.call("Page.reload")
     until(lambda: not first.audience.peers and not first.running, "its place is given back")
     page.ready()
     page.click("live")  # there is one place
     page.until(PLAYS)
-    (second,) = service.running
+    (second,) = service.sessions.running
     assert second is not first
     assert len(second.audience.peers) == 1
 
 
 def test_five_watch_at_once(page: Page, service: Service, server: Any) -> None:
     path = Client(server.port).begin(lead=0)
-    session = service.running[0]
+    session = service.sessions.running[0]
     page.run(FIVE % path)
     page.until("five.every(({ video }) => video.videoWidth > 0)")
     assert len(session.audience.peers) == 5
@@ -155,7 +155,7 @@ def test_where_it_does_not_get_through_the_page_plays_a_stream(
     with before_scripts(page, missing, f"http://127.0.0.1:{server.port}/"):
         page.click("live")
         page.until("v.src.startsWith('blob:') && v.currentTime > 0.5")
-        session = service.running[0]
+        session = service.sessions.running[0]
         until(lambda: session.has_audio_socket, "it is heard")
         page.until(f"{FIGURES}.startsWith('HTTP')")
         assert not session.audience.peers
@@ -165,7 +165,7 @@ def test_a_session_that_plays_as_a_stream_becomes_a_conversation(page: Page, ser
     page.click("demo")
     page.until("document.getElementById('state').textContent === 'Speaking'")
     page.click("live")
-    session = service.running[0]
+    session = service.sessions.running[0]
     page.until(PLAYS)
     until(lambda: session.has_audio_socket, "it is heard")
 
@@ -173,7 +173,7 @@ def test_a_session_that_plays_as_a_stream_becomes_a_conversation(page: Page, ser
 def test_a_session_that_ends_is_told(page: Page, service: Service) -> None:
     page.click("live")
     page.until(PLAYS)
-    service.running[0].stop()
+    service.sessions.running[0].stop()
     page.until("document.getElementById('status').textContent.includes('has ended')")
     page.until("document.getElementById('live').textContent.includes('Speak live')")
 

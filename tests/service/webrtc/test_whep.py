@@ -61,7 +61,7 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
 def client(server: Any, service: Service) -> Iterator[Client]:
     yield Client(server.port)
     end_sessions(service)
-    until(lambda: service.viewers == 0, "the viewers are gone")
+    until(lambda: service.sessions.viewers == 0, "the viewers are gone")
 
 
 def test_frames_and_sound_come_decoded_and_in_step(
@@ -81,7 +81,7 @@ def test_frames_and_sound_come_decoded_and_in_step(
         assert np.median(found) == steps[kind]
     assert any(np.abs(one.to_ndarray().astype(int)).max() > 1000 for one in viewer.audio)
     assert viewer.location.startswith(f"{path}/whep/")
-    until(lambda: service.viewers == 0, "the viewer is gone")
+    until(lambda: service.sessions.viewers == 0, "the viewer is gone")
     assert client.ask("DELETE", viewer.location)[1]["error"]["code"] == "unknown_connection"
 
 
@@ -92,7 +92,7 @@ def test_sender_reports_give_both_tracks_the_times_of_the_stream(
     found = TimedPackets()
 
     async def watch(viewer: WhepViewer) -> None:
-        session = service.running[0]
+        session = service.sessions.running[0]
         queues = [session.packets.subscribe(kind) for kind in KINDS]
         await viewer.until(lambda: min(map(len, found.reports.values()), default=0) > 2, "reports come", 30)
         found.sent = [queue.get_nowait() for queue in queues for _ in range(queue.qsize())]
@@ -116,7 +116,7 @@ def test_without_a_lead_a_frame_is_made_a_frame_and_20_ms_before_it_is_shown(bun
         with serving(service) as running:
             client = Client(running.port)
             watching(client, client.begin(lead=0), lambda viewer: viewer.until(lambda: viewer.video, "frames come"))
-            session = service.running[0]
+            session = service.sessions.running[0]
             until(lambda: session.clock.now() == 1.0, "playback is held")
             until(lambda: session.frames > 26, "the frames are made that are due")
             time.sleep(0.3)
@@ -135,26 +135,26 @@ def test_a_viewer_that_is_there_before_the_first_fragment_sees_it(
         start(session)
 
     monkeypatch.setattr(LiveSession, "start", watched)
-    session = service.get(client.begin().rpartition("/")[2])
+    session = service.sessions.get(client.begin().rpartition("/")[2])
     until(lambda: session.frames > 10, "it goes on")
 
 
 def test_who_comes_late_begins_with_the_next_frame(client: Client, service: Service) -> None:
     async def watch(viewer: WhepViewer) -> int:
-        session = service.running[0]
+        session = service.sessions.running[0]
         await viewer.until(lambda: session.packets.subscribers, "it is connected")
         before = session.frames
         await viewer.until(lambda: viewer.video, "the first frame comes")
         return session.frames - before
 
     path = client.begin(lead=0)
-    until(lambda: service.running[0].frames > 30, "it runs")
+    until(lambda: service.sessions.running[0].frames > 30, "it runs")
     assert min(watching(client, path, watch) for _ in range(3)) < 12  # a keyframe comes each 25 by itself
 
 
 def test_a_viewers_estimate_steers_the_bit_rate(client: Client, service: Service) -> None:
     path = client.begin(lead=0)
-    session = service.get(path.rpartition("/")[2])
+    session = service.sessions.get(path.rpartition("/")[2])
     rate = session.bit_rate
     assert rate
     assert rate.now() == rate.most
@@ -169,14 +169,14 @@ def test_a_viewers_estimate_steers_the_bit_rate(client: Client, service: Service
         await viewer.until(lambda: rate.now() == rate.most, "its estimate is forgotten")
 
     asyncio.run(watch())
-    assert not service.get(client.begin().rpartition("/")[2]).bit_rate
+    assert not service.sessions.get(client.begin().rpartition("/")[2]).bit_rate
 
 
 def test_the_picture_is_of_the_profile_that_is_agreed_on(client: Client, service: Service) -> None:
     seen: list[bytes] = []
 
     async def watch(viewer: WhepViewer) -> None:
-        queue = service.running[0].packets.subscribe("video")
+        queue = service.sessions.running[0].packets.subscribe("video")
         await viewer.until(lambda: len(viewer.video) > 5, "frames come")
         while not queue.empty():
             seen.append(queue.get_nowait().data)
@@ -194,7 +194,7 @@ def test_a_microphone_becomes_live_speech(client: Client, service: Service, spee
     turns: list[dict[str, Any]] = []
 
     async def talk(viewer: WhepViewer) -> None:
-        session = service.running[0]
+        session = service.sessions.running[0]
         publish = session.events.publish
         session.events.publish = lambda name, **told: (
             turns.append(told) if name == "turn" else None,
@@ -210,7 +210,7 @@ def test_a_microphone_becomes_live_speech(client: Client, service: Service, spee
         await viewer.until(lambda: len(turns) > 1, "the mouth is closed")
 
     path = client.begin(lead=0)
-    session = service.running[0]
+    session = service.sessions.running[0]
     watching(client, path, talk, speech(8.0))
     assert [turn["what"] for turn in turns][:2] == ["speech", "interruption"]
     assert all(turn["seconds"] > 0 for turn in turns[:2])
@@ -236,7 +236,7 @@ def test_a_microphones_pitch_is_kept(
         return np.concatenate([np.empty(0, np.int16), *(one for one in frames if np.abs(one).max() > 3000)])
 
     async def talk(viewer: WhepViewer) -> None:
-        speech = service.running[0].speech
+        speech = service.sessions.running[0].speech
         push = speech.push
         speech.push = lambda piece, *limit: (spoken.append(piece.speech), push(piece, *limit))[1]
         await viewer.until(lambda: len(heard(viewer)) > 48_000, "a second of it is heard")
@@ -254,7 +254,7 @@ def test_deleting_it_ends_the_connection(client: Client, service: Service) -> No
         await viewer.until(lambda: viewer.connection.connectionState == "closed", "it ends")
 
     watching(client, client.begin(lead=0), watch)
-    assert service.viewers == 0
+    assert service.sessions.viewers == 0
 
 
 def test_the_end_of_the_session_ends_the_connection(client: Client) -> None:
@@ -278,7 +278,7 @@ def test_a_viewer_that_is_gone_without_a_word_is_given_up(
     async def watch(viewer: WhepViewer) -> None:
         await viewer.until(lambda: viewer.video, "frames come")
         await viewer.lost()
-        await viewer.until(lambda: service.viewers == 0, "it is given up")
+        await viewer.until(lambda: service.sessions.viewers == 0, "it is given up")
 
     watching(client, client.begin(lead=0), watch)
 
@@ -296,7 +296,7 @@ def test_a_connection_that_does_not_close_is_given_up(
             patch.setattr(aiortc.RTCPeerConnection, "close", never)
             status, _ = await asyncio.to_thread(client.ask, "DELETE", viewer.location)
         assert status == 204
-        assert service.viewers == 0
+        assert service.sessions.viewers == 0
 
     watching(client, client.begin(lead=0), watch)
 
@@ -306,7 +306,7 @@ def test_connections_leave_nothing_behind(client: Client, service: Service) -> N
         await viewer.until(lambda: viewer.video, "frames come")
 
     def held() -> tuple[int, int]:
-        until(lambda: service.viewers == 0, "it is gone")
+        until(lambda: service.sessions.viewers == 0, "it is gone")
         return len(list(Path("/proc/self/fd").iterdir())), threading.active_count()
 
     path = client.begin(lead=0)
@@ -318,7 +318,7 @@ def test_connections_leave_nothing_behind(client: Client, service: Service) -> N
     after = held()
     assert after[0] <= before[0] + 1
     assert after[1] <= before[1] + 1
-    session = service.running[0]
+    session = service.sessions.running[0]
     assert not session.audience.peers
     until(lambda: not session.packets.subscribers, "nobody is subscribed")
 
@@ -347,7 +347,7 @@ def test_what_is_no_offer_is_refused(
     path = f"{client.begin()}/whep"
     found, error = client.ask("POST", path, content.encode("utf-8", "replace"), **{"Content-Type": kind})
     assert (found, error["error"]["code"]) == (status, code)
-    assert service.viewers == 0
+    assert service.sessions.viewers == 0
 
 
 def test_offers_that_are_nearly_right_are_answered_or_refused(client: Client, service: Service) -> None:
@@ -374,7 +374,7 @@ def test_offers_that_are_nearly_right_are_answered_or_refused(client: Client, se
         if answer.status == 201:
             assert client.ask("DELETE", answer.headers["Location"])[0] == 204
     assert statuses == {201, 422}
-    assert service.viewers == 0
+    assert service.sessions.viewers == 0
 
 
 def test_who_posts_an_offer_and_does_not_come_is_given_up(
@@ -387,7 +387,7 @@ def test_who_posts_an_offer_and_does_not_come_is_given_up(
     status, headers = _asked(client, "POST", f"{path}/whep", OFFER)
     assert status == 503
     assert headers["Retry-After"]
-    until(lambda: service.viewers == 0, "they are given up")
+    until(lambda: service.sessions.viewers == 0, "they are given up")
 
 
 def test_what_whep_has_and_this_has_not_is_405(client: Client) -> None:

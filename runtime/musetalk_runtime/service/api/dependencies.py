@@ -42,7 +42,7 @@ def session_of(
     key: Annotated[str, Path(alias="id", max_length=64, description="a session's id")],
 ) -> LiveSession:
     """The session that a path names, if it is the asker's; raises ServiceError."""
-    return check_owner(connection, service_of(connection).get(key))
+    return check_owner(connection, service_of(connection).sessions.get(key))
 
 
 def check_owner(connection: HTTPConnection, session: LiveSession) -> LiveSession:

@@ -50,7 +50,7 @@ router = APIRouter(prefix="/v1/fleet", tags=["fleet"], responses=ERRORS, depende
 @router.get("/status")
 async def device_status(service: TheService) -> DeviceStatus:
     """How this device is."""
-    running = service.running
+    running = service.sessions.running
     return DeviceStatus(
         process=PROCESS,
         admits=service.admits and not service.draining,

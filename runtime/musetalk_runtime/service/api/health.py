@@ -39,11 +39,11 @@ async def metrics(service: TheService) -> Response:
 
 def gauges(service: Service) -> dict[str, float]:
     """The values of GAUGES now, by name."""
-    running = service.running
+    running = service.sessions.running
     played = [session for session in running if session.clock.now() > 1]
     return {
         "sessions": len(running),
-        "viewers": service.viewers,
+        "viewers": service.sessions.viewers,
         "fps": sum(session.pace.factor * float(session.fps * session.pace.share) for session in running),
         "queued_frames": sum(worker.queued for worker in service.engines.values()),
         "waiting_frames": sum(session.waiting for session in running),

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/sessions/{id}/hls", tags=["viewing"], responses=E
 
 
 def _watched_session(connection: HTTPConnection, key: Annotated[str, Path(alias="id", max_length=64)]) -> LiveSession:
-    session = check_owner(connection, service_of(connection).get(key, ending=True))
+    session = check_owner(connection, service_of(connection).sessions.get(key, ending=True))
     session.audience.touch()
     return session
 

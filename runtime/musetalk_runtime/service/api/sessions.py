@@ -60,7 +60,7 @@ async def list_sessions(service: TheService, access: TheAccess, request: Request
     owner = token_of(request)
     if owner is None:
         raise ServiceError(403, "no_token", "sessions are listed for a token's holder: start it with --tokens")
-    return [_answer(session, service, access) for session in service.running if session.owner is owner]
+    return [_answer(session, service, access) for session in service.sessions.running if session.owner is owner]
 
 
 @router.get("/sessions/{id}")
@@ -70,9 +70,9 @@ async def show_session(session: TheSession, service: TheService, access: TheAcce
 
 
 @router.delete("/sessions/{id}", status_code=204, response_class=Response)
-async def end_session(session: TheSession, service: TheService) -> None:
+async def end_session(session: TheSession) -> None:
     """End a session. Its viewers get a whole file of what was made so far."""
-    service.close(session.id)
+    session.stop()
 
 
 @router.post("/sessions/{id}/interrupt")
@@ -95,8 +95,8 @@ async def change_pose(wanted: schema.Pose, session: TheRunningSession) -> schema
 
 def _check(wanted: schema.SessionSettings, service: Service, owner: Token | None) -> PushTarget | None:
     """Raise ServiceError for a session that cannot be begun; gives the target to push to."""
-    if owner and owner.sessions is not None and service.owned_by(owner) >= owner.sessions:
-        service.want_place(owner)
+    if owner and owner.sessions is not None and service.sessions.owned_by(owner) >= owner.sessions:
+        service.sessions.want_place(owner)
         raise ServiceError(429, "too_many_sessions", f"this token has {owner.sessions} at once at most", RETRY_SOON)
     service.catalog.find(wanted.avatar, wanted.bundle)
     return service.settings.target(wanted.push) if wanted.push else None

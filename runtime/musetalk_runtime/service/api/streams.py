@@ -47,7 +47,7 @@ async def watch(
     with `?from=`, the number of a fragment (`mfhd` in its `moof`). With `?live=true` nothing is made ahead for this
     viewer, as for one by WebRTC: it has to play what comes as it comes.
     """
-    service.check_viewers()
+    service.sessions.check_viewers()
     session.audience.add(live)
     try:
         reader = Reader(session.window, slow)

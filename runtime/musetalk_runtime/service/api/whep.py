@@ -38,7 +38,7 @@ async def watch_by_webrtc(
     from musetalk_runtime.service.webrtc.peer import Peer
 
     offer = (await request.body()).decode("utf-8", "replace")
-    service.check_peers()
+    service.sessions.check_peers()
     peer = Peer(session, spend_of(session.owner), service.settings.ice_servers)
     answer = await peer.answer(offer)
     service.metrics.add("viewers_total")

@@ -53,7 +53,7 @@ class Watchdog:
         return False
 
     def _sessions_alive(self) -> bool:
-        running = self._service.running
+        running = self._service.sessions.running
         frames = {session.id: session.frames for session in running}
         made = any(frames[key] > self._frames.get(key, 0) for key in frames)
         starting = {session.id for session in running if not session.clock.running}
