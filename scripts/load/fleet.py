@@ -180,7 +180,7 @@ async def load(port: int, sessions: int, clients: int, pid: int) -> dict[str, An
         await ready(http, port)
         for number in range(1, ROUNDS + 1):
             began, before = time.perf_counter(), len(times)
-            each = sessions // ROUNDS // clients
+            each = -(-sessions // (ROUNDS * clients))
             await asyncio.gather(*(client(http, each) for _ in range(clients)))
             spent = time.perf_counter() - began
             rate = round((len(times) - before) / spent)
