@@ -61,8 +61,10 @@ def test_an_interruption_drops_the_text_too(client: Client, service: Service) ->
     assert client.ask("POST", f"{path}/interrupt")[0] == 200
     assert session.text.characters == 0
     assert session.speech.queued < 0.1
-    until(lambda: session.state == "idle", "it is silent")
-    assert session.speech.queued == 0  # nothing came of the sentence that was under way
+    until(lambda: session.state == "idle" and session.speech.queued == 0, "it is silent")
+    made = session.frames
+    until(lambda: session.frames > made + 5, "it goes on")
+    assert (session.state, session.speech.queued) == ("idle", 0)  # nothing came of the sentence that was under way
     client.ask("POST", f"{path}/text", {"text": SENTENCE})
     until(lambda: session.state == "speaking", "it speaks again")
 

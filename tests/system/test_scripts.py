@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # and needs what scripts need, PyTorch among it
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted([*(ROOT / "scripts").rglob("*.py"), *(ROOT / "examples").rglob("*.py")])
 OURS = ("musetalk_", "helpers.")
