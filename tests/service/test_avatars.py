@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,6 +154,10 @@ def test_a_photo_becomes_an_avatar_that_is_there_again_after_a_restart(
     assert (later.avatars["new"].detail, service.catalog.avatars["new"].detail) == ("off", "auto")
     assert "manifest.json" in again.broken["hurt"]
     assert not (folder / ".work" / "9").exists()
+    shutil.copytree(folder / "new", folder / "put")
+    asyncio.run(again.adopt("put"))
+    assert later.avatars["put"].detail == "off"
+    asyncio.run(again.delete("put", ()))
     later.remove("new")
     asyncio.run(again.close())
 

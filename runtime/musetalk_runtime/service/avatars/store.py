@@ -124,7 +124,7 @@ class AvatarStore:
         path = self._folder / name
         if path.is_symlink() or not path.is_dir():
             raise ServiceError(404, "unknown_avatar", f"no avatar {name!r} was put there")
-        self._catalog.add(name, await self._run(Avatar.open, path))
+        self._catalog.add(name, await self._run(self._open, path))
         self.kept[name] = await self._run(_size, path)
 
     async def delete(self, name: str, in_use: Collection[str]) -> None:
@@ -173,7 +173,7 @@ class AvatarStore:
             if path.name in self._catalog.avatars:
                 raise InvalidArgument(f"{path}: there is an avatar of that name already: rename one of them")
             try:
-                self._catalog.add(path.name, Avatar.open(path, self._detail))
+                self._catalog.add(path.name, self._open(path))
                 self.kept[path.name] = _size(path)
             except MuseTalkEdgeError as error:
                 log.warning("%s", error)
@@ -240,12 +240,15 @@ class AvatarStore:
         new.pack.rename(path)  # what is in it is on the disk already
         sync(self._folder)
         try:
-            avatar = Avatar.open(path, self._detail)
+            avatar = self._open(path)
         except BaseException:
             _remove(path)
             raise
         new.size = size
         return avatar
+
+    def _open(self, path: Path) -> Avatar:
+        return Avatar.open(path, self._detail)
 
     async def _run(self, do: Callable[..., T], *arguments: object) -> T:
         """Call, in a thread, a function that waits for the disk."""
