@@ -16,7 +16,7 @@ from typing import Any, Literal
 from musetalk_runtime.core.errors import InputNotFound, InvalidArgument, InvalidFolder, OutputError, one_line
 from musetalk_runtime.core.names import NAME
 from musetalk_runtime.diagnostics.self_test import SCHEMAS, open_any
-from musetalk_runtime.storage.folder import MANIFEST, MAX_MANIFEST_BYTES, kind_of, read_folder, sha256
+from musetalk_runtime.storage.folder import MANIFEST, MAX_MANIFEST_BYTES, kind_of, manifest_of, read_folder, sha256
 
 Kind = Literal["bundle", "avatar"]
 
@@ -147,8 +147,6 @@ class Registry:
 
 def _files_of(folder: Path) -> list[tuple[str, int]]:
     """The files that the manifest in `folder` lists, and their sizes; raises InvalidFolder for one out of form."""
-    from musetalk_runtime.storage.folder import manifest_of
-
     listed: Any = manifest_of(folder, kind_of(folder)).get("files")
     if not isinstance(listed, dict) or len(listed) > MAX_FILES:
         raise InvalidFolder(f"{folder / MANIFEST}: expected {MAX_FILES} files at most")
