@@ -4,12 +4,13 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from helpers.service_client import Client, Viewer, asking_by_token, until
+from helpers.service_client import Client, Viewer, asking_by_token, end_sessions, until
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
@@ -27,6 +28,17 @@ def service(bundle: Path, avatar: Path) -> Iterator[Service]:
 def client(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with asking_by_token(service, tmp_path_factory.mktemp("tokens")) as client:
         yield client
+
+
+@pytest.fixture(autouse=True)
+def _no_session_is_left(service: Service) -> Iterator[None]:
+    yield
+    end_sessions(service)
+
+
+def about_the_clip(answer: dict[str, Any]) -> list[str]:
+    """Warnings; that a busy machine is slow is not among them."""
+    return [warning for warning in answer["warnings"] if not warning.startswith("this machine ")]
 
 
 def test_it_says_the_file_and_ends_with_a_whole_stream(
@@ -52,7 +64,8 @@ def test_it_says_the_file_and_ends_with_a_whole_stream(
 
 def test_it_can_listen_on_after_the_file(client: Client, service: Service, speech: Callable[[float], Path]) -> None:
     status, session = client.ask("POST", f"{BEGIN}&then=listen", speech(0.5).read_bytes())
-    assert (status, session["queued"]) == (201, 1.0)  # with half a second of silence before
+    assert status == 201
+    assert 0.5 <= session["queued"] <= 1.0, "half a second of silence comes before; it may have been taken already"
     path = f"/v1/sessions/{session['id']}"
     until(lambda: client.ask("GET", path)[1]["state"] == "idle", "it has said the file")
     assert client.ask("POST", f"{path}/audio", speech(0.5).read_bytes())[0] == 202
@@ -77,7 +90,7 @@ def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:
     viewer = Viewer(client, path, whole=True)
     if live:
         status, answer = client.ask("POST", f"{path}/audio", clip.getvalue())
-        assert (status, answer["seconds"], answer["warnings"]) == (202, 2.0, [])
+        assert (status, answer["seconds"], about_the_clip(answer)) == (202, 2.0, [])
         assert 1.8 <= answer["queued"] <= 2.0, "the session may have taken a piece of it already"
         until(lambda: client.ask("GET", path)[1]["generated"] > 3, "it has been said")
         client.ask("DELETE", path)
@@ -96,12 +109,12 @@ def test_what_is_wrong_with_a_clip_is_told_to_who_sent_it(
     cut = speech(1.0).read_bytes()[:20_044]
     told = ["truncated: its header promises 32000 bytes of audio, 20000 are there"]
     status, session = client.ask("POST", BEGIN, cut)
-    assert (status, session["warnings"]) == (201, told)
-    assert client.ask("GET", f"/v1/sessions/{session['id']}")[1]["warnings"] == told
+    assert (status, about_the_clip(session)) == (201, told)
+    assert about_the_clip(client.ask("GET", f"/v1/sessions/{session['id']}")[1]) == told
     path = client.begin()
     heard = client.warnings(path)
     status, answer = client.ask("POST", f"{path}/audio", cut)
-    assert (status, answer["warnings"]) == (202, told)
+    assert (status, about_the_clip(answer)) == (202, told)
     assert next(heard) == f"clip: {told[0]}"
     client.ask("DELETE", path)
     until(lambda: not service.sessions.running, "both have ended")
