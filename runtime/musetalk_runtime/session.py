@@ -86,7 +86,7 @@ class Session(Closable):
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, until the audio ends or `stop` is called."""
-        for batch, rendering in self._rendered:
+        for batch, rendering in self._rendered.for_host():
             for request, nv12 in self._made(batch, rendering.wait()):
                 speech = request.speech
                 sound = self._mute.pass_on(speech.sound)

@@ -41,6 +41,7 @@ class SpeechRenderer(Closable):
     ) -> None:
         self._bundle, self._avatar, self._audio, self._fps, self._poses = bundle, avatar, audio, fps, poses
         self._mouth, timings = hooks.mouth, hooks.timings
+        self._alone, self._for_host = hooks.renderer is None, False
         self.frames = 0
         try:
             with timings.measure("open_renderer", 0):
@@ -56,6 +57,11 @@ class SpeechRenderer(Closable):
 
     def __iter__(self) -> Iterator[tuple[list[FrameRequest], Rendering]]:
         return iter(self._renderings)
+
+    def for_host(self) -> Iterator[tuple[list[FrameRequest], Rendering]]:
+        """As iterating, for whoever waits for the frames: those that are a GPU's are copied to the host ahead."""
+        self._for_host = True
+        return iter(self)
 
     def limit(self, frame: SpeechFrame) -> float:
         """How far the mouth may open in `frame` now, 0 to 1."""
@@ -76,6 +82,7 @@ class SpeechRenderer(Closable):
         self._audio.close()
 
     def _render(self) -> Generator[tuple[list[FrameRequest], Rendering], None, None]:
+        before: Rendering | None = None
         for size in self._batch_sizes:
             batch = [self._request(frame) for frame in self._speech.take(size)]
             if not batch:
@@ -85,6 +92,9 @@ class SpeechRenderer(Closable):
             rendering = self._renderer.render(batch)
             self.frames += len(batch)
             yield batch, rendering
+            if before and self._for_host and self._alone:
+                before.finish()
+            before = rendering
 
     def _request(self, frame: SpeechFrame) -> FrameRequest:
         shown, limit = self._poses.shown(frame.index), self.limit(frame)

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.kernels import SIZE, cases, check, make_items
 from musetalk_runtime.backends.cuda.item import ITEM
-from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE, matched_bytes
+from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE, MATCH_STEPS, matched_bytes
 
 ARCHITECTURES = ("75", "80", "86", "87", "89", "90", "100", "110", "120", "121")
 
@@ -37,6 +37,8 @@ def test_compose_is_the_cpu_compositor_within_a_level(
     matched = np.full(matched_bytes(SIZE) // 4 * len(batch), np.nan, np.float32)
     match = getattr(host, f"run_match_{'half' if dtype is np.float16 else 'float'}")
     match(items.ctypes, len(items), faces.ctypes, matched.ctypes, SIZE)
+    for name in MATCH_STEPS:
+        getattr(host, f"run_{name}")(items.ctypes, len(items), matched.ctypes, SIZE)
     host.run_compose(items.ctypes, len(items), matched.ctypes, SIZE, width, height)
     check(batch, outputs)
 

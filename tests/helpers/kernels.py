@@ -50,22 +50,31 @@ extern "C" void run_compose(const Item* list, unsigned n, float* m, int size, in
     over((w + 15) / 16 * (h / 2), n, [](auto l, auto a, auto, int p, int q, int r) { compose(l, a, p, q, r); },
          list, m, m, size, w, h); }
 template <typename Kernel>
-static void block(unsigned threads, unsigned item, Kernel kernel) {
-    pthread_barrier_init(&barrier, nullptr, threads);
-    vector<thread> running;
-    for (unsigned at = 0; at < threads; ++at) running.emplace_back([=] {
-        blockIdx = {0, item, 0}, threadIdx = {at, 0, 0}, blockDim = {threads, 1, 1};
-        kernel();
-    });
-    for (auto& one : running) one.join();
-    pthread_barrier_destroy(&barrier);
+static void blocks(unsigned items, Kernel kernel) {
+    constexpr unsigned THREADS = 3;
+    for (unsigned number = 0; number < items * MATCH_BLOCKS; ++number) {
+        pthread_barrier_init(&barrier, nullptr, THREADS);
+        vector<thread> running;
+        for (unsigned at = 0; at < THREADS; ++at) running.emplace_back([=] {
+            blockIdx = {number % MATCH_BLOCKS, number / MATCH_BLOCKS, 0};
+            threadIdx = {at, 0, 0}, blockDim = {THREADS, 1, 1};
+            kernel();
+        });
+        for (auto& one : running) one.join();
+        pthread_barrier_destroy(&barrier);
+    }
 }
 #define MATCH(NAME, T) extern "C" void run_##NAME(const Item* list, unsigned n, const T* f, float* m, int size) { \\
-    for (unsigned item = 0; item < n; ++item) block(3, item, [=] { NAME(list, f, m, size); }); }
+    blocks(n, [=] { NAME(list, f, m, size); }); }
+#define STEP(NAME) extern "C" void run_##NAME(const Item* list, unsigned n, float* m, int size) { \\
+    blocks(n, [=] { NAME(list, m, size); }); }
 #define GATHER(NAME, T) extern "C" void run_##NAME(const Item* list, unsigned n, T* a, T* b, int p, int q) { \\
     over(3, n, [](auto l, auto a, auto b, int p, int q, int) { NAME(l, a, b, p, q); }, list, a, b, p, q, 0); }
 MATCH(match_half, unsigned short)
 MATCH(match_float, float)
+STEP(match_colours)
+STEP(match_levels)
+STEP(match_details)
 GATHER(gather_half, unsigned short)
 GATHER(gather_float, float)
 """

@@ -14,6 +14,8 @@ from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.output.video import Picture, VideoOptions
 
+QUANTIZER = "20"  # for constant quality; by crf libx264 looks at each frame twice to choose one
+
 
 class X264:
     """One stream of a container. See ``Encoder``. Raises MachineError where PyAV was built without libx264."""
@@ -72,7 +74,7 @@ def has_x264() -> bool:
 
 def _x264_rate(options: VideoOptions) -> dict[str, str]:
     if options.kbps is None:
-        return {"crf": "20"}
+        return {"qp": QUANTIZER}
     if options.steered:  # libx264 changes the rate only where it is its peak, and without HRD
         most = f"{options.kbps}k"
         return {"b": most, "maxrate": most, "bufsize": f"{options.kbps // 2}k", "qmin": "20"}

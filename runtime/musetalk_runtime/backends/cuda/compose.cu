@@ -35,7 +35,7 @@ constexpr float LUMA = 219.0f / 255.0f, CHROMA = 112.0f / 255.0f;
 constexpr float BLACK = 16.0f, DIM = 8.0f, MAX_GAIN = 1.25f, MAX_SHIFT = 16.0f, SAME = 12.0f;
 constexpr float LEAST_SAME = 1.0f / 8.0f;
 constexpr float ALIKE = 2.0f, UNLIKE = 6.0f;  // levels
-constexpr int MATCH_THREADS = 1024;
+constexpr int MATCH_BLOCKS = 32;  // of an item, in each kernel that matches
 
 __device__ inline float to_float(unsigned short half) {  // infinity and NaN become 65536 and more
     float magnitude = __uint_as_float((half & 0x7fffu) << 13) * 5.192296858534828e33f;
@@ -92,42 +92,7 @@ __device__ inline float cubic(const T* plane, int size, Place x, Place y) {
     return sum;
 }
 
-// A face as it is composed: planes of float, and what it was matched by.
-struct Matched {
-    float *raw, *luma, *u, *v;  // [size, size]; luma is raw, sharpened
-    float *low, *high;          // [size, size]; the extremes around each pixel of raw, where there is sharpening
-    float *cells, *weights;     // [size / CELL, size / CELL]
-    float* shift;               // of u and v
-
-    __device__ Matched(float* rows, int face, int size) {
-        long long area = (long long)size * size, count = (size / CELL) * (size / CELL);
-        raw = rows + face * (6 * area + 2 * count + 4);
-        luma = raw + area;
-        u = luma + area;
-        v = u + area;
-        low = v + area;
-        high = low + area;
-        cells = high + area;
-        weights = cells + count;
-        shift = weights + count;
-    }
-};
-
-__device__ inline float cell_mean(const float* plane, int size, int cell) {
-    const float* corner = plane + cell / (size / CELL) * CELL * size + cell % (size / CELL) * CELL;
-    float sum = 0.0f;
-    for (int at = 0; at < CELL * CELL; ++at) sum += corner[at / CELL * size + at % CELL];
-    return sum / (CELL * CELL);
-}
-
-__device__ inline float cell_mean(const unsigned short* plane, int size, int cell) {
-    const unsigned short* corner = plane + cell / (size / CELL) * CELL * size + cell % (size / CELL) * CELL;
-    int sum = 0;
-    for (int at = 0; at < CELL * CELL; ++at) sum += corner[at / CELL * size + at % CELL];
-    return sum / (CELL * CELL * STEPS);
-}
-
-// Colours of a face and of its base layer, added up over cells by all threads of a block.
+// Colours of a face and of its base layer, added up over cells.
 struct Sums {
     unsigned long long y, base_y, u, v, base_u, base_v, count;
 
@@ -148,10 +113,65 @@ struct Sums {
         sum(&base_v, of_base_v);
     }
 
+    // By all threads of a block: `parts`, of MATCH_BLOCKS blocks, together.
+    __device__ void add(const Sums* parts) {
+        for (int part = threadIdx.x; part < MATCH_BLOCKS; part += blockDim.x) {
+            const Sums& of = parts[part];
+            atomicAdd(&y, of.y);
+            atomicAdd(&base_y, of.base_y);
+            atomicAdd(&u, of.u);
+            atomicAdd(&v, of.v);
+            atomicAdd(&base_u, of.base_u);
+            atomicAdd(&base_v, of.base_v);
+            atomicAdd(&count, of.count);
+        }
+    }
+
     __device__ float mean(unsigned long long of) const { return count ? (float)((double)of / count / FIXED) : 0.0f; }
 
     __device__ float gain() const { return fmaxf(mean(base_y) - BLACK, DIM) / fmaxf(mean(y) - BLACK, DIM); }
 };
+
+// A face as it is composed: planes of float, and what it was matched by.
+struct Matched {
+    Sums *ring, *same;             // [MATCH_BLOCKS]; of the cells in the ring, and of those that are alike
+    float *raw, *luma, *u, *v;     // [size, size]; luma is raw, sharpened
+    float *low, *high;             // [size, size]; the extremes around each pixel of raw, where there is sharpening
+    float *cells, *base, *weights;  // [size / CELL, size / CELL]; the luma of both, and how alike they are
+    float* shift;                  // of u and v
+
+    __device__ Matched(float* rows, int face, int size) {
+        long long area = (long long)size * size, count = (size / CELL) * (size / CELL);
+        constexpr int FLOATS = 2 * MATCH_BLOCKS * sizeof(Sums) / sizeof(float);
+        float* row = rows + face * (FLOATS + 6 * area + 3 * count + 4);
+        ring = (Sums*)row;
+        same = ring + MATCH_BLOCKS;
+        raw = row + FLOATS;
+        luma = raw + area;
+        u = luma + area;
+        v = u + area;
+        low = v + area;
+        high = low + area;
+        cells = high + area;
+        base = cells + count;
+        weights = base + count;
+        shift = weights + count;
+    }
+};
+
+__device__ inline float cell_mean(const float* plane, int size, int cell) {
+    const float* corner = plane + cell / (size / CELL) * CELL * size + cell % (size / CELL) * CELL;
+    float sum = 0.0f;
+    for (int at = 0; at < CELL * CELL; ++at) sum += corner[at / CELL * size + at % CELL];
+    return sum / (CELL * CELL);
+}
+
+__device__ inline float cell_mean(const unsigned short* plane, int size, int cell) {
+    const unsigned short* corner = plane + cell / (size / CELL) * CELL * size + cell % (size / CELL) * CELL;
+    int sum = 0;
+    for (int at = 0; at < CELL * CELL; ++at) sum += corner[at / CELL * size + at % CELL];
+    return sum / (CELL * CELL * STEPS);
+}
 
 // The neighbour of (x, y), mirrored at the edge without repeating it.
 __device__ inline float mirrored(const float* plane, int size, int x, int y) {
@@ -177,69 +197,117 @@ __device__ inline void sharpen(const Matched& face, int size, int at, float amou
     face.high[at] = most;
 }
 
-// Grid: one block an item, items in y. See MatchedFace of backends/ort.
+// How the luma of a face becomes its frame's.
+struct Level {
+    float gain, offset;
+    bool told;  // by enough cells
+
+    __device__ Level(const Sums& ring, const Sums& same)
+        : told(same.count && same.count >= LEAST_SAME * ring.count) {
+        gain = told ? within(same.gain(), 1.0f / MAX_GAIN, MAX_GAIN) : 1.0f;
+        offset = BLACK * (1.0f - gain);
+    }
+};
+
+// Matching: match_half or match_float, then match_colours, match_levels and match_details, each in a grid of
+// MATCH_BLOCKS blocks in x and items in y. See MatchedFace of backends/ort. First the planes, and sums over the ring.
 template <typename T>
 __device__ void match(const Item* items, const T* faces, float* rows, int size) {
-    __shared__ Sums ring_sums, same_sums;
+    __shared__ Sums sums;
     const Item item = items[blockIdx.y];
     if (!item.output || item.face < 0) return;
-    int start = threadIdx.x, step = blockDim.x, area = size * size, cells = (size / CELL) * (size / CELL);
+    int start = blockIdx.x * blockDim.x + threadIdx.x, step = MATCH_BLOCKS * blockDim.x;
+    int area = size * size, count = size / CELL, cells = count * count;
     Matched face(rows, item.face, size);
     const T* red = faces + (long long)item.face * 3 * area;
-    for (int at = start; at < area; at += step) {
-        float r = level(red[at]), g = level(red[at + area]), b = level(red[at + 2 * area]);
-        float luma = KR * r + KG * g + KB * b;
-        face.raw[at] = face.luma[at] = luma * LUMA + BLACK;
-        face.u[at] = (b - luma) * (CHROMA / (1.0f - KB)) + 128.0f;
-        face.v[at] = (r - luma) * (CHROMA / (1.0f - KR)) + 128.0f;
-    }
-    if (start == 0) ring_sums = same_sums = {};
-    for (int at = start; at < 2; at += step) face.shift[at] = 0.0f;
-    if (!item.base) return;
+    const unsigned char* ring = (const unsigned char*)(item.base + area) + 2 * cells;
+    if (threadIdx.x == 0) sums = {};
+    if (start == 0) face.shift[0] = face.shift[1] = 0.0f;
     __syncthreads();
+    for (int cell = start; cell < cells; cell += step) {
+        int corner = cell / count * CELL * size + cell % count * CELL;
+        for (int pixel = 0; pixel < CELL * CELL; ++pixel) {
+            int at = corner + pixel / CELL * size + pixel % CELL;
+            float r = level(red[at]), g = level(red[at + area]), b = level(red[at + 2 * area]);
+            float luma = KR * r + KG * g + KB * b;
+            face.raw[at] = face.luma[at] = luma * LUMA + BLACK;
+            face.u[at] = (b - luma) * (CHROMA / (1.0f - KB)) + 128.0f;
+            face.v[at] = (r - luma) * (CHROMA / (1.0f - KR)) + 128.0f;
+        }
+        if (!item.base) continue;
+        face.cells[cell] = cell_mean(face.raw, size, cell);
+        face.base[cell] = cell_mean(item.base, size, cell);
+        if (ring[cell]) sums.add_luma(face.cells[cell], face.base[cell]);
+    }
+    __syncthreads();
+    if (threadIdx.x == 0) face.ring[blockIdx.x] = sums;
+}
 
+// Sums over those cells of the ring that are alike.
+extern "C" __global__ void match_colours(const Item* items, float* rows, int size) {
+    __shared__ Sums ring_sums, same_sums;
+    const Item item = items[blockIdx.y];
+    if (!item.output || item.face < 0 || !item.base) return;
+    int area = size * size, cells = (size / CELL) * (size / CELL), step = MATCH_BLOCKS * blockDim.x;
+    Matched face(rows, item.face, size);
     const unsigned char* base_u = (const unsigned char*)(item.base + area);
     const unsigned char *base_v = base_u + cells, *ring = base_v + cells;
-    for (int cell = start; cell < cells; cell += step) {
-        face.cells[cell] = cell_mean(face.raw, size, cell);
-        if (ring[cell]) ring_sums.add_luma(face.cells[cell], cell_mean(item.base, size, cell));
-    }
+    if (threadIdx.x == 0) ring_sums = same_sums = {};
     __syncthreads();
-
+    ring_sums.add(face.ring);
+    __syncthreads();
     float gain = ring_sums.gain();
-    for (int cell = start; cell < cells; cell += step) {
-        float wanted = cell_mean(item.base, size, cell);
+    for (int cell = blockIdx.x * blockDim.x + threadIdx.x; cell < cells; cell += step) {
+        float wanted = face.base[cell];
         if (!ring[cell] || fabsf((face.cells[cell] - BLACK) * gain + BLACK - wanted) >= SAME) continue;
         same_sums.add_luma(face.cells[cell], wanted);
         same_sums.add_chroma(cell_mean(face.u, size, cell), cell_mean(face.v, size, cell), base_u[cell], base_v[cell]);
     }
     __syncthreads();
+    if (threadIdx.x == 0) face.same[blockIdx.x] = same_sums;
+}
 
-    bool told = same_sums.count && same_sums.count >= LEAST_SAME * ring_sums.count;
-    gain = told ? within(same_sums.gain(), 1.0f / MAX_GAIN, MAX_GAIN) : 1.0f;
-    float offset = BLACK * (1.0f - gain);
-    if (start == 0 && told) {
-        face.shift[0] = within(same_sums.mean(same_sums.base_u) - same_sums.mean(same_sums.u), -MAX_SHIFT, MAX_SHIFT);
-        face.shift[1] = within(same_sums.mean(same_sums.base_v) - same_sums.mean(same_sums.v), -MAX_SHIFT, MAX_SHIFT);
-    }
-    for (int at = start; at < area; at += step) face.luma[at] = face.raw[at] = face.raw[at] * gain + offset;
-    for (int cell = start; cell < cells; cell += step) {
-        face.cells[cell] = fabsf(face.cells[cell] * gain + offset - cell_mean(item.base, size, cell));
-    }
+// The luma and the shift of chroma by these sums, and how alike each cell and those around it are then.
+extern "C" __global__ void match_levels(const Item* items, float* rows, int size) {
+    __shared__ Sums ring, same;
+    const Item item = items[blockIdx.y];
+    if (!item.output || item.face < 0 || !item.base) return;
+    int count = size / CELL, cells = count * count, step = MATCH_BLOCKS * blockDim.x;
+    int start = blockIdx.x * blockDim.x + threadIdx.x;
+    Matched face(rows, item.face, size);
+    if (threadIdx.x == 0) ring = same = {};
     __syncthreads();
-
-    int count = size / CELL;
+    ring.add(face.ring);
+    same.add(face.same);
+    __syncthreads();
+    Level level(ring, same);
+    if (start == 0 && level.told) {
+        face.shift[0] = within(same.mean(same.base_u) - same.mean(same.u), -MAX_SHIFT, MAX_SHIFT);
+        face.shift[1] = within(same.mean(same.base_v) - same.mean(same.v), -MAX_SHIFT, MAX_SHIFT);
+    }
+    for (int at = start; at < size * size; at += step) {
+        face.luma[at] = face.raw[at] = face.raw[at] * level.gain + level.offset;
+    }
     for (int cell = start; cell < cells; cell += step) {
         float most = 0.0f;
         for (int at = 0; at < 9; ++at) {
             int x = clamp(cell % count + at % 3 - 1, count), y = clamp(cell / count + at / 3 - 1, count);
-            most = fmaxf(most, face.cells[y * count + x]);
+            int beside = y * count + x;
+            most = fmaxf(most, fabsf(face.cells[beside] * level.gain + level.offset - face.base[beside]));
         }
         face.weights[cell] = within((UNLIKE - most) / (UNLIKE - ALIKE), 0.0f, 1.0f);
     }
-    if (item.sharpening == 0.0f) return;
-    __syncthreads();
-    for (int at = start; at < area; at += step) sharpen(face, size, at, item.sharpening);
+}
+
+// What is fine, where there is no detail of the frame.
+extern "C" __global__ void match_details(const Item* items, float* rows, int size) {
+    const Item item = items[blockIdx.y];
+    if (!item.output || item.face < 0 || !item.base || item.sharpening == 0.0f) return;
+    Matched face(rows, item.face, size);
+    int step = MATCH_BLOCKS * blockDim.x;
+    for (int at = blockIdx.x * blockDim.x + threadIdx.x; at < size * size; at += step) {
+        sharpen(face, size, at, item.sharpening);
+    }
 }
 
 struct Places {  // of one row or column of the frame: in the mask, in the face, in its cells
@@ -337,13 +405,11 @@ __device__ void gather(const Item* items, T* latents, T* tokens, int latent_coun
     }
 }
 
-extern "C" __global__ void __launch_bounds__(MATCH_THREADS)
-match_half(const Item* items, const unsigned short* faces, float* matched, int size) {
+extern "C" __global__ void match_half(const Item* items, const unsigned short* faces, float* matched, int size) {
     match(items, faces, matched, size);
 }
 
-extern "C" __global__ void __launch_bounds__(MATCH_THREADS)
-match_float(const Item* items, const float* faces, float* matched, int size) {
+extern "C" __global__ void match_float(const Item* items, const float* faces, float* matched, int size) {
     match(items, faces, matched, size);
 }
 

@@ -13,9 +13,11 @@ COMPOSE_SOURCE = Path(__file__).with_name("compose.cu")
 COMPOSE_CUBIN = "compose.cubin"
 """The file in a bundle that holds the kernels, compiled for its GPU."""
 
-THREADS, MATCH_THREADS = 128, 1024  # a block
+THREADS = 128  # a block
+MATCH_BLOCKS, SUMS_BYTES = 32, 56  # an item; ``MATCH_BLOCKS`` and ``struct Sums`` of ``compose.cu``
 THREAD_PIXELS = 16  # of two rows, that one thread composes
 GATHER_BLOCKS = 16  # an item
+MATCH_STEPS = ("match_colours", "match_levels", "match_details")  # after ``match``, in order
 SUFFIXES = {np.dtype(np.float16): "half", np.dtype(np.float32): "float"}
 
 
@@ -25,8 +27,8 @@ def compose_cubin(arch: str) -> str:
 
 
 def matched_bytes(side: int) -> int:
-    """What one face of `side` pixels takes once it is matched: ``struct Matched`` of ``compose.cu``, all of floats."""
-    return (6 * side * side + 2 * (side // CELL) ** 2 + 4) * 4
+    """What one face of `side` pixels takes once it is matched: ``struct Matched`` of ``compose.cu``."""
+    return 2 * MATCH_BLOCKS * SUMS_BYTES + (6 * side * side + 3 * (side // CELL) ** 2 + 4) * 4
 
 
 class Kernels:
@@ -37,10 +39,9 @@ class Kernels:
         from cuda.core import ObjectCode
 
         names = [f"{name}_{suffix}" for name in ("gather", "match") for suffix in SUFFIXES.values()]
-
         try:
             code = ObjectCode.from_cubin(cubin.read_bytes())
-            self._kernels = {name: code.get_kernel(name) for name in (*names, "compose")}
+            self._kernels = {name: code.get_kernel(name) for name in (*names, *MATCH_STEPS, "compose")}
         except Exception as error:  # cuda.core's errors have no public base
             reason = str(error).splitlines()[0]
             raise MachineError(
@@ -71,8 +72,10 @@ class Kernels:
 
         `faces` are RGB ``[N, 3, side, side]`` of `dtype`, in [0, 1]; `matched` has `matched_bytes` for each.
         """
-        arguments = (faces, matched, np.int32(side))
-        self._launch(stream, f"match_{_suffix(dtype)}", (1, count), items, *arguments, threads=MATCH_THREADS)
+        grid, rest = (MATCH_BLOCKS, count), (matched, np.int32(side))
+        self._launch(stream, f"match_{_suffix(dtype)}", grid, items, faces, *rest)
+        for name in MATCH_STEPS:
+            self._launch(stream, name, grid, items, *rest)
 
     def compose(self, stream: Any, items: int, count: int, matched: int, side: int, frame: tuple[int, int]) -> None:
         """Enqueue: `count` items' frames, of `frame` (width, height) pixels, with the faces that `match` has made."""
@@ -81,10 +84,10 @@ class Kernels:
         arguments = (matched, np.int32(side), np.int32(width), np.int32(height))
         self._launch(stream, "compose", (blocks, count), items, *arguments)
 
-    def _launch(self, stream: Any, name: str, grid: tuple[int, int], *arguments: Any, threads: int = THREADS) -> None:
+    def _launch(self, stream: Any, name: str, grid: tuple[int, int], *arguments: Any) -> None:
         from cuda.core import LaunchConfig, launch
 
-        launch(stream, LaunchConfig(grid=grid, block=threads), self._kernels[name], *arguments)
+        launch(stream, LaunchConfig(grid=grid, block=THREADS), self._kernels[name], *arguments)
 
 
 def _suffix(dtype: npt.DTypeLike) -> str:
