@@ -23,16 +23,13 @@ def quantise(source: Path, target: Path, frames: Frames) -> None:
     """Write the graph `source` to `target` with convolutions in INT8, for the ranges that values have in `frames`.
 
     Weights have a scale for each channel, and 7 bits: with 8 the products overflow on processors without VNNI. The rest
-    stays FP32: matrix products lose accuracy and save no time. Other files are left beside `target`.
+    stays FP32: matrix products lose accuracy and save no time. Another file is left beside `source`.
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    prepared = target.with_name("prepared.onnx")
+    prepared = source.with_name("prepared.onnx")  # beside its weights
+    onnx.shape_inference.infer_shapes_path(source, prepared)  # ONNX Runtime 1.23's own fails with a newer onnx
     with _quiet():
-        quant_pre_process(
-            source, prepared, skip_optimization=True, skip_symbolic_shape=True, save_as_external_data=True
-        )
         nodes = onnx.load(prepared, load_external_data=False).graph.node
         quantize_static(
             prepared,
