@@ -30,6 +30,13 @@ def test_a_bundle_and_an_avatar_are_published(
         assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("what", ["head", "device"])
+def test_ray_takes_addresses_and_no_names(what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["fleet", what, "--secret", "secret", "--ray-host", "gb10-1.local"])
+    assert "--ray-host: 'gb10-1.local': expected an IP address" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(find_spec("ray") is not None, reason="Ray is here")
 @pytest.mark.parametrize("what", [["head"], ["device", "a"], ["drain", "a"]])
 def test_without_ray_it_says_what_to_install(

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,7 +54,13 @@ def _add_head(commands: Any) -> None:
     add("--tokens", type=Path, metavar="FILE", help="let in who has a token of FILE, see 'musetalk-edge token --help'")
     add("--host", default="127.0.0.1", help="address of the front end (default: 127.0.0.1)")
     add("--port", type=int, default=8000, help="port of the front end (default: 8000)")
-    add("--ray-host", default="127.0.0.1", help="address that Ray listens on (default: 127.0.0.1)")
+    add(
+        "--ray-host",
+        type=_ip,
+        default="127.0.0.1",
+        metavar="IP",
+        help="address that Ray listens on (default: 127.0.0.1)",
+    )
     add("--ray-port", type=int, default=6379, help="port that devices join by (default: 6379)")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the front end goes by")
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="let pages of ORIGIN use it (CORS)")
@@ -69,7 +76,7 @@ def _add_device(commands: Any) -> None:
     add("name", nargs="?", default=socket.gethostname().partition(".")[0], help="its name (default: the host's)")
     _add_common(add)
     add("--head", default="127.0.0.1:6379", metavar="HOST:PORT", help="where Ray's head is (default: 127.0.0.1:6379)")
-    add("--ray-host", default="127.0.0.1", help="address of this machine that Ray uses (default: 127.0.0.1)")
+    add("--ray-host", type=_ip, default="127.0.0.1", metavar="IP", help="of this machine, for Ray (default: 127.0.0.1)")
     add("--host", default="127.0.0.1", help="address that the service listens on (default: 127.0.0.1)")
     add("--port", type=int, default=8787, help="port that the service listens on (default: 8787)")
     add("--public-url", metavar="URL", help="where viewers reach the service (default: by a proxy, at /d/NAME)")
@@ -179,6 +186,14 @@ def _for_ever(work: Callable[[], None]) -> NoReturn:
         except MachineError as error:
             say(f"{error}: starting again")
         time.sleep(random.uniform(*RESTART_WAITS_S))  # noqa: S311
+
+
+def _ip(text: str) -> str:
+    """Ray takes addresses, and no names."""
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an IP address of this machine") from None
 
 
 def _bundle(text: str) -> tuple[str, str]:
