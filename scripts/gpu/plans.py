@@ -5,8 +5,8 @@
 
 Builds each graph at each level, its batch sizes as profiles of one engine; with --apart also as engines of their own.
 Writes JSON: build seconds, bytes, GPU memory once each profile ran, and by batch size milliseconds on the GPU, TFLOP/s,
-their share of what a large FP16 matrix product reached (--ceiling, from bench_reference.py), and where the time goes,
-by kinds of layers, which TensorRT's profiler measures one by one. Not measured: copies to and from the host, and
+their share of what a large FP16 matrix product reached (--ceiling, from scripts/bench/reference.py), and where the time
+goes, by kinds of layers, which TensorRT's profiler measures one by one. Not measured: copies to and from the host, and
 accuracy, which build-engines certifies.
 """
 

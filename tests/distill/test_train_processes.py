@@ -58,14 +58,14 @@ def test_batch_that_cannot_be_shared(monkeypatch) -> None:
 
 def test_benchmark(tmp_path, monkeypatch, capsys) -> None:
     torch.set_num_threads(1)
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    import bench_train
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
+    import train
 
     arguments = [str(tmp_path / "out.json"), "--size", "tiny", "--batch", "2", "--steps", "4", "--warmup", "1"]
-    monkeypatch.setattr(sys, "argv", ["bench_train.py", *arguments, "--modes", "eager"])
-    bench_train.main()
+    monkeypatch.setattr(sys, "argv", ["train.py", *arguments, "--modes", "eager"])
+    train.main()
     assert "not_measured" in capsys.readouterr().out
     found = json.loads((tmp_path / "out.json").read_text())["modes"]["eager"]
     assert found["samples_per_s"] > 0
     assert [record["step"] for record in found["losses"]] == [1, 4]
-    assert bench_train.teacher_config("student")["block_out_channels"] == [320, 640, 1280, 1280]
+    assert train.teacher_config("student")["block_out_channels"] == [320, 640, 1280, 1280]

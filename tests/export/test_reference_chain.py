@@ -15,13 +15,13 @@ def script(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> M
     """The script that the test's parameter names, imported."""
     from importlib import import_module
 
-    monkeypatch.syspath_prepend(str(SCRIPTS))
+    monkeypatch.syspath_prepend(str(SCRIPTS / "bench"))
     found = import_module(request.param)
     monkeypatch.delitem(sys.modules, request.param)
     return found
 
 
-@pytest.mark.parametrize("script", ["bench_reference"], indirect=True)
+@pytest.mark.parametrize("script", ["reference"], indirect=True)
 def test_tflops_are_work_by_time(script: ModuleType) -> None:
     reference: dict[str, Any] = {
         "matrix_tflops": 700.0,

@@ -1,6 +1,6 @@
 """What reads files and sockets, given what is nearly right: whatever comes, there is a result or one of our errors.
 
-Used by test_fuzz.py for a moment, and by scripts/fuzz for as long as one likes.
+Used by test_fuzz.py for a moment, and by scripts/faults/fuzz for as long as one likes.
 """
 
 import copy

@@ -216,7 +216,8 @@ def test_a_bug_in_one_thing_does_not_let_sessions_live_for_ever(
 def test_random_requests_break_nothing(bundle: Path, avatar: Path) -> None:
     """A few of the many that the script sends by itself."""
     pytest.importorskip("schemathesis")
-    command = [sys.executable, str(ROOT / "scripts/fuzz_service.py"), str(bundle), str(avatar), "--requests", "64"]
+    script = ROOT / "scripts/faults/fuzz_service.py"
+    command = [sys.executable, str(script), str(bundle), str(avatar), "--requests", "64"]
     done = subprocess.run(command, capture_output=True, text=True)
     report = json.loads(done.stdout)
     assert (done.returncode, report["wrong"]) == (0, [])

@@ -1,4 +1,4 @@
-"""A moment of scripts/fuzz, always the same, and what it has found."""
+"""A moment of scripts/faults/fuzz, always the same, and what it has found."""
 
 import io
 import json

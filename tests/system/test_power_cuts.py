@@ -1,4 +1,4 @@
-"""A short run of scripts/power_cuts.py: whatever is killed, and wherever, the device still starts."""
+"""A short run of scripts/faults/power_cuts.py: whatever is killed, and wherever, the device still starts."""
 
 import importlib.util
 import random
@@ -14,7 +14,7 @@ from musetalk_runtime.core.errors import InvalidFolder
 
 @pytest.fixture(scope="module")
 def power_cuts() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("power_cuts", ROOT / "scripts" / "power_cuts.py")
+    spec = importlib.util.spec_from_file_location("power_cuts", ROOT / "scripts/faults/power_cuts.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)

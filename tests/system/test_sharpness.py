@@ -1,4 +1,4 @@
-"""A short run of scripts/bench_sharpness.py: the goals of docs/sharpness.md, with a generator without faults."""
+"""A short run of scripts/bench/sharpness.py: the goals of docs/sharpness.md, with a generator without faults."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ def test_a_large_face_is_as_sharp_as_its_frame_and_no_old_lips_are_seen(tmp_path
     x0, y0, x1, y1 = (SCALE * value for value in FACE_BOX)
     with Bundle.open(make_bundle(tmp_path / "bundle")) as bundle:
         prepare_avatar(video, bundle, tmp_path / "avatar", PrepareOptions(face_box=(x0, y0, x1, y1)))
-    script = ROOT / "scripts/bench_sharpness.py"
+    script = ROOT / "scripts/bench/sharpness.py"
     command = [sys.executable, str(script), str(tmp_path / "avatar"), "--frames", "4"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

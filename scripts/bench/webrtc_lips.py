@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """How lips follow the sound of a microphone: by WebRTC, and the same speech over the WebSocket.
 
-    PYTHONPATH=export:runtime python scripts/webrtc_lips.py [AUDIO.wav] [--seconds 12] [--fps 25]
+    PYTHONPATH=export:runtime python scripts/bench/webrtc_lips.py [AUDIO.wav] [--seconds 12] [--fps 25]
 
 Lets the demo's person say AUDIO (default: the demo's speech), 16-bit mono WAV at 16 kHz, as it is spoken. By WebRTC,
 aiortc sends it as Opus and decodes what comes back; the other way it goes over the WebSocket and comes back as
 fragmented MP4. Prints JSON for both: how far the lips are apart, in faces, correlated with the loudness of the sound,
-in decibels, as scripts/lips.py does: without lag, and at the best lag in frames (positive: the picture is late).
+in decibels, as scripts/bench/lips.py does: without lag, and at the best lag in frames (positive: the picture is late).
 
 aiortc counts the times of both tracks from what came first of each, so a lag of one frame by WebRTC means nothing:
-scripts/bench_webrtc.py has the offset in a browser. Needs the extras ``webrtc`` and ``dev``.
+scripts/bench/webrtc.py has the offset in a browser. Needs the extras ``webrtc`` and ``dev``.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import wave
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 import av
 import numpy as np

@@ -1,6 +1,6 @@
 """What decoders cost on this CPU: small ones of the presets, whole and without hidden rows, and Stable Diffusion's.
 
-    PYTHONPATH=export:runtime python scripts/bench_decoders.py [--sd] > OUT.json
+    PYTHONPATH=export:runtime python scripts/bench/decoders.py [--sd] > OUT.json
 
 Prints JSON: by preset the GFLOP of a whole face, and milliseconds of CPU time a frame on a thread of ONNX Runtime, the
 least and the median of the runs, which take turns. CPU time, so that other work on the machine counts less.

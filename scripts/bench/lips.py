@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How a stream's lips follow its sound: a picture of both over time, with frames of the face, and JSON on stdout.
 
-    PYTHONPATH=export:runtime python scripts/lips.py AUDIO OUT.png [--bundle BUNDLE] [--avatar AVATAR] [--truth JSON]
+    PYTHONPATH=export:runtime python scripts/bench/lips.py AUDIO OUT.png [--bundle BUNDLE] [--avatar AVATAR]
+        [--truth JSON]
 
 AUDIO is streamed by the demo's model, or BUNDLE's, at 25 fps and decoded again. ``opening`` is how far the lips are
 apart in the picture, in faces (musetalk_distill/evaluate/lips.py). ``correlation`` is that with the loudness of the

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A load test of the service: sessions, viewers and speech for minutes, or as many sessions as it lets in.
 
-    PYTHONPATH=runtime python scripts/bench_service.py BUNDLE AVATAR [--sessions 8] [--fps 10] [--viewers 3]
+    PYTHONPATH=runtime python scripts/bench/service.py BUNDLE AVATAR [--sessions 8] [--fps 10] [--viewers 3]
 
 Starts `musetalk-edge serve` and opens sessions, each with viewers that read all they get, and says the same 5 s of
 voice to them again and again, with pauses as long. With --sessions 0 it opens sessions until one is refused, all of
@@ -27,6 +27,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from load.service import children
 from load.viewer import Viewer
@@ -193,7 +195,7 @@ def open_sessions(
             content = json.loads(answer.read())
             if answer.status != 201:
                 if args.sessions or not paths:
-                    raise SystemExit(f"bench_service: after {len(paths)} sessions: {content['error']['message']}")
+                    raise SystemExit(f"service: after {len(paths)} sessions: {content['error']['message']}")
                 return paths, {
                     "status": answer.status,
                     "retry_after": answer.headers.get("Retry-After"),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast an avatar in a conversation answers, and how fast it is silent, without a network and a framework.
 
-    PYTHONPATH=runtime python scripts/bench_agents.py [BUNDLE AVATAR] [--turns 20] [--service]
+    PYTHONPATH=runtime python scripts/bench/agents.py [BUNDLE AVATAR] [--turns 20] [--service]
 
 The frames are made in this process, or by a service in one of its own, over loopback (`--service`).
 
@@ -23,9 +23,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "load"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+from load.service import busy_seconds, serving
 
 from musetalk_runtime import Avatar
 from musetalk_runtime.audio.chunk import SOUND_RATE
@@ -35,7 +36,6 @@ from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
 from musetalk_runtime.integrations.avatar_stream import AvatarStream
 from musetalk_runtime.integrations.live_avatar import AvatarFrame, LiveAvatar
 from musetalk_runtime.integrations.remote_stream import RemoteAvatarStream
-from service import busy_seconds, serving
 
 FPS = 25
 AUDIBLE = 0.005  # of full scale, of a frame's sound

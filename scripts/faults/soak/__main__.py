@@ -1,6 +1,6 @@
 """A soak test: a service is disturbed for as long as one likes. Does it go on, does it come back, does it grow?
 
-    PYTHONPATH=runtime python scripts/soak BUNDLE AVATAR [--minutes 60] [--seed 0] [-o soak]
+    PYTHONPATH=runtime python scripts/faults/soak BUNDLE AVATAR [--minutes 60] [--seed 0] [-o soak]
 
 Starts `musetalk-edge serve` under a supervisor, with its temporary files and its avatars on a file system of 96 MiB
 (tmpfs, which takes root; else the fault "disk full" is left out). Sessions speak and are watched all the time, while a

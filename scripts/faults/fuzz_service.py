@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A fuzzer of the service: ten thousand bad requests may crash, hang or leak nothing, nor harm a session beside them.
 
-    PYTHONPATH=runtime python scripts/fuzz_service.py BUNDLE AVATAR [--requests 10000] [--seed 0]
+    PYTHONPATH=runtime python scripts/faults/fuzz_service.py BUNDLE AVATAR [--requests 10000] [--seed 0]
 
 Starts `musetalk-edge serve`, has one session watched throughout, and sends half of the requests as schemathesis makes
 them of the service's own description, in and out of its bounds, the other half as raw bytes: garbage, mutilated
@@ -26,9 +26,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 import requests
 import schemathesis
-from bench_service import SERVE, Api, Health, Viewer, counter, look
+from bench.service import SERVE, Api, Health, Viewer, counter, look
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import Case, GenerationMode

@@ -1,6 +1,6 @@
 """The chain against the walkthrough's way of doing the same work, on the same GPU, in one run.
 
-    scripts/bench_reference.py CHECKPOINT BUNDLE [--reference-python PYTHON] [-o benchmarks]
+    scripts/bench/reference.py CHECKPOINT BUNDLE [--reference-python PYTHON] [-o benchmarks]
 
 CHECKPOINT is a diffusers tree, BUNDLE the engines built from it on this GPU. The reference runs first, then
 `musetalk-edge bench`, both at 1280x720 and in batches of the bundle's largest size. Prints both and the ratios, and

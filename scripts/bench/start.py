@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """From process start to the first byte of a stream, and what takes the time.
 
-    PYTHONPATH=runtime python scripts/bench_start.py [-b BUNDLE -a AVATAR --audio SPEECH] [--runs 7] > start.json
+    PYTHONPATH=runtime python scripts/bench/start.py [-b BUNDLE -a AVATAR --audio SPEECH] [--runs 7] > start.json
 
 Starts `musetalk-edge stream -o -` as often as it is told, each time in a new process, and takes the time until its
 stdout gives the first byte; without BUNDLE and AVATAR it is the demo that comes with the package. In one more process

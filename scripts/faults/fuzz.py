@@ -2,7 +2,7 @@
 """Give the readers of manifests, avatars, bundles, audio, pictures, live PCM and Opus what is nearly right.
 
     export PYTHONPATH=runtime:tests:tests/system
-    python scripts/fuzz.py BUNDLE AVATAR [--minutes 15] [--seed 0] [--only wav,pcm]
+    python scripts/faults/fuzz.py BUNDLE AVATAR [--minutes 15] [--seed 0] [--only wav,pcm]
 
 Each reader gets its share of the time in a process of its own, of bounded memory, so that a crash in a library is seen
 and does no harm: what it was given last is in the report then, as are the smallest examples that hypothesis finds for

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How sharp a face is after composition, and whether what composition adds does harm: no trained weights are needed.
 
-    PYTHONPATH=runtime python scripts/bench_sharpness.py AVATAR [--frames 40]
+    PYTHONPATH=runtime python scripts/bench/sharpness.py AVATAR [--frames 40]
 
 Prints JSON. The generator is played by the avatar itself: a picture whose truth is known at full size is taken down to
 the model's size, as the VAE's input is, and composed again.

@@ -1,6 +1,6 @@
 """The time that a browser takes from the click to the first frame, on this machine.
 
-    scripts/bench_page.py BUNDLE AVATAR [--runs 10]
+    scripts/bench/page.py BUNDLE AVATAR [--runs 10]
 
 Serves the page, and clicks on "Play" with a speech file chosen, in a new session each time, in Chromium without a
 window. Prints milliseconds as JSON: until the first frame is on the screen, and until the voice is heard. The browser
@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
 from helpers.browser import Page, browsing
 from helpers.service_client import serving, until

@@ -1,4 +1,4 @@
-// What scripts/bench_webrtc.py runs in the page: it watches by the page's own players, and looks and listens.
+// What scripts/bench/webrtc.py runs in the page: it watches by the page's own players, and looks and listens.
 (async () => {
 const { Player } = await import("/player.js");
 const { WebRtcPlayer } = await import("/webrtc.js");

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What poses cost on this CPU, and how even a switch is.
 
-    PYTHONPATH=runtime python scripts/bench_poses.py > OUT.json
+    PYTHONPATH=runtime python scripts/bench/poses.py > OUT.json
 
 Prints JSON. ``search``: milliseconds to find where two clips of 60 s are alike. ``blend``: milliseconds to blend two
 frames, by their size. ``stream``: milliseconds of CPU time a frame of the demo, composed, with one clip and with a

@@ -1,6 +1,6 @@
 """How fast is a training step of the student on this GPU, and does its loss fall?
 
-    PYTHONPATH=export:runtime python scripts/bench_train.py OUT.json [--size student] [--batch 48] [--steps 500]
+    PYTHONPATH=export:runtime python scripts/bench/train.py OUT.json [--size student] [--batch 48] [--steps 500]
 
 Trains a student of the real sizes (318 M) from a teacher with random weights (850 M), once as it is and once with
 torch.compile, on a few fixed batches of random latents that lie on the GPU. Writes JSON: samples a second after the

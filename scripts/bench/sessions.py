@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Frames a second of several sessions that speak at once: batched together by one worker, and each by itself.
 
-    PYTHONPATH=runtime python scripts/bench_sessions.py BUNDLE [--avatar AVATAR ...] [--sessions 1,2,4,8] [--lanes N]
+    PYTHONPATH=runtime python scripts/bench/sessions.py BUNDLE [--avatar AVATAR ...] [--sessions 1,2,4,8] [--lanes N]
 
 Each session says the same drawn-out voice without a pause, as fast as it goes, to nowhere; the avatars are shown in
 turn, by default two drawn faces of --size. ``frames`` stops at finished frames, ``stream`` also encodes and muxes
@@ -13,6 +13,7 @@ figures go to stdout as JSON. The bundle may be for a CPU or a GPU.
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -21,6 +22,8 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from load.service import cpu_seconds
 

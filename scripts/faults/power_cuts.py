@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Kill what changes a device at random moments, damage its disk, and see whether the device starts.
 
-    PYTHONPATH=engines:runtime python scripts/power_cuts.py MODELSET WORK [--cuts 200] [--seed 0] [--damage] [--serve]
+    PYTHONPATH=engines:runtime python scripts/faults/power_cuts.py MODELSET WORK [--cuts 200] [--seed 0]
+        [--damage] [--serve]
 
 WORK is made anew and becomes a device: a bundle and an avatar in versions, and one of each that build-engines and
 musetalk-edge prepare replace. In turn `prepare`, `build-engines` (ONNX Runtime), `update` and `rollback` are killed

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How soon and how well a browser sees a conversation by WebRTC, on this machine.
 
-    PYTHONPATH=runtime python scripts/bench_webrtc.py [--turns 15] [--seconds 60] [--fps auto]
+    PYTHONPATH=runtime python scripts/bench/webrtc.py [--turns 15] [--seconds 60] [--fps auto]
 
 Starts `musetalk-edge serve` (the demo, unless -b and -a say otherwise) and Chromium without a window, whose microphone
 says the demo's speech. Prints JSON:
@@ -35,12 +35,13 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent / "load"))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+from load.service import Service, busy_seconds, serving
 
 from helpers.browser import Page, browsing
 from musetalk_runtime.demo import SPEECH
-from service import Service, busy_seconds, serving
 
 RATE, PIECE = 16_000, 320  # of speech, and samples sent at once
 MICROPHONE = [
@@ -128,7 +129,7 @@ def _begin(service: Service, avatar: dict[str, Any], lead: float | None) -> dict
         if status == 201:
             return session  # type: ignore[no-any-return]
         time.sleep(0.5)
-    raise SystemExit(f"bench_webrtc: refused: {session}")
+    raise SystemExit(f"webrtc: refused: {session}")
 
 
 def _open(page: Page, session: dict[str, Any], avatar: dict[str, Any], kind: str, name: str = "watched") -> None:
@@ -136,7 +137,7 @@ def _open(page: Page, session: dict[str, Any], avatar: dict[str, Any], kind: str
         f"open_('{kind}', {json.dumps(session)}, {json.dumps(avatar['face_box'])}).then(w => {{ window.{name} = w; }})"
     )
     if problems := page.run(f"{name}.problems"):
-        raise SystemExit(f"bench_webrtc: {problems}")
+        raise SystemExit(f"webrtc: {problems}")
 
 
 def _speaking(page: Page, service: Service, avatar: dict[str, Any], kind: str, lead: float | None) -> dict[str, Any]:
