@@ -114,7 +114,7 @@ def test_encoders_become_a_checkpoint(clips: Path, tmp_path: Path) -> None:
     train_encoders(clips, output, "tiny", 1, 1, 0, lambda what, *_: told.append(what), audio_batch=1, vae_batch=2)
     assert told == ["audio encoder", "VAE"]
     found = read_checkpoint(output)
-    assert found.spec.image_size == 256
+    assert found.spec.image_size == 128
     assert found.spec.scaling_factor != PRESETS["tiny"].vae["scaling_factor"]
     assert torch.allclose(found.audio.embed_positions.weight[0], torch.tensor([0.0, 1.0]).repeat_interleave(32))
 

@@ -200,7 +200,7 @@ def test_shards_of_another_checkpoint(small, tmp_path, capsys) -> None:
     init_checkpoint("tiny", tmp_path / "tiny")
     arguments = ["evaluate", str(tmp_path / "tiny"), "--shards", str(small[1]), "-o", str(tmp_path / "report.json")]
     assert main(arguments) == 2
-    assert "image_size is 256, the shards' 64" in capsys.readouterr().err
+    assert "image_size is 128, the shards' 64" in capsys.readouterr().err
     assert not (tmp_path / "report.json").exists()
 
 

@@ -279,7 +279,7 @@ def test_shards_of_another_checkpoint(small, tmp_path) -> None:
     from musetalk_export.checkpoint.preset import init_checkpoint
 
     init_checkpoint("tiny", tmp_path / "tiny")
-    with pytest.raises(InvalidCheckpoint, match="image_size is 256, the shards' 64"):
+    with pytest.raises(InvalidCheckpoint, match="image_size is 128, the shards' 64"):
         train(small[1], tmp_path / "run", tmp_path / "tiny", options())
     assert not (tmp_path / "run").exists()
 

@@ -168,7 +168,7 @@ def test_names_of_gpus() -> None:
 
 def test_a_graph_that_cannot_be_built_says_what_the_library_says(sets: dict[str, Path], tmp_path: Path) -> None:
     models = ModelSet.open(sets["tiny"])
-    profiles: list[Any] = [{"latents": (1, 5, 32, 32)}]  # five channels
+    profiles: list[Any] = [{"latents": (1, 5, 16, 16)}]  # five channels
     options = BuildOptions(targets=("sm_121",))
     with pytest.raises(PlanError, match=r"TensorRT for RTX .* cannot build vae_decoder \(as built\): .*latents"):
         build_engine(

@@ -99,10 +99,10 @@ def test_a_dry_run_prints_the_plan_of_work_and_builds_nothing(
     assert {"precision fp32", "level 5", "workspace 4096 MiB", "timing cache empty"} < facts
     assert decoder.splitlines()[0] == "vae_decoder: vae_decoder.onnx -> vae_decoder.plan"
     assert unet.splitlines()[2:] == [
-        "  profile   latents [1, 8, 32, 32], tokens [1, 30, 64]",
-        "  profile   latents [8, 8, 32, 32], tokens [8, 30, 64]",
+        "  profile   latents [1, 8, 16, 16], tokens [1, 30, 64]",
+        "  profile   latents [8, 8, 16, 16], tokens [8, 30, 64]",
     ]
-    assert "images [2, 3, 256, 256]" in vae_encoder
+    assert "images [2, 3, 128, 128]" in vae_encoder
     assert "mel [1, 80, 3000]" in audio
     assert "mel [1, 80, 200]" in audio
     for name in ("unet.plan", "compose.cubin", "timing.cache", "manifest.json", "dry run: nothing was built"):

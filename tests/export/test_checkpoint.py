@@ -220,21 +220,20 @@ def test_verbose_adds_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_init_is_deterministic_and_takes_new_folders_only(
-    musetalk_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    again = tmp_path / "again"
+def test_init_is_deterministic_and_takes_new_folders_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    init_checkpoint("tiny", first)
     assert main(["init", "tiny", str(again), "--tree", "musetalk", "--seed", "0"]) == 0
     files = [file.relative_to(again) for file in again.rglob("*") if file.is_file()]
     assert len(files) == 6
     for file in files:
-        assert (again / file).read_bytes() == (musetalk_tree / file).read_bytes()
+        assert (again / file).read_bytes() == (first / file).read_bytes()
     assert main(["init", "tiny", str(again)]) == 2
     assert main(["init", "huge", str(tmp_path / "huge")]) == 2
     assert "expected tiny, student, student-taesd, student-half-taesd, teacher" in capsys.readouterr().err
     with pytest.raises(InvalidArgument, match="no tree"):
         init_checkpoint("tiny", tmp_path / "other", tree="oak")
-    assert sorted(tmp_path.iterdir()) == [again]
+    assert sorted(tmp_path.iterdir()) == [again, first]
 
 
 def test_help_shows_both_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -56,7 +56,7 @@ def test_the_manifest_describes_the_model(modelset: Path) -> None:
     assert manifest["graphs"].keys() == set(GRAPHS)
     assert all(0 < graph["relative_error"] < 1e-4 for graph in manifest["graphs"].values())
     assert manifest["graphs"]["unet"]["parameters"] == 837_220
-    assert (spec.image_size, spec.latent_size, spec.latent_channels) == (256, 32, 4)
+    assert (spec.image_size, spec.latent_size, spec.latent_channels) == (128, 16, 4)
     assert (spec.audio_seconds, spec.audio_states, spec.audio_width, spec.tokens) == (30, 3, 64, 30)
 
 
@@ -69,11 +69,11 @@ def test_another_seed_is_another_encoder(musetalk_tree: Path, tmp_path: Path) ->
 
 
 def test_the_golden_tensors_are_8_frames_that_are_no_flat_or_saturated_pictures(golden: dict[str, np.ndarray]) -> None:
-    assert golden["unet.latents"].shape == (8, 8, 32, 32)
+    assert golden["unet.latents"].shape == (8, 8, 16, 16)
     assert golden["audio_encoder.states"].shape == (1, 1500, 3, 64)
     for name in ("vae_decoder.images", "chain.images", "vae_encoder.images"):
         images = golden[name]
-        assert images.shape == (8, 3, 256, 256)
+        assert images.shape == (8, 3, 128, 128)
         assert images.dtype == np.float32
         assert images.min() >= 0
         assert images.max() <= 1
@@ -162,13 +162,13 @@ def test_only_the_batch_and_the_length_of_the_audio_vary(modelset: Path) -> None
         for value in (*model.graph.input, *model.graph.output)
     }
     assert shapes == {
-        "unet.latents": ["N", 8, 32, 32],
+        "unet.latents": ["N", 8, 16, 16],
         "unet.tokens": ["N", 30, 64],
-        "unet.prediction": ["N", 4, 32, 32],
-        "vae_decoder.latents": ["N", 4, 32, 32],
-        "vae_decoder.images": ["N", 3, 256, 256],
-        "vae_encoder.images": ["N", 3, 256, 256],
-        "vae_encoder.latents": ["N", 4, 32, 32],
+        "unet.prediction": ["N", 4, 16, 16],
+        "vae_decoder.latents": ["N", 4, 16, 16],
+        "vae_decoder.images": ["N", 3, 128, 128],
+        "vae_encoder.images": ["N", 3, 128, 128],
+        "vae_encoder.latents": ["N", 4, 16, 16],
         "audio_encoder.mel": ["N", 80, "T"],
         "audio_encoder.states": ["N", "steps", 3, 64],
     }

@@ -8,7 +8,7 @@ import numpy as np
 
 def moving_picture(k: int) -> np.ndarray:
     """Frame `k` of a smooth moving pattern, RGB [240, 320, 3]."""
-    y, x = np.mgrid[0:240, 0:320]
+    y, x = np.ogrid[0:240, 0:320]
     planes = [np.sin((x + shift * k) / 23) + np.cos((y - 2 * k) / 31 + shift) for shift in (2, 3, 5)]
     return (np.stack(planes, axis=-1) * 50 + 128).astype(np.uint8)
 

@@ -20,6 +20,7 @@ def make_posed_avatar(bundle: Path, folder: Path) -> Path:
         "nod": [(moving_picture(k) * 0.7).astype(np.uint8) for k in range(NOD)],
         "wave": [_wave(k) for k in range(WAVE)],
     }
+    folder.mkdir(exist_ok=True)
     for name, frames in clips.items():
         write_video(folder / f"{name}.mp4", frames)
     with Bundle.open(bundle) as opened:

@@ -1,6 +1,7 @@
 """A WHEP client by aiortc, which decodes what comes."""
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
@@ -114,13 +115,15 @@ def _drop_packets(connection: Any) -> None:
 class TimedPackets:
     """What viewers get while it is ``listening``: ``reports`` of each kind, as pairs of NTP's seconds and RTP's time.
 
-    ``sent`` is to be what the session has sent, by which the packets are told from each other.
+    ``sent`` is to be what the session has sent. Packets are told from each other by their last bytes; those of still
+    pictures can be the same, and count for none.
     """
 
     def __init__(self) -> None:
         self.reports: dict[str, list[tuple[Fraction, int]]] = {}
         self.sent: list[Any] = []
-        self._ends: dict[str, dict[bytes, int]] = {"video": {}, "audio": {}}  # the last bytes of a packet: RTP's time
+        # the last bytes of packets: RTP's time of each
+        self._ends: dict[str, defaultdict[bytes, list[int]]] = {"video": defaultdict(list), "audio": defaultdict(list)}
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -130,7 +133,7 @@ class TimedPackets:
 
         async def taken(self_: Any, packet: Any, arrival_time_ms: int) -> None:
             if packet.marker or self_.track.kind == "audio":  # the last of a picture
-                self._ends[self_.track.kind][packet.payload[-TAIL:]] = packet.timestamp
+                self._ends[self_.track.kind][packet.payload[-TAIL:]].append(packet.timestamp)
             await take(self_, packet, arrival_time_ms)
 
         async def reported(self_: Any, packet: Any) -> None:
@@ -150,10 +153,11 @@ class TimedPackets:
         """When the stream began, by a `report` and each packet of the `kind`."""
         ntp, rtp = report
         ends, found = self._ends[kind], []
+        tails = Counter(packet.data[-TAIL:] for packet in self.sent if packet.kind == kind)
         for packet in self.sent:
             tail = packet.data[-TAIL:]
-            if packet.kind == kind and tail in ends and len(tail) == TAIL:
-                ahead = (ends[tail] - rtp + (1 << 31)) % (1 << 32) - (1 << 31)
+            if packet.kind == kind and tails[tail] == len(ends.get(tail, ())) == 1 and len(tail) == TAIL:
+                ahead = (ends[tail][0] - rtp + (1 << 31)) % (1 << 32) - (1 << 31)
                 found.append(float(ntp - BASE + Fraction(ahead, CLOCKS[kind]) - packet.pts))
         return found
 

@@ -46,7 +46,7 @@ def test_silence_after_speech_costs_no_transform_and_changes_nothing(count: int)
 @pytest.mark.parametrize("length", [4, 5, 50, 200])
 @pytest.mark.parametrize("pieces", [1, 160, 640, 20_000])
 def test_a_rolling_window_equals_the_whole_computation(bins: int, length: int, pieces: int) -> None:
-    samples = speech(6, seed=length + pieces)
+    samples = speech(3 if pieces == 1 else 6, seed=length + pieces)
     random = np.random.default_rng(pieces)
     rolling, first, end = RollingMel(bins, length), 0, 0
     at = 0

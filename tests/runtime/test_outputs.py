@@ -39,11 +39,12 @@ OTHER_DEV = "mount -t tmpfs tmpfs /dev && ln -s /proc/self/fd /dev/fd && ln -s f
 
 
 @pytest.fixture
-def stream(speech: Speech) -> Stream:
-    """The command that streams 12 frames of the demo."""
+def stream(bundle: Path, avatar: Path, speech: Speech) -> Stream:
+    """The command that streams 12 frames."""
+    inputs = ["-b", str(bundle), "-a", str(avatar), "--audio", str(speech(0.48))]
 
     def make(output: Path | str, *options: str) -> list[str]:
-        return [*EDGE, "stream", "--audio", str(speech(0.48)), "-o", str(output), "--fps", "25", *options]
+        return [*EDGE, "stream", *inputs, "-o", str(output), "--fps", "25", *options]
 
     return make
 
@@ -238,14 +239,14 @@ def test_links_in_a_loop_are_one_line(stream: Stream, tmp_path: Path) -> None:
     assert names(tmp_path) == ["one", "two"]
 
 
-def test_an_avatar_and_its_preview_go_where_links_lead(stdout: Path, tmp_path: Path) -> None:
+def test_an_avatar_and_its_preview_go_where_links_lead(bundle: Path, stdout: Path, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "face.png"), moving_picture(0))
     (tmp_path / "avatars").mkdir()
     (tmp_path / "look.png").symlink_to("avatars/look.png")
     for name in ("new", "empty", "older"):
         (tmp_path / name).symlink_to(f"avatars/{name}")
     (tmp_path / "avatars" / "empty").mkdir()
-    command = [*EDGE, "prepare", str(tmp_path / "face.png"), "--face-box", "200,60,300,200"]
+    command = [*EDGE, "prepare", str(tmp_path / "face.png"), "-b", str(bundle), "--face-box", "200,60,300,200"]
     for name in ("older", "new", "empty", "older"):
         preview = ["--preview", str(tmp_path / "look.png")] if name == "new" else []
         assert subprocess.run([*command, "-o", str(tmp_path / name), *preview]).returncode == 0

@@ -84,9 +84,9 @@ def photo(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 @pytest.fixture(scope="module")
 def video(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Of 10 s: some seconds of work."""
+    """Of 60 frames."""
     file = tmp_path_factory.mktemp("video") / "video.mp4"
-    write_video(file, [moving_picture(k) for k in range(250)])
+    write_video(file, [moving_picture(k) for k in range(60)])
     return file.read_bytes()
 
 
@@ -240,7 +240,7 @@ def test_deleting_ends_a_preparation_and_its_process(
     for name in ("first", "second"):
         assert send(client, name, video)[0] == 202
     until(lambda: client.ask("GET", "/v1/avatars/first")[1].get("progress"), "the first is at work")
-    assert client.ask("GET", "/v1/avatars/first")[1]["progress"]["total"] == 250
+    assert client.ask("GET", "/v1/avatars/first")[1]["progress"]["total"] == 60
     children = processes()
     assert len(children) == 1
     assert os.getpriority(os.PRIO_PROCESS, children[0]) > os.getpriority(os.PRIO_PROCESS, 0)
@@ -284,11 +284,11 @@ def test_size_memory_and_disk_are_bounded(client: Client, folder: Path) -> None:
     assert left(folder) == set()
 
 
-@pytest.mark.parametrize("service", [UploadLimits(total_bytes=200_000)], indirect=True)
+@pytest.mark.parametrize("service", [UploadLimits(total_bytes=80_000)], indirect=True)
 def test_what_is_kept_is_bounded(client: Client, folder: Path, video: bytes) -> None:
-    assert send(client, "video", video[:190_000])[0] == 202
+    assert send(client, "video", video[:75_000])[0] == 202
     assert outcome(client, "video")["state"] == "failed"
-    status, answer = send(client, "photo", bytes(201_000))
+    status, answer = send(client, "photo", bytes(81_000))
     assert (status, answer["error"]["code"]) == (507, "no_storage")
     assert left(folder) == set()
 
@@ -303,9 +303,9 @@ def test_failures_take_no_room(client: Client, service: Service, folder: Path) -
     assert left(folder) == set()
 
 
-@pytest.mark.parametrize("service", [UploadLimits(total_bytes=1_000_000)], indirect=True)
+@pytest.mark.parametrize("service", [UploadLimits(total_bytes=300_000)], indirect=True)
 def test_an_avatar_larger_than_the_room_is_refused(client: Client, folder: Path, video: bytes) -> None:
-    assert len(video) < 1_000_000
+    assert len(video) < 300_000
     assert send(client, "video", video)[0] == 202
     assert "no room" in outcome(client, "video")["error"]
     assert left(folder) == set()

@@ -37,9 +37,14 @@ AUDIT = """axe.run().then(({violations}) => violations.filter(({impact}) => ["se
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    """It shows the demo's person, who speaks."""
-    with Bundle.open(BUNDLE) as b, Avatar.open(AVATAR) as a:
+def shown(bundle: Path, avatar: Path) -> tuple[Path, Path]:
+    """The bundle and the avatar of the service."""
+    return bundle, avatar
+
+
+@pytest.fixture
+def service(shown: tuple[Path, Path], tmp_path: Path) -> Iterator[Service]:
+    with Bundle.open(shown[0]) as b, Avatar.open(shown[1]) as a:
         yield Service(b, {"one": a}, Settings(sessions=2, avatar_folder=tmp_path / "avatars"))
 
 
@@ -148,6 +153,7 @@ def test_the_page_plays_through_three_cuts_and_never_goes_back(
     assert page.run("problems") == []
 
 
+@pytest.mark.parametrize("shown", [(BUNDLE, AVATAR)], ids=["a mouth that opens"])
 def test_an_interruption_is_seen(page: Page, service: Service) -> None:
     page.run("""window.inside = () => {
         const canvas = Object.assign(document.createElement("canvas"), { width: 512, height: 512 });

@@ -86,7 +86,7 @@ def test_a_preparation_asks_nobody(home: Path, tmp_path: Path) -> None:
 
 
 def test_building_engines_asks_nobody(modelset: Path, home: Path, tmp_path: Path) -> None:
-    build = [modelset, "-o", tmp_path / "b", "--backend", "onnxruntime"]
+    build = [modelset, "-o", tmp_path / "b", "--backend", "onnxruntime", "--batch-sizes", "1"]
     report = isolated(COMMAND, *hooked(BUILD), *build, home=home)
     assert report["status"] == 0, report
     nobody_was_asked(report, home)

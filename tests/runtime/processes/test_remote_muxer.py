@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -60,6 +61,7 @@ def stream(muxer: Muxer | RemoteMuxer, pieces: Pieces, before: Callable[[int], N
     return data + pieces.take()
 
 
+@cache
 def here() -> bytes:
     pieces = Pieces()
     return stream(Muxer(pieces, "mp4", PICTURE, 1, OPTIONS), pieces)

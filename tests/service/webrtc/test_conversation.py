@@ -15,7 +15,7 @@ from helpers.processes import EDGE, port_of
 from helpers.service_client import Client, until
 from helpers.whep_client import lose_paths
 from musetalk_runtime import Avatar, Bundle
-from musetalk_runtime.demo import AVATAR, BUNDLE, SPEECH
+from musetalk_runtime.demo import SPEECH
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.settings import Settings
 
@@ -54,8 +54,8 @@ DECODED = """Promise.all(five.map(async ({ player }) => [...(await player.connec
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    with Bundle.open(BUNDLE) as b, Avatar.open(AVATAR) as a:
+def service(bundle: Path, avatar: Path) -> Iterator[Service]:
+    with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
         yield Service(b, {"one": a}, Settings(sessions=1))
 
 
@@ -178,8 +178,10 @@ def test_a_session_that_ends_is_told(page: Page, service: Service) -> None:
     page.until("document.getElementById('live').textContent.includes('Speak live')")
 
 
-def test_a_service_that_is_killed_is_an_error_and_gives_the_controls_back(tmp_path: Path) -> None:
-    command = [*EDGE, "serve", "--port", "0"]
+def test_a_service_that_is_killed_is_an_error_and_gives_the_controls_back(
+    bundle: Path, avatar: Path, tmp_path: Path
+) -> None:
+    command = [*EDGE, "serve", "-b", str(bundle), "-a", f"one={avatar}", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as killed:
         try:
             url = f"http://127.0.0.1:{port_of(killed)}/"
