@@ -12,7 +12,7 @@ from helpers.processes import EDGE, port_of
 from helpers.service_client import Client, Viewer, until
 
 GROUPS = Path("/sys/fs/cgroup/memory")
-WORKER_MB = 40  # that are left for a worker, which wants more
+WORKER_MB = 20  # that are left for a worker, which wants more
 pytestmark = pytest.mark.skipif(
     os.getuid() != 0 or not (GROUPS / "memory.limit_in_bytes").exists(),
     reason="needs root and a memory control group of version 1",

@@ -1,6 +1,7 @@
 """The scripts and the examples, which nothing else runs or type-checks whole: what they take from us is there."""
 
 import ast
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -37,3 +38,14 @@ def test_scripts_are_found() -> None:
         "helpers.browser",
         "musetalk_runtime.bundle",
     }
+
+
+def test_scripts_that_are_named_are_there() -> None:
+    texts = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.json"), *SCRIPTS]
+    found = {
+        (text.name, named)
+        for text in texts
+        for named in re.findall(r"(?<![\w/])scripts/[\w./-]*\w", text.read_text(encoding="utf-8"))
+    }
+    assert len(found) > 100
+    assert [each for each in sorted(found) if not (ROOT / each[1]).exists()] == []
