@@ -41,7 +41,7 @@ class SpeechRenderer(Closable):
     ) -> None:
         self._bundle, self._avatar, self._audio, self._fps, self._poses = bundle, avatar, audio, fps, poses
         self._mouth, timings = hooks.mouth, hooks.timings
-        self._alone, self._for_host = hooks.renderer is None, False
+        self._own_renderer, self._copies_ahead = hooks.renderer is None, False
         self.frames = 0
         try:
             with timings.measure("open_renderer", 0):
@@ -60,7 +60,7 @@ class SpeechRenderer(Closable):
 
     def for_host(self) -> Iterator[tuple[list[FrameRequest], Rendering]]:
         """As iterating, for whoever waits for the frames: those that are a GPU's are copied to the host ahead."""
-        self._for_host = True
+        self._copies_ahead = self._own_renderer  # a shared one is not to wait for one session's frames
         return iter(self)
 
     def limit(self, frame: SpeechFrame) -> float:
@@ -92,7 +92,7 @@ class SpeechRenderer(Closable):
             rendering = self._renderer.render(batch)
             self.frames += len(batch)
             yield batch, rendering
-            if before and self._for_host and self._alone:
+            if before and self._copies_ahead:
                 before.finish()
             before = rendering
 

@@ -143,7 +143,7 @@ def make_encoder() -> Callable[[int, np.ndarray], None]:
     """libx264 as the runtime sets it; its packets are thrown away."""
     codec: Any = av.CodecContext.create("libx264", "w")
     codec.width, codec.height, codec.pix_fmt, codec.time_base = WIDTH, HEIGHT, "yuv420p", Fraction(1, 25)
-    codec.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "20", "g": "25"}
+    codec.options = {"preset": "ultrafast", "tune": "zerolatency", "qp": "20", "g": "25"}
 
     def encode(index: int, rgb: np.ndarray) -> None:
         frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")

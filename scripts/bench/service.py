@@ -30,13 +30,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from load.service import children
+from load.service import SERVE, children
 from load.viewer import Viewer
 
 from musetalk_runtime.diagnostics.synthetic import write_voice
 
 VOICE_SECONDS = 5.0
-SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
 INTERRUPTION_TIMEOUT_S = 10.0  # seconds after which an interruption is given up
 SAMPLE_INTERVAL_S = 5.0  # seconds between samples of the process
 HEALTH_INTERVAL_S = 0.1  # seconds between requests for /healthz

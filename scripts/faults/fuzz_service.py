@@ -30,9 +30,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import requests
 import schemathesis
-from bench.service import SERVE, Api, Health, Viewer, counter, look
+from bench.service import Api, Health, counter, look
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
+from load.service import SERVE
+from load.viewer import Viewer
 from schemathesis import Case, GenerationMode
 
 from musetalk_runtime.diagnostics.synthetic import write_voice

@@ -54,13 +54,6 @@ def _add_head(commands: Any) -> None:
     add("--tokens", type=Path, metavar="FILE", help="let in who has a token of FILE, see 'musetalk-edge token --help'")
     add("--host", default="127.0.0.1", help="address of the front end (default: 127.0.0.1)")
     add("--port", type=int, default=8000, help="port of the front end (default: 8000)")
-    add(
-        "--ray-host",
-        type=_ip,
-        default="127.0.0.1",
-        metavar="IP",
-        help="address that Ray listens on (default: 127.0.0.1)",
-    )
     add("--ray-port", type=int, default=6379, help="port that devices join by (default: 6379)")
     add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the front end goes by")
     add("--allow-origin", action="append", default=[], metavar="ORIGIN", help="let pages of ORIGIN use it (CORS)")
@@ -76,7 +69,6 @@ def _add_device(commands: Any) -> None:
     add("name", nargs="?", default=socket.gethostname().partition(".")[0], help="its name (default: the host's)")
     _add_common(add)
     add("--head", default="127.0.0.1:6379", metavar="HOST:PORT", help="where Ray's head is (default: 127.0.0.1:6379)")
-    add("--ray-host", type=_ip, default="127.0.0.1", metavar="IP", help="of this machine, for Ray (default: 127.0.0.1)")
     add("--host", default="127.0.0.1", help="address that the service listens on (default: 127.0.0.1)")
     add("--port", type=int, default=8787, help="port that the service listens on (default: 8787)")
     add("--public-url", metavar="URL", help="where viewers reach the service (default: by a proxy, at /d/NAME)")
@@ -96,6 +88,7 @@ def _add_device(commands: Any) -> None:
 def _add_common(add: Any) -> None:
     add("--secret", type=Path, required=True, metavar="FILE", help="the fleet's secret: 32 bytes or more")
     add("--state", type=Path, default=STATE, metavar="DIR", help="folder that is written (default: %(default)s)")
+    add("--ray-host", type=_ip, default="127.0.0.1", metavar="IP", help="of this machine, for Ray (default: 127.0.0.1)")
     add("--ray-options", default="", metavar="WORDS", help="more options for 'ray start'")
 
 

@@ -134,11 +134,11 @@ struct Sums {
 
 // A face as it is composed: planes of float, and what it was matched by.
 struct Matched {
-    Sums *ring, *same;             // [MATCH_BLOCKS]; of the cells in the ring, and of those that are alike
-    float *raw, *luma, *u, *v;     // [size, size]; luma is raw, sharpened
-    float *low, *high;             // [size, size]; the extremes around each pixel of raw, where there is sharpening
+    Sums *ring, *same;              // [MATCH_BLOCKS]; of the cells in the ring, and of those that are alike
+    float *raw, *luma, *u, *v;      // [size, size]; luma is raw, sharpened
+    float *low, *high;              // [size, size]; the extremes around each pixel of raw, where there is sharpening
     float *cells, *base, *weights;  // [size / CELL, size / CELL]; the luma of both, and how alike they are
-    float* shift;                  // of u and v
+    float* shift;                   // of u and v
 
     __device__ Matched(float* rows, int face, int size) {
         long long area = (long long)size * size, count = (size / CELL) * (size / CELL);
