@@ -106,7 +106,7 @@ def test_a_stream_loses_nothing_where_its_process_is_killed(pool: EncoderPool, w
 
 
 def test_a_process_that_hangs_is_killed(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_process, "STALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(encoder_process, "STALL_TIMEOUT_S", 2.0)
     until(lambda: pool.settled, "they have started")
     hung = pool.pids
 
@@ -119,6 +119,26 @@ def test_a_process_that_hangs_is_killed(pool: EncoderPool, monkeypatch: pytest.M
     data = stream(opened(pool, pieces), pieces, stop)
     assert [pts for pts, _ in times(data, "video")] == [k * 512 for k in range(FRAMES)]
     until(lambda: not set(hung) & set(pool.pids), "it is gone")
+
+
+STARTS_SLOWLY = """
+import runpy, time
+time.sleep(3)
+runpy.run_module("musetalk_runtime.output.processes.main", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_process_that_starts_slowly_does_not_hang(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_process, "STALL_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(encoder_process, "COMMAND", (sys.executable, "-c", STARTS_SLOWLY))
+    until(lambda: pool.settled, "they have started")
+    started: list[int] = []
+    wait = pool.wait
+    monkeypatch.setattr(pool, "wait", lambda: (started.append((taken := wait()).pid), taken)[1])
+    pieces = Pieces()
+    data = stream(opened(pool, pieces), pieces, lambda k: kill_all(pool) if k == 5 else None)
+    assert [pts for pts, _ in times(data, "video")] == [k * 512 for k in range(FRAMES)]
+    assert len(started) == 1, "the first one that started went on"
 
 
 def test_what_cannot_be_encoded_fails_alone(pool: EncoderPool) -> None:

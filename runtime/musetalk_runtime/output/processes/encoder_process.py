@@ -13,7 +13,7 @@ COMMAND = worker_command("musetalk_runtime.output.processes.main")
 FEW_THREADS = {"OPENBLAS_NUM_THREADS": "1"}  # NumPy would start one a core, for work that there is none of
 READY = b"r"
 START_TIMEOUT_S = 10.0  # seconds in which it has to be ready
-STALL_TIMEOUT_S = 10.0  # seconds in which it has to answer
+STALL_TIMEOUT_S = 10.0  # seconds in which it has to answer, once it has started
 
 
 class EncoderProcess(Closable):
@@ -61,7 +61,11 @@ class EncoderProcess(Closable):
         return self._ready and self.alive
 
     def connect(self) -> socket.socket:
-        """A socket for one more session; raises OSError if the process has ended."""
+        """A socket for one more session; raises OSError if the process has ended.
+
+        While the process may still be starting, the first answer may take as long as a start.
+        """
+        starting = not self.ready
         ours, other = socket.socketpair()
         with other:
             try:
@@ -69,7 +73,7 @@ class EncoderProcess(Closable):
             except BaseException:
                 ours.close()
                 raise
-        ours.settimeout(STALL_TIMEOUT_S)
+        ours.settimeout(STALL_TIMEOUT_S + (START_TIMEOUT_S if starting else 0))
         return ours
 
     def kill(self) -> None:

@@ -13,6 +13,7 @@ from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.muxer import BEGINNING, Muxer, StreamStart, Writable
+from musetalk_runtime.output.processes import encoder_process
 from musetalk_runtime.output.processes.encoder_pool import EncoderPool
 from musetalk_runtime.output.processes.encoder_process import EncoderProcess
 from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, REPLY, REQUEST, Opening
@@ -130,6 +131,7 @@ class RemoteMuxer:
         opening = self._opening
         continued = Opening(opening.container, opening.picture, opening.channels, opening.options, start)
         head, _ = self._ask(continued.to_bytes())
+        self._socket.settimeout(encoder_process.STALL_TIMEOUT_S)  # it has started
         if not self._begun:
             self._begun = True
             self._target.write(head)
