@@ -129,8 +129,9 @@ def demo(environment: Environment, folder: Path) -> list[str]:
 
 def tests(folder: Path) -> str:
     """The last line of pytest's report."""
-    options = ["-q", "-n", "3", "--dist", "loadfile", "-p", "no:cacheprovider", "-m", "not appliance and not slow"]
-    said = command(folder / "bin" / "python", "-m", "pytest", *options, "tests", timeout=TESTS_TIMEOUT_S)
+    options = ["-q", "-rfE", "--tb=short", "-n", "3", "--dist", "loadfile", "-p", "no:cacheprovider"]
+    chosen = ["-m", "not appliance and not slow", "tests"]
+    said = command(folder / "bin" / "python", "-m", "pytest", *options, *chosen, timeout=TESTS_TIMEOUT_S)
     return said.splitlines()[-1].strip("= ")
 
 

@@ -161,7 +161,7 @@ def test_a_conversation_may_be_silent_for_long(bundle: Path, avatar: Path) -> No
     with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
         service = Service(b, {"one": a}, Settings(sessions=1))
         with serving(service) as running:
-            running.config.ws_ping_interval = running.config.ws_ping_timeout = 0.5  # seconds, instead of 20
+            running.config.ws_ping_interval, running.config.ws_ping_timeout = 0.2, 1.8  # seconds, instead of 20
             frames = played(RemoteAvatarStream(f"http://127.0.0.1:{running.port}", "one", fps=FPS), act)
             end_sessions(service)
     assert sum(frame.ended for frame in frames) == 1

@@ -135,8 +135,14 @@ def test_a_process_that_starts_slowly_does_not_hang(pool: EncoderPool, monkeypat
     started: list[int] = []
     wait = pool.wait
     monkeypatch.setattr(pool, "wait", lambda: (started.append((taken := wait()).pid), taken)[1])
+
+    def kill(k: int) -> None:
+        if k == 5:
+            kill_all(pool)
+            until(lambda: not pool.pids, "they are gone")
+
     pieces = Pieces()
-    data = stream(opened(pool, pieces), pieces, lambda k: kill_all(pool) if k == 5 else None)
+    data = stream(opened(pool, pieces), pieces, kill)
     assert [pts for pts, _ in times(data, "video")] == [k * 512 for k in range(FRAMES)]
     assert len(started) == 1, "the first one that started went on"
 
