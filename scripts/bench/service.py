@@ -15,11 +15,8 @@ Not measured: decoding, a browser's playback (the tests do), a network, and what
 """
 
 import argparse
-import http.client
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,9 +25,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from load.service import SERVE, children
+from load.service import Service, children, serving
 from load.viewer import Viewer
 
 from musetalk_runtime.diagnostics.synthetic import write_voice
@@ -42,31 +41,14 @@ HEALTH_INTERVAL_S = 0.1  # seconds between requests for /healthz
 NOT_MEASURED = ["decoding", "playback in a browser", "a network", "what the clients take of the machine"]
 
 
-class Api:
-    """Requests to the service, a connection each."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    def open(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        connection.request(method, path, body, {"Content-Type": kind, "Connection": "close"})
-        return connection.getresponse()
-
-    def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> tuple[int, Any]:
-        with self.open(method, path, body, kind) as answer:
-            text = answer.read().decode()
-            return answer.status, json.loads(text) if text[:1] in ("{", "[") else text
-
-
 class Health(threading.Thread):
     """Asks /healthz ten times a second, and looks at the process now and then."""
 
-    def __init__(self, api: Api, pid: int) -> None:
+    def __init__(self, service: Service) -> None:
         super().__init__(daemon=True)
         self.milliseconds: list[float] = []
         self.process: list[dict[str, float]] = []
-        self._api, self._pid = api, pid
+        self._service = service
         self._ended = threading.Event()
         self.start()
 
@@ -74,10 +56,10 @@ class Health(threading.Thread):
         begun = time.monotonic()
         while not self._ended.wait(HEALTH_INTERVAL_S):
             asked = time.perf_counter()
-            self._api.ask("GET", "/healthz")
+            self._service.ask("GET", "/healthz")
             self.milliseconds.append((time.perf_counter() - asked) * 1e3)
             if time.monotonic() - begun >= len(self.process) * SAMPLE_INTERVAL_S:
-                self.process.append({"seconds": round(time.monotonic() - begun, 1), **look(self._pid)})
+                self.process.append({"seconds": round(time.monotonic() - begun, 1), **look(self._service.pid)})
 
     def stop(self) -> None:
         self._ended.set()
@@ -107,40 +89,35 @@ def main() -> None:
     parser.add_argument("--viewers", type=int, default=3, help="of each session (default: 3)")
     parser.add_argument("--seconds", type=float, default=300.0, help="default: 300")
     args = parser.parse_args()
-    command = [sys.executable, "-c", SERVE, "serve", "-b", str(args.bundle), "-a", f"one={args.avatar}", "--port", "0"]
-    command += ["--sessions", str(args.sessions)] if args.sessions else []
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service, tempfile.TemporaryDirectory() as work:
-        try:
-            if service.stderr is None:
-                raise RuntimeError("a pipe was asked for")
-            api = Api(int(service.stderr.readline().split("/")[2].split(":")[1]))
-            threading.Thread(target=service.stderr.read, daemon=True).start()
-            write_voice(Path(work) / "voice.wav", VOICE_SECONDS)
-            print(json.dumps(measure(api, service.pid, args, (Path(work) / "voice.wav").read_bytes()), indent=1))
-        finally:
-            service.terminate()
+    options = ["-b", str(args.bundle), "-a", f"one={args.avatar}"]
+    options += ["--sessions", str(args.sessions)] if args.sessions else []
+    with tempfile.TemporaryDirectory() as work, serving(*options) as service:
+        write_voice(Path(work) / "voice.wav", VOICE_SECONDS)
+        print(json.dumps(measure(service, args, (Path(work) / "voice.wav").read_bytes()), indent=1))
 
 
-def measure(api: Api, pid: int, args: argparse.Namespace, voice: bytes) -> dict[str, Any]:
+def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[str, Any]:
     asked: list[float] = []
     viewers: list[Viewer] = []
-    paths, refused = open_sessions(api, args, asked, viewers)
-    health = Health(api, pid)
-    begun, first = time.monotonic(), [api.ask("GET", path)[1]["generated"] for path in paths]
+    paths, refused = open_sessions(service, args, asked, viewers)
+    health = Health(service)
+    begun, first = time.monotonic(), [service.ask("GET", path)[1]["generated"] for path in paths]
     pause = VOICE_SECONDS if args.sessions else 0.0
     while (spent := time.monotonic() - begun) < args.seconds:
         for path in paths:
-            if api.ask("GET", path)[1]["queued"] < 1.0:
-                api.ask("POST", f"{path}/audio", voice, "audio/wav")
+            if service.ask("GET", path)[1]["queued"] < 1.0:
+                service.send(f"{path}/audio", voice, "audio/wav")
         time.sleep(min(args.seconds - spent, VOICE_SECONDS + pause if pause else 1.0))
     spent = time.monotonic() - begun
-    rates = [(api.ask("GET", path)[1]["generated"] - start) / spent for path, start in zip(paths, first, strict=True)]
-    metrics = api.ask("GET", "/metrics")[1]
+    rates = [
+        (service.ask("GET", path)[1]["generated"] - start) / spent for path, start in zip(paths, first, strict=True)
+    ]
+    metrics = service.ask("GET", "/metrics")[1]
     health.stop()
-    interruptions = [interrupt(api, path, viewers[n * args.viewers], voice) for n, path in enumerate(paths)]
+    interruptions = [interrupt(service, path, viewers[n * args.viewers], voice) for n, path in enumerate(paths)]
     firsts = [(viewer.first_at - asked[n // args.viewers]) * 1e3 for n, viewer in enumerate(viewers) if viewer.first_at]
     for path in paths:
-        api.ask("DELETE", path)
+        service.ask("DELETE", path)
     for viewer in viewers:
         viewer.join(30)
     return {
@@ -165,32 +142,31 @@ def measure(api: Api, pid: int, args: argparse.Namespace, voice: bytes) -> dict[
 
 def percentiles(milliseconds: list[float]) -> dict[str, float]:
     return {
-        "p50": round(statistics.median(milliseconds), 2),
-        "p99": round(statistics.quantiles(milliseconds, n=100)[98], 2) if len(milliseconds) > 1 else milliseconds[0],
-        "most": round(max(milliseconds), 2),
+        name: round(float(np.percentile(milliseconds, share)), 2)
+        for name, share in (("p50", 50), ("p99", 99), ("most", 100))
     }
 
 
-def interrupt(api: Api, path: str, viewer: Viewer, voice: bytes) -> float:
+def interrupt(service: Service, path: str, viewer: Viewer, voice: bytes) -> float:
     """Milliseconds from the request, while the session speaks, to the fragment with the closed mouth at `viewer`."""
-    api.ask("POST", f"{path}/audio", voice, "audio/wav")
+    service.send(f"{path}/audio", voice, "audio/wav")
     time.sleep(0.5)
     begun = time.monotonic()
-    closed = api.ask("POST", f"{path}/interrupt")[1]["at"]
+    closed = service.ask("POST", f"{path}/interrupt")[1]["at"]
     while viewer.latest < closed and time.monotonic() - begun < INTERRUPTION_TIMEOUT_S:
         time.sleep(0.005)
     return (time.monotonic() - begun) * 1e3
 
 
 def open_sessions(
-    api: Api, args: argparse.Namespace, asked: list[float], viewers: list[Viewer]
+    service: Service, args: argparse.Namespace, asked: list[float], viewers: list[Viewer]
 ) -> tuple[list[str], dict[str, Any] | None]:
     """The paths of the sessions, when each was asked for, its viewers, and how the one too many was refused."""
     paths: list[str] = []
     while not args.sessions or len(paths) < args.sessions:
-        wanted = json.dumps({"avatar": "one", "fps": args.fps})
+        wanted = {"avatar": "one", "fps": args.fps}
         begun = time.monotonic()
-        with api.open("POST", "/v1/sessions", wanted) as answer:
+        with service.open("POST", "/v1/sessions", wanted) as answer:
             content = json.loads(answer.read())
             if answer.status != 201:
                 if args.sessions or not paths:
@@ -202,7 +178,7 @@ def open_sessions(
                 }
         paths.append(f"/v1/sessions/{content['id']}")
         asked.append(begun)
-        viewers += [Viewer(api.open("GET", f"{paths[-1]}/stream.mp4")) for _ in range(args.viewers)]
+        viewers += [Viewer(service.open("GET", f"{paths[-1]}/stream.mp4")) for _ in range(args.viewers)]
     return paths, None
 
 

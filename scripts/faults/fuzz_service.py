@@ -317,7 +317,7 @@ def measure(service: "subprocess.Popen[str]", args: argparse.Namespace, voice: b
         "requests": fuzz.sent,
         "seconds": round(spent, 1),
         "statuses": dict(sorted(fuzz.statuses.items())),
-        "healthz_p99_ms": round(statistics.quantiles(health.milliseconds, n=100)[98], 1),
+        "healthz_p99_ms": round(statistics.quantiles(health.milliseconds, n=100, method="inclusive")[98], 1),
         "before": before,
         "after": after,
         "over_time": health.process[:: max(1, len(health.process) // 10)],

@@ -316,6 +316,7 @@ for point in ((ClipBuilder, "add", 45), (ClipFolder, "finish", 1), (ShardWriter,
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(
     shards: Shards, videos: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

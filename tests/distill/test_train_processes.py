@@ -31,6 +31,7 @@ elastic_launch(config, work)(*map(Path, sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes(tmp_path) -> None:
     torch.set_num_threads(1)
     checkpoint = small_checkpoint(tmp_path / "checkpoint")

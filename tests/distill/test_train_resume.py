@@ -91,6 +91,7 @@ def killed(small, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", KILLS)
 def test_killed(small, whole, killed, where) -> None:
     torch.set_num_threads(1)

@@ -26,7 +26,7 @@ from musetalk_runtime.core.model import GRAPHS
 rtx: Any = pytest.importorskip(RTX_MODULE, reason="needs TensorRT for RTX")
 pytest.importorskip("cuda.core", reason="needs cuda-core, whose NVRTC compiles the kernels")
 
-pytestmark = pytest.mark.timeout(900)  # beside other work, four exports and eight plans take minutes
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # beside other work, exports and eight plans take minutes
 
 BLACKWELL = ("sm_120", "sm_121")
 SIZES = {"tiny": (1,), "demo": (1, 4, 8)}  # the latter are the default

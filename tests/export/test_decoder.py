@@ -230,6 +230,7 @@ def test_init_writes_the_decoder_in_both_trees(tree: Path, tmp_path: Path) -> No
         assert (tmp_path / "diffusers" / "decoder" / name).read_bytes() == (tree / "decoder" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_the_demo_model_has_20_mb_and_no_attention_at_32x32(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "demo", str(tmp_path / "demo")]) == 0
     exported = export(tmp_path / "demo", tmp_path / "set")

@@ -52,6 +52,7 @@ def test_the_lips_follow_what_is_said(streamed: DecodedStream, truth: np.ndarray
     assert found.best_lag == 0
 
 
+@pytest.mark.slow
 def test_the_lips_follow_as_well_while_poses_change(streamed: DecodedStream, truth: np.ndarray, tmp_path: Path) -> None:
     """The person leans to the side or back with every second, for five of them."""
     with Bundle.open(BUNDLE) as bundle, Avatar.open(AVATAR) as avatar:

@@ -22,6 +22,7 @@ def power_cuts() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_after_every_cut_the_device_starts(
     power_cuts: ModuleType, modelset: Path, bundle: Path, tmp_path: Path
 ) -> None:
