@@ -212,6 +212,16 @@ def test_an_avatar_that_is_uploaded_comes_to_as_many_devices_as_are_asked(fleet:
     assert "two" not in Registry(fleet.registry).names("avatar")
 
 
+def test_a_name_that_another_device_has_is_refused_and_harms_nobody(fleet: RayFleet) -> None:
+    watched = begin(fleet, 3)
+    impostor = fleet.device("a", "impostor")
+    assert impostor.wait() == 2
+    assert "2 devices of the cluster are called 'a'" in impostor.lines[-1]
+    fleet.wait_for(*NAMES)
+    go_on(watched)
+    end_all(fleet, watched)
+
+
 def test_a_device_with_another_secret_cannot_join(fleet: RayFleet, tmp_path: Path) -> None:
     (tmp_path / "other").write_text("another secret, and long enough to be one")
     stranger = fleet.start_device("d", tmp_path / "other", wait=False)

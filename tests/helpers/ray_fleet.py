@@ -38,7 +38,11 @@ class Command:
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self._process.send_signal(number)
-        status = self._process.wait(120)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Its exit status."""
+        status = self._process.wait(START_S)
         self._reader.join()
         assert self._process.stderr
         self._process.stderr.close()
@@ -80,19 +84,22 @@ class RayFleet:
         self._head = None
 
     def start_device(self, name: str, secret: Path | None = None, wait: bool = True) -> Command:
-        if name not in self._held:
-            self._held[name] = HeldPort()
-        port = self._held[name].port
-        command = Command(
-            "device",
-            *(name, "--secret", str(secret or self.secret), "--state", str(self.folder / name)),
-            *("--head", self.address, "--port", str(port), "--public-url", f"http://127.0.0.1:{port}"),
-            *("--registry", self.registry, "--bundle", "student", "--serve-options", "--sessions 4 --grace 2"),
-        )
-        self._devices[name] = command
+        self._devices[name] = command = self.device(name, name, secret)
         if wait:
             self.wait_for(name)
         return command
+
+    def device(self, name: str, place: str, secret: Path | None = None) -> Command:
+        """The command of a device, with the state and the port of `place`."""
+        if place not in self._held:
+            self._held[place] = HeldPort()
+        port = self._held[place].port
+        return Command(
+            "device",
+            *(name, "--secret", str(secret or self.secret), "--state", str(self.folder / place)),
+            *("--head", self.address, "--port", str(port), "--public-url", f"http://127.0.0.1:{port}"),
+            *("--registry", self.registry, "--bundle", "student", "--serve-options", "--sessions 4 --grace 2"),
+        )
 
     def wait_for(self, *names: str) -> None:
         """Wait until the front end knows these devices to be up."""

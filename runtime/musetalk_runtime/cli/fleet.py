@@ -153,16 +153,17 @@ def _run_device(args: argparse.Namespace) -> NoReturn:
 
 
 def _be_device(args: argparse.Namespace, settings: Any) -> None:
-    """Be a node of the cluster as long as Ray runs; raises MachineError."""
+    """Be a node of the cluster as long as Ray runs; raises MachineError, or InvalidArgument where the name is taken."""
     import ray
 
-    from musetalk_runtime.fleet.cluster.actor import start_actor
+    from musetalk_runtime.fleet.cluster.actor import check_name, start_actor
     from musetalk_runtime.fleet.cluster.connection import joined
     from musetalk_runtime.fleet.cluster.node import check_running, device_node
 
     options = shlex.split(args.ray_options)
     with device_node(settings.name, args.head, args.ray_host, settings.state, options) as node:
         with joined(args.head):
+            check_name(settings.name)
             actor = start_actor(settings)
             ray.get(actor.address.remote())
             say(f"device {settings.name} has joined: its service is at {settings.address.url}")

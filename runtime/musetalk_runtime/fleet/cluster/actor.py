@@ -1,16 +1,20 @@
 """The actor of a device, which Ray keeps on the device's node."""
 
 import asyncio
+import time
 from typing import Any
 
 import ray
 
+from musetalk_runtime.core.errors import InvalidArgument
 from musetalk_runtime.fleet.cluster.environment import DEVICE_RESOURCE, NAMESPACE, own_resource
 from musetalk_runtime.fleet.device.device import Device, run_until_failed
 from musetalk_runtime.fleet.device.settings import DeviceSettings
 from musetalk_runtime.fleet.directory import DeviceAddress
 
 PREFIX = "device:"  # of the names of actors
+LOST_NODE_S = 60.0  # seconds within which Ray notices that a machine is gone
+POLL_S = 0.5
 
 
 class DeviceActor:
@@ -45,6 +49,19 @@ class DeviceActor:
         self._running.cancel()
         await self._device.stop()
         await self._device.close()
+
+
+def check_name(device: str) -> None:
+    """Wait until the nodes that `device` had before are known to be gone; raises InvalidArgument where one stays."""
+    until = time.monotonic() + LOST_NODE_S
+    while len(nodes := _nodes(device)) > 1:
+        if time.monotonic() > until:
+            raise InvalidArgument(f"{len(nodes)} devices of the cluster are called {device!r}: give each its own name")
+        time.sleep(POLL_S)
+
+
+def _nodes(device: str) -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"] and own_resource(device) in node["Resources"]]
 
 
 def start_actor(settings: DeviceSettings) -> Any:
