@@ -108,7 +108,7 @@ def install(environment: Environment, folder: Path, wheel: Path, *extras: str) -
     if not folder.exists():
         command(environment.python, "-m", "venv", folder, timeout=INSTALL_TIMEOUT_S)
     resolution = "lowest-direct" if environment.lowest else "highest"
-    pip = ["uv", "pip", "install", "--python", folder / "bin" / "python"]
+    pip = ["uv", "pip", "install", "--compile-bytecode", "--python", folder / "bin" / "python"]
     named = [word for extra in extras for word in ("--extra", extra)]
     command(*pip, "--resolution", resolution, "-r", "pyproject.toml", *named, timeout=INSTALL_TIMEOUT_S)
     command(*pip, "--no-deps", wheel, timeout=INSTALL_TIMEOUT_S)
