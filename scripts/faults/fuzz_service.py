@@ -14,9 +14,7 @@ import json
 import random
 import re
 import socket
-import statistics
 import struct
-import subprocess
 import sys
 import tempfile
 import threading
@@ -28,12 +26,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import numpy as np
 import requests
 import schemathesis
-from bench.service import Api, Health, counter, look
+from bench.service import Health, counter, look
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
-from load.service import SERVE
+from load.service import Service, serving
 from load.viewer import Viewer
 from schemathesis import Case, GenerationMode
 
@@ -45,6 +44,7 @@ STATUS = re.compile(rb"HTTP/1\.1 (\d\d\d)")
 BEGUN = re.compile(rb'"id":"([A-Za-z0-9_-]+)"')
 MAX_GROWTH = {"descriptors": 8, "threads": 8, "memory_mb": 100.0}  # that may be in use more at the end than before
 ALLOWED_5XX = (503, 507)
+SESSION = {"avatar": "anna", "fps": 10}
 ANSWER_S, BEGIN_S = 0.2, 2.0  # and for one to bytes that may be no request, or one that begins a session
 BYTE_SENDERS = 4  # threads that send raw bytes
 SETTLE_S = 2.0  # seconds after which what has ended is gone
@@ -59,11 +59,11 @@ KEY = (
 class Fuzz:
     """What was sent and what came of it: ``statuses``, and ``wrong``, in words."""
 
-    def __init__(self, port: int, wanted: int, voice: bytes, begin: int) -> None:
+    def __init__(self, service: Service, wanted: int, voice: bytes, begin: int) -> None:
         self.statuses: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.sent = 0
-        self._api, self._port, self._wanted, self._voice, self._seed = Api(port), port, wanted, voice, begin
+        self._service, self._wanted, self._voice, self._seed = service, wanted, voice, begin
         self._ours: deque[str] = deque()  # sessions to be maltreated
         self._lock = threading.Lock()
 
@@ -86,17 +86,17 @@ class Fuzz:
     def _session(self) -> str:
         """The id of a session, one that is there if that can be."""
         with self._lock:
-            if self._ours and self._api.ask("GET", f"/v1/sessions/{self._ours[0]}")[0] != 200:
+            if self._ours and self._service.ask("GET", f"/v1/sessions/{self._ours[0]}")[0] != 200:
                 self._ours.popleft()
             if not self._ours:
-                status, answer = self._api.ask("POST", "/v1/sessions", '{"avatar": "anna", "fps": 10}')
+                status, answer = self._service.ask("POST", "/v1/sessions", SESSION)
                 if status != 201:
                     return "x" * 24
                 self._ours.append(answer["id"])
             return self._ours[0]
 
     def _described(self) -> None:
-        schema = schemathesis.openapi.from_dict(self._api.ask("GET", "/v1/openapi.json")[1])
+        schema = schemathesis.openapi.from_dict(self._service.ask("GET", "/v1/openapi.json")[1])
         found = [result.ok() for result in schema.get_all_operations()]
         operations = [one for one in found if not one.path.endswith(("/audio", "/whep"))]  # whose bodies are no JSON
         done = number = 0
@@ -114,7 +114,7 @@ class Fuzz:
     def _send(self, client: requests.Session, case: Case, known: bool) -> None:
         if known and "id" in case.path_parameters:
             case.path_parameters["id"] = self._session()
-        request = case.as_transport_kwargs(base_url=f"http://127.0.0.1:{self._port}")
+        request = case.as_transport_kwargs(base_url=f"http://127.0.0.1:{self._service.port}")
         what = f"{request['method']} {request['url']} {request.get('params')} {request.get('json')}"
         try:
             with client.request(**request, stream=True, timeout=ANSWER_TIMEOUT_S) as answer:
@@ -133,18 +133,18 @@ class Fuzz:
         with self._lock:
             self._ours.append(session)
             if len(self._ours) > 2:
-                self._api.ask("DELETE", f"/v1/sessions/{self._ours.popleft()}")
+                self._service.ask("DELETE", f"/v1/sessions/{self._ours.popleft()}")
 
     def end(self) -> None:
         """End what the requests began, and wait until it has ended."""
         for session in self._ours:
-            self._api.ask("DELETE", f"/v1/sessions/{session}")
+            self._service.ask("DELETE", f"/v1/sessions/{session}")
         self._ours.clear()
-        for avatar in self._api.ask("GET", "/v1/avatars")[1]:
+        for avatar in self._service.ask("GET", "/v1/avatars")[1]:
             if avatar["uploaded"]:
-                self._api.ask("DELETE", f"/v1/avatars/{avatar['name']}")
+                self._service.ask("DELETE", f"/v1/avatars/{avatar['name']}")
         until = time.monotonic() + ANSWER_TIMEOUT_S
-        while counter(self._api.ask("GET", "/metrics")[1], "musetalk_sessions") > 1:  # but the one that is watched
+        while counter(self._service.ask("GET", "/metrics")[1], "musetalk_sessions") > 1:  # but the one that is watched
             if time.monotonic() > until:
                 self.wrong.append("sessions do not end")
                 return
@@ -164,7 +164,7 @@ class Fuzz:
     def _throw(self, data: bytes, way: float) -> int | None:
         """Send `data` in two parts, and read what comes; the highest status in that, if any."""
         begins = b"/v1/sessions H" in data
-        with socket.create_connection(("127.0.0.1", self._port), ANSWER_TIMEOUT_S) as connection:
+        with socket.create_connection(("127.0.0.1", self._service.port), ANSWER_TIMEOUT_S) as connection:
             cut = int(len(data) * way)
             connection.sendall(data[:cut])
             connection.sendall(data[cut:])
@@ -270,32 +270,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        command = [sys.executable, "-c", SERVE, "serve", "-b", str(args.bundle), "-a", f"anna={args.avatar}"]
-        command += ["--port", "0", "--sessions", "4", "--avatars", f"{work}/avatars"]
         write_voice(Path(work) / "voice.wav", 1.0)
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
-            try:
-                report = measure(service, args, (Path(work) / "voice.wav").read_bytes())
-            finally:
-                service.terminate()
+        options = ["-b", str(args.bundle), "-a", f"anna={args.avatar}"]
+        options += ["--sessions", "4", "--avatars", f"{work}/avatars"]
+        with serving(*options) as service:
+            report = measure(service, args, (Path(work) / "voice.wav").read_bytes())
     print(json.dumps(report, indent=1))
     return int(bool(report["wrong"]))
 
 
-def measure(service: "subprocess.Popen[str]", args: argparse.Namespace, voice: bytes) -> dict[str, Any]:
-    if service.stderr is None:
-        raise RuntimeError("a pipe was asked for")
-    port = int(service.stderr.readline().split("/")[2].split(":")[1])
-    said: list[str] = []
-    threading.Thread(target=lambda: said.extend(service.stderr or []), daemon=True).start()
-    api = Api(port)
-    watched = api.ask("POST", "/v1/sessions", '{"avatar": "anna", "fps": 10}')[1]["id"]
-    viewer = Viewer(api.open("GET", f"/v1/sessions/{watched}/stream.mp4"))
-    first = Fuzz(port, min(100, args.requests), voice, args.seed + 1_000_000)  # so that all is loaded
+def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[str, Any]:
+    watched = service.ask("POST", "/v1/sessions", SESSION)[1]["id"]
+    viewer = Viewer(service.open("GET", f"/v1/sessions/{watched}/stream.mp4"))
+    first = Fuzz(service, min(100, args.requests), voice, args.seed + 1_000_000)  # so that all is loaded
     first.run()
     first.end()
-    before, health, begun = look(service.pid), Health(api, service.pid), time.monotonic()
-    fuzz = Fuzz(port, args.requests, voice, args.seed)
+    before, health, begun = look(service.pid), Health(service), time.monotonic()
+    fuzz = Fuzz(service, args.requests, voice, args.seed)
     fuzz.run()
     spent = time.monotonic() - begun
     health.stop()
@@ -306,10 +297,10 @@ def measure(service: "subprocess.Popen[str]", args: argparse.Namespace, voice: b
         for name in MAX_GROWTH
         if after[name] > before[name] + MAX_GROWTH[name]
     ]
-    wrong += ["the service ended"] * (service.poll() is not None)
-    wrong += ["a traceback"] * any("Traceback" in line for line in said)
+    wrong += ["the service ended"] * service.ended
+    wrong += ["a traceback"] * any("Traceback" in line for line in service.lines)
     seen = viewer.seconds
-    status = api.ask("DELETE", f"/v1/sessions/{watched}")[0]
+    status = service.ask("DELETE", f"/v1/sessions/{watched}")[0]
     viewer.join(ANSWER_TIMEOUT_S)
     if status != 204 or viewer.is_alive() or viewer.gaps or viewer.keyframes_missed or seen < spent / 2:
         wrong.append(f"the viewer beside it: {status=}, {viewer.gaps=}, {viewer.keyframes_missed=}, {seen=:.1f}")
@@ -317,11 +308,11 @@ def measure(service: "subprocess.Popen[str]", args: argparse.Namespace, voice: b
         "requests": fuzz.sent,
         "seconds": round(spent, 1),
         "statuses": dict(sorted(fuzz.statuses.items())),
-        "healthz_p99_ms": round(statistics.quantiles(health.milliseconds, n=100, method="inclusive")[98], 1),
+        "healthz_p99_ms": round(float(np.percentile(health.milliseconds, 99)), 1),
         "before": before,
         "after": after,
         "over_time": health.process[:: max(1, len(health.process) // 10)],
-        "log": Counter(re.sub(r"\S*\d\S*", "#", line.strip()) for line in said).most_common(12),
+        "log": Counter(re.sub(r"\S*\d\S*", "#", line.strip()) for line in service.lines).most_common(12),
         "wrong": wrong,
     }
 

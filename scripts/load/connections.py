@@ -76,13 +76,13 @@ def main() -> None:
     with serving("--sessions", "1", soft_limit=args.soft_limit) as service:
         viewer = Viewer(service, f"/v1/sessions/{service.ask('POST', '/v1/sessions', {'avatar': 'demo'})[1]['id']}")
         before = observe(service, viewer, args.seconds)
-        log, idle = service.log, Idle(service.port, args.connections)
+        log, idle = len(service.lines), Idle(service.port, args.connections)
         during = observe(service, viewer, args.seconds)
         figures = {
             "connections": args.connections,
             "soft_limit": args.soft_limit,
             "reopened": idle.reopened,
-            "log_bytes": service.log - log,
+            "log_bytes": sum(map(len, service.lines[log:])),
         }
     print(json.dumps({**figures, "before": before, "during": during, "not_measured": NOT_MEASURED}, indent=1))
 

@@ -16,15 +16,15 @@ SERVE = "from musetalk_runtime.cli.main import main; raise SystemExit(main())"
 
 
 class Service:
-    """Requests to it, a connection each. Attributes: ``port``, ``pid``, ``log`` (bytes that it has written)."""
+    """Requests to it, a connection each. Attributes: ``port``, ``pid``, ``lines`` (that it has written to its log)."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
         assert process.stderr  # noqa: S101 - it is a pipe
-        self._stderr = process.stderr
-        self.port = int(self._stderr.readline().split(b"/")[2].split(b":")[1])
+        self._process = process
+        self.port = int(process.stderr.readline().split("/")[2].split(":")[1])
         self.pid = process.pid
-        self.log = 0
-        threading.Thread(target=self._count, daemon=True).start()
+        self.lines: list[str] = []
+        threading.Thread(target=self.lines.extend, args=(process.stderr,), daemon=True).start()
 
     def open(self, method: str, path: str, body: Any = None, timeout: float = 60) -> http.client.HTTPResponse:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -60,9 +60,9 @@ class Service:
     def descriptors(self) -> int:
         return len(list(Path(f"/proc/{self.pid}/fd").iterdir()))
 
-    def _count(self) -> None:
-        while data := self._stderr.read1(1 << 16):  # type: ignore[attr-defined]
-            self.log += len(data)
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
 
 def cpu_seconds(pid: int) -> float:
@@ -98,7 +98,7 @@ def serving(*options: str, soft_limit: int | None = None, first: str = "") -> It
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft_limit, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
 
     command = [sys.executable, "-c", first + SERVE, "serve", "--port", "0", *options]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=limit) as process:  # noqa: PLW1509
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=limit) as process:  # noqa: PLW1509
         try:
             yield Service(process)
         finally:

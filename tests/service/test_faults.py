@@ -219,6 +219,7 @@ def test_random_requests_break_nothing(bundle: Path, avatar: Path) -> None:
     script = ROOT / "scripts/faults/fuzz_service.py"
     command = [sys.executable, str(script), str(bundle), str(avatar), "--requests", "64"]
     done = subprocess.run(command, capture_output=True, text=True)
+    assert done.stdout, done.stderr[-3000:]
     report = json.loads(done.stdout)
     assert (done.returncode, report["wrong"]) == (0, [])
     assert report["requests"] == 64
