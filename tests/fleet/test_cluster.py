@@ -215,7 +215,7 @@ def test_an_avatar_that_is_uploaded_comes_to_as_many_devices_as_are_asked(fleet:
 def test_a_name_that_another_device_has_is_refused_and_harms_nobody(fleet: RayFleet) -> None:
     watched = begin(fleet, 3)
     impostor = fleet.device("a", "impostor")
-    assert impostor.wait() == 2
+    assert impostor.wait(START_S) == 2
     assert "2 devices of the cluster are called 'a'" in impostor.lines[-1]
     fleet.wait_for(*NAMES)
     go_on(watched)

@@ -40,9 +40,9 @@ class Command:
         self._process.send_signal(number)
         return self.wait()
 
-    def wait(self) -> int:
+    def wait(self, seconds: float = 120.0) -> int:
         """Its exit status."""
-        status = self._process.wait(START_S)
+        status = self._process.wait(seconds)
         self._reader.join()
         assert self._process.stderr
         self._process.stderr.close()
