@@ -86,12 +86,8 @@ class Session(Closable):
 
     def frames(self) -> Iterator[Frame]:
         """The frames in order, until the audio ends or `stop` is called."""
-        for batch, rendering in self._rendered.for_host():
-            for request, nv12 in self._made(batch, rendering.wait()):
-                speech = request.speech
-                sound = self._mute.pass_on(speech.sound)
-                shown, alpha = self._shown(request, nv12), own_alpha(request)
-                yield Frame(speech.index, speech.index / self.fps, shown, sound, alpha)
+        for frame, _ in self._frames():
+            yield frame
 
     def gpu_frames(self) -> Iterator[GpuFrame]:
         """As `frames`, but left on the GPU, each until the next one is asked for; raises MachineError for the CPU's.
@@ -204,6 +200,15 @@ class Session(Closable):
             "warnings": self.audio.warnings,
         }
 
+    def _frames(self) -> Iterator[tuple[Frame, bool]]:
+        """As `frames`, each with whether another one is there already."""
+        for batch, rendering in self._rendered.for_host():
+            for request, nv12 in self._made(batch, rendering.wait()):
+                speech = request.speech
+                sound = self._mute.pass_on(speech.sound)
+                shown, alpha = self._shown(request, nv12), own_alpha(request)
+                yield Frame(speech.index, speech.index / self.fps, shown, sound, alpha), request is not batch[-1]
+
     def _made(self, batch: list[FrameRequest], pictures: list[T]) -> Iterator[tuple[FrameRequest, T]]:
         """Each frame of `batch` with its picture, counted, until `stop`."""
         for request, picture in zip(batch, pictures, strict=True):
@@ -224,10 +229,11 @@ class Session(Closable):
             opened = make(target, container, picture, self.audio.channels, video, self.timings)
         with opened as muxer:
             self.encoder = muxer.encoder
-            for frame in self.frames():
+            for frame, more in self._frames():
                 keyframe = self._keyframe.is_set()
                 self._keyframe.clear()
-                units = muxer.put(frame, keyframe, self._direction.kbps() if self._direction.kbps else None)
+                kbps = self._direction.kbps() if self._direction.kbps else None
+                units = muxer.put(frame, keyframe, kbps, more)
                 if self._direction.encoded:
                     self._direction.encoded(units, frame.sound)
                 yield frame

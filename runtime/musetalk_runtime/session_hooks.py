@@ -22,8 +22,13 @@ class FrameMuxer(Protocol):
     def encoder(self) -> str:
         """The encoder's name."""
 
-    def put(self, frame: Frame, keyframe: bool = False, kbps: int | None = None) -> list[AccessUnit]:
-        """Encode and mux `frame` and its sound; gives what is encoded by now. See ``Muxer.put``."""
+    def put(
+        self, frame: Frame, keyframe: bool = False, kbps: int | None = None, more: bool = False
+    ) -> Sequence[AccessUnit]:
+        """Encode and mux `frame` and its sound; gives what is encoded by now. See ``Muxer.put``.
+
+        Where `more` is to be put at once, it may keep the frame until then.
+        """
 
 
 OpenMuxer = Callable[[Writable, str, Picture, int, VideoOptions, Timings], AbstractContextManager[FrameMuxer]]

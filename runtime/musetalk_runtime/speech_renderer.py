@@ -19,7 +19,7 @@ from musetalk_runtime.core.stage import Stage
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.session_hooks import SessionHooks
 
-MAX_SPEECH_FRAMES_AHEAD = 8  # frames that wait for the renderer
+MAX_SPEECH_FRAMES_AHEAD = 16  # frames that wait for the renderer
 MAX_BATCHES_AHEAD = 2  # batches that wait for the encoder
 
 
@@ -39,7 +39,8 @@ class SpeechRenderer(Closable):
         poses: PosePlayer,
         hooks: SessionHooks,
     ) -> None:
-        self._bundle, self._avatar, self._audio, self._fps, self._poses = bundle, avatar, audio, fps, poses
+        self._bundle, self._avatar, self._audio, self._poses = bundle, avatar, audio, poses
+        self._rate = float(fps)
         self._mouth, timings = hooks.mouth, hooks.timings
         self._own_renderer, self._copies_ahead = hooks.renderer is None, False
         self.frames = 0
@@ -52,7 +53,7 @@ class SpeechRenderer(Closable):
         self._batch_sizes = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
         encode = timings.timed("audio_encoder", bundle.engines.encode_audio)
         speech = SpeechFrames(audio, encode, bundle.spec, fps, bundle.live_context, timings.measure)
-        self._speech = Stage(iter(speech), max(MAX_SPEECH_FRAMES_AHEAD, bundle.batch_sizes[-1]), "speech")
+        self._speech = Stage(speech.groups(), max(MAX_SPEECH_FRAMES_AHEAD, bundle.batch_sizes[-1]), "speech")
         self._renderings = Stage(self._render(), MAX_BATCHES_AHEAD, "render")
 
     def __iter__(self) -> Iterator[tuple[list[FrameRequest], Rendering]]:
@@ -65,7 +66,7 @@ class SpeechRenderer(Closable):
 
     def limit(self, frame: SpeechFrame) -> float:
         """How far the mouth may open in `frame` now, 0 to 1."""
-        return 1.0 if self._mouth is None else self._mouth(float(frame.index / self._fps))
+        return 1.0 if self._mouth is None else self._mouth(frame.index / self._rate)
 
     def stop(self) -> None:
         """Give nothing more. Safe from any thread."""
@@ -81,7 +82,7 @@ class SpeechRenderer(Closable):
         self._renderer.close()
         self._audio.close()
 
-    def _render(self) -> Generator[tuple[list[FrameRequest], Rendering], None, None]:
+    def _render(self) -> Generator[list[tuple[list[FrameRequest], Rendering]], None, None]:
         before: Rendering | None = None
         for size in self._batch_sizes:
             batch = [self._request(frame) for frame in self._speech.take(size)]
@@ -91,7 +92,7 @@ class SpeechRenderer(Closable):
                 raise InvalidArgument("the bundle or the avatar was closed while the session runs: close it afterwards")
             rendering = self._renderer.render(batch)
             self.frames += len(batch)
-            yield batch, rendering
+            yield [(batch, rendering)]
             if before and self._copies_ahead:
                 before.finish()
             before = rendering

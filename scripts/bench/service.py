@@ -6,10 +6,10 @@
 Starts `musetalk-edge serve` and opens sessions, each with viewers that read all they get, and says the same 5 s of
 voice to them again and again, with pauses as long. With --sessions 0 it opens sessions until one is refused, all of
 which speak without a pause. Every viewer's stream is checked: fragments must follow each other without a gap, and a
-keyframe come every second. At the end each session is interrupted while it speaks. Writes JSON: how the slowest
-session keeps up, gaps, missed keyframes, waits of playback, milliseconds of /healthz, of the first fragment (from the
-request for the session to a viewer) and of an interruption (to the fragment with the closed mouth at a viewer), and the
-memory, descriptors and threads of the service and its encoder processes over time.
+keyframe come every second. At the end each session is interrupted while it speaks. Tells on stderr how far it is.
+Writes JSON: how the slowest session keeps up, gaps, missed keyframes, waits of playback, milliseconds of /healthz, of
+the first fragment (from the request for the session to a viewer) and of an interruption (to the fragment with the
+closed mouth at a viewer), and the memory, descriptors and threads of the service and its encoder processes over time.
 
 Not measured: decoding, a browser's playback (the tests do), a network, and what these clients take of the machine.
 """
@@ -100,20 +100,25 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
     asked: list[float] = []
     viewers: list[Viewer] = []
     paths, refused = open_sessions(service, args, asked, viewers)
+    tell(f"{len(paths)} sessions, {len(viewers)} viewers")
     health = Health(service)
     begun, first = time.monotonic(), [service.ask("GET", path)[1]["generated"] for path in paths]
     pause = VOICE_SECONDS if args.sessions else 0.0
-    while (spent := time.monotonic() - begun) < args.seconds:
+    end = begun + args.seconds
+    while time.monotonic() < end:
         for path in paths:
+            if time.monotonic() > end:  # it answers slowly
+                break
             if service.ask("GET", path)[1]["queued"] < 1.0:
                 service.send(f"{path}/audio", voice, "audio/wav")
-        time.sleep(min(args.seconds - spent, VOICE_SECONDS + pause if pause else 1.0))
+        time.sleep(max(0.0, min(end - time.monotonic(), VOICE_SECONDS + pause if pause else 1.0)))
     spent = time.monotonic() - begun
     rates = [
         (service.ask("GET", path)[1]["generated"] - start) / spent for path, start in zip(paths, first, strict=True)
     ]
     metrics = service.ask("GET", "/metrics")[1]
     health.stop()
+    tell(f"{spent:.0f} s, {min(rates):.2f} of real time; interrupting")
     interruptions = [interrupt(service, path, viewers[n * args.viewers], voice) for n, path in enumerate(paths)]
     firsts = [(viewer.first_at - asked[n // args.viewers]) * 1e3 for n, viewer in enumerate(viewers) if viewer.first_at]
     for path in paths:
@@ -138,6 +143,10 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
         "cores": os.cpu_count(),
         "not_measured": NOT_MEASURED,
     }
+
+
+def tell(text: str) -> None:
+    print(f"service: {text}", file=sys.stderr, flush=True)
 
 
 def percentiles(milliseconds: list[float]) -> dict[str, float]:

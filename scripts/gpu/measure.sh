@@ -3,9 +3,9 @@
 #
 #   [PYTHON=python3] [SERVED=40] [SESSIONS=4,16,32,64] scripts/gpu/measure.sh BUNDLE AVATAR [FIGURES]
 #
-# SERVED sessions at 25 fps load the service for a minute; SESSIONS go as fast as they can, in turn. The folder FIGURES
-# (BUNDLE.figures) has a step's figures and its log as soon as it ends. A step that fails, or takes over STEP_TIMEOUT_S
-# (300), is told, and the others run. PYTHON may be a shell function that is exported (export -f).
+# SERVED sessions at 25 fps load the service for a minute; SESSIONS go as fast as they can, each number a step of its own.
+# The folder FIGURES (BUNDLE.figures) has a step's figures and its log as soon as it ends. A step that fails, or takes
+# over STEP_TIMEOUT_S (300), is told, and the others run. PYTHON may be a shell function that is exported (export -f).
 set -uo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 bundle=$(realpath "$1") avatar=$(realpath "$2") figures=$(realpath -m "${3:-$1.figures}")
@@ -26,7 +26,9 @@ step() {  # FILE ARGUMENT ...: of Python, whose output goes to FILE
 bench=(-c 'from musetalk_runtime.cli.main import main; raise SystemExit(main())' bench -b "$bundle" -a "$avatar")
 step service.json scripts/bench/service.py "$bundle" "$avatar" --sessions "${SERVED:-40}" --fps 25 --viewers 2 --seconds 60
 for turn in 1 2 3; do step "bench-$turn.json" "${bench[@]}"; done
-step sessions.json scripts/bench/sessions.py "$bundle" --avatar "$avatar" --sessions "${SESSIONS:-4,16,32,64}" \
-    --kinds frames,processes
+for count in $(tr , ' ' <<<"${SESSIONS:-4,16,32,64}"); do
+    step "sessions-$count.json" scripts/bench/sessions.py "$bundle" --avatar "$avatar" --sessions "$count" \
+        --kinds processes,frames
+done
 MUSETALK_EDGE_GPU_BUNDLE=$bundle step tests.txt -m pytest -m gpu -p no:cacheprovider tests/gpu
 exit "$status"

@@ -125,6 +125,15 @@ def test_live_frames_leave_as_soon_as_their_window_is_heard(opened: Bundle, samp
     assert min(late) >= 0
 
 
+def test_frames_that_are_ready_at_once_come_together(opened: Bundle, samples: np.ndarray) -> None:
+    pcm = samples[: 5 * 16_000].astype("<i2").tobytes()
+    halves = LivePcm([pcm[:80_000], pcm[80_000:]])
+    groups = list(SpeechFrames(halves, opened.engines.encode_audio, opened.spec, Fraction(25), 10.0).groups())
+    assert [frame.index for group in groups for frame in group] == list(range(125))
+    assert [len(group) for group in groups] == [16, 16, 16, 12, 16, 16, 16, 15, 2]
+    # 60 of the frames are heard in the first half, with the 120 ms after them, 63 in the second, and two as it ends
+
+
 class Diligent(RollingStates):
     """Encodes what is not wanted, too."""
 

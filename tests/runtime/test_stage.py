@@ -10,10 +10,10 @@ from musetalk_runtime.core.stage import Stage
 def test_items_come_in_order_and_no_more_than_depth_ahead() -> None:
     made: list[int] = []
 
-    def items() -> Generator[int, None, None]:
+    def items() -> Generator[list[int], None, None]:
         for n in range(20):
             made.append(n)
-            yield n
+            yield [n]
 
     stage = Stage(items(), 3, "test")
     taken = []
@@ -25,7 +25,7 @@ def test_items_come_in_order_and_no_more_than_depth_ahead() -> None:
 
 
 def test_take_gives_what_is_ready() -> None:
-    stage = Stage((n for n in range(5)), 8, "test")
+    stage = Stage(([n] for n in range(5)), 8, "test")
     while len(stage) < 5:
         time.sleep(0.001)
     assert stage.take(4) == [0, 1, 2, 3]
@@ -34,9 +34,19 @@ def test_take_gives_what_is_ready() -> None:
     stage.close()
 
 
+def test_a_group_is_put_at_once_as_far_as_it_fits() -> None:
+    stage = Stage((g for g in ([0, 1, 2, 3, 4, 5, 6], [7], [8, 9])), 3, "test")
+    taken: list[list[int]] = []
+    while group := stage.take(3):
+        taken.append(group)
+    assert [item for group in taken for item in group] == list(range(10))
+    assert taken[0] == [0, 1, 2], "whoever waits is woken once the queue is full, or the group whole"
+    stage.close()
+
+
 def test_an_error_comes_after_the_items_before_it() -> None:
-    def items() -> Generator[int, None, None]:
-        yield 1
+    def items() -> Generator[list[int], None, None]:
+        yield [1]
         raise ValueError("broken")
 
     stage = Stage(items(), 4, "test")
@@ -49,10 +59,10 @@ def test_an_error_comes_after_the_items_before_it() -> None:
 def test_close_ends_the_thread_and_closes_the_items() -> None:
     closed = threading.Event()
 
-    def items() -> Generator[int, None, None]:
+    def items() -> Generator[list[int], None, None]:
         try:
             while True:
-                yield 0
+                yield [0]
         finally:
             closed.set()
 

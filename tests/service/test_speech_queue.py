@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 import numpy as np
+import pytest
 
 from musetalk_runtime.audio.chunk import AudioChunk
 from musetalk_runtime.audio.speech_piece import SpeechPiece
@@ -79,6 +80,15 @@ def test_speech_follows_silence_and_silence_speech() -> None:
     clock.at = 3.0
     heard = take(speech, 1.0)
     assert np.flatnonzero(heard).tolist() == list(range(4800))
+
+
+@pytest.mark.parametrize(("lead", "pieces"), [(4.0, 0.4), (2.0, 0.4), (1.0, 0.25), (0.5, 0.125), (0.0, 0.02)])
+def test_speech_is_handed_out_in_few_pieces_whose_frames_can_be_made_in_time(lead: float, pieces: float) -> None:
+    clock = Stopped()
+    speech = SpeechQueue(clock, lead, 0.5)
+    speech.push(tone(10))
+    clock.at = 5.0
+    assert {len(chunk.speech) / 16_000 for chunk in _until(speech, 1.0)} == {pieces}
 
 
 def test_a_push_beyond_the_limit_says_nothing() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from musetalk_runtime.service.delivery import reader as reader_module
 from musetalk_runtime.service.delivery.fragments import Fragment
 from musetalk_runtime.service.delivery.reader import Reader, Slow
 from musetalk_runtime.service.delivery.window import Window
@@ -36,7 +37,7 @@ def run(test: Callable[[Window], Awaitable[None]], filled: int = 0, seconds: flo
 async def numbers(reader: Reader) -> list[int]:
     found = []
     while (data := await reader.read()) is not None:
-        found.append(int(data))
+        found += [int(data[at : at + SIZE]) for at in range(0, len(data), SIZE)]
     return found
 
 
@@ -114,7 +115,8 @@ def test_an_error_reaches_every_reader_after_what_was_made() -> None:
         with pytest.raises(StreamFailed, match="the engine is gone"):
             await joining
         assert await late.join()
-        assert [await late.read() for _ in range(6)][-1] == fragment(55).data
+        assert await late.read() == INIT
+        assert await late.read() == b"".join(fragment(number).data for number in range(51, 56))
         with pytest.raises(StreamFailed, match="the engine is gone"):
             await late.read()
 
@@ -152,12 +154,27 @@ def test_a_reader_goes_on_where_it_was() -> None:
 
     async def in_the_init(window: Window) -> None:
         reader = Reader(window)
+        window.end()
         await reader.seek_byte(2)
         assert await reader.read() == INIT[2:]
-        assert await reader.read() == fragment(1).data
+        assert await numbers(reader) == [1, 2, 3, 4, 5]
 
     run(test, 55)
     run(in_the_init, 5)
+
+
+def test_what_is_there_is_read_together_as_far_as_it_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader_module, "JOINED_BYTES", 2 * SIZE + 1)
+
+    async def test(window: Window) -> None:
+        reader = Reader(window)
+        await reader.seek(50)
+        window.append(fragment(56))
+        found = [await reader.read() for _ in range(3)]
+        assert found == [b"".join(fragment(n).data for n in group) for group in ([50, 51, 52], [53, 54, 55], [56])]
+        assert reader.time == fragment(56).start
+
+    run(test, 55)
 
 
 def test_a_slow_reader_is_moved_or_ended() -> None:
@@ -196,9 +213,9 @@ def test_what_is_written_between_two_looks_of_a_reader_is_not_missed(slow: Slow)
         await reader.seek(56)
         look = window.get
 
-        def write(number: int) -> Fragment | None:
-            found = look(number)
-            if found is None and number <= 60:  # as a thread may, right after the look
+        def write(number: int, size: int) -> list[Fragment]:
+            found = look(number, size)
+            if not found and number <= 60:  # as a thread may, right after the look
                 window.append(fragment(number))
                 if number == 60:
                     window.end()

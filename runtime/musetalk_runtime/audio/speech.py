@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from musetalk_runtime.audio.states import STATES_PER_SECOND, Encode, Measure, Ro
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE, ModelSpec
+
+MOST_TOGETHER = 16  # frames of a group
 
 
 @dataclass(frozen=True)
@@ -62,17 +65,22 @@ class SpeechFrames:
         self._index = 0
 
     def __iter__(self) -> Generator[SpeechFrame, None, None]:
+        for group in self.groups():
+            yield from group
+
+    def groups(self) -> Generator[list[SpeechFrame], None, None]:
+        """The frames in order, those together that are ready at once: MOST_TOGETHER at most."""
         with closing(iter(self._audio)) as chunks:
             for chunk in chunks:
                 self._received += len(chunk.speech)
                 self._states.feed(chunk.speech)
                 self._activity.feed(chunk.speech)
                 self._sound.push(chunk.sound)
-                yield from self._ready(None)
+                yield from _groups(self._ready(None))
         if not self._received:
             raise InvalidMedia("the audio ended before its first sample")
         self._states.finish()
-        yield from self._ready(frame_count(self._received, self._fps))
+        yield from _groups(self._ready(frame_count(self._received, self._fps)))
 
     def _ready(self, count: int | None) -> Iterator[SpeechFrame]:
         """The frames whose windows have been heard; all up to the last, once their `count` is known."""
@@ -97,6 +105,11 @@ class SpeechFrames:
             return np.empty((self._audio.channels, 0), np.float32)
         self._sent += count
         return self._sound.take(count)
+
+
+def _groups(frames: Iterator[SpeechFrame]) -> Iterator[list[SpeechFrame]]:
+    while group := list(islice(frames, MOST_TOGETHER)):
+        yield group
 
 
 def window_start(index: int, fps: Fraction, before: int) -> int:

@@ -3,7 +3,7 @@
 import atexit
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -13,14 +13,15 @@ EXIT_TIMEOUT_S = 2.0  # seconds for a thread to end when the process does
 
 
 class Stage(Generic[T]):
-    """Runs `items` in a thread, at most `depth` items ahead of whoever takes them.
+    """Runs `groups` of items in a thread, at most `depth` items ahead of whoever takes them.
 
-    An exception in `items` comes out of `take`, after the items made before it. `close` ends the thread and waits for
-    it; a thread that waits inside `items` must be woken by other means first. Closing twice is fine.
+    A group's items are ready at once, and wake whoever waits for them once. An exception in `groups` comes out of
+    `take`, after the items made before it. `close` ends the thread and waits for it; a thread that waits inside
+    `groups` must be woken by other means first. Closing twice is fine.
     """
 
-    def __init__(self, items: Generator[T, None, None], depth: int, name: str) -> None:
-        self._items = items
+    def __init__(self, groups: Generator[Sequence[T], None, None], depth: int, name: str) -> None:
+        self._groups = groups
         self._depth = depth
         self._queue: deque[T] = deque()
         self._changed = threading.Condition()
@@ -59,28 +60,31 @@ class Stage(Generic[T]):
             self._changed.notify_all()
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop, and wait until the thread has ended and `items` is closed, or for `timeout` seconds."""
+        """Stop, and wait until the thread has ended and `groups` is closed, or for `timeout` seconds."""
         self.stop()
         self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
-            for item in self._items:
-                if not self._put(item):
+            for group in self._groups:
+                if not self._put(group):
                     break
         except BaseException as error:
             self._error = error
         finally:
-            self._items.close()
+            self._groups.close()
             with self._changed:
                 self._done = True
                 self._changed.notify_all()
 
-    def _put(self, item: T) -> bool:
+    def _put(self, group: Sequence[T]) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._queue) < self._depth or self._stopped)
-            if not self._stopped:
-                self._queue.append(item)
+            put = 0
+            while put < len(group) and not self._stopped:
+                self._changed.wait_for(lambda: len(self._queue) < self._depth or self._stopped)
+                fitting = group[put : put + self._depth - len(self._queue)]
+                self._queue.extend(fitting)
+                put += len(fitting)
                 self._changed.notify_all()
             return not self._stopped
 

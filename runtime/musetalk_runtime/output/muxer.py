@@ -112,10 +112,16 @@ class Muxer:
         """The encoder's name."""
         return self._encoder.name
 
-    def put(self, frame: Frame, keyframe: bool = False, kbps: int | None = None) -> list[AccessUnit]:
+    def put(
+        self,
+        frame: Frame,
+        keyframe: bool = False,
+        kbps: int | None = None,
+        more: bool = False,  # noqa: ARG002 - each is encoded at once
+    ) -> list[AccessUnit]:
         """Encode and mux `frame` and its sound; `keyframe` makes it one out of turn. Gives what is encoded by now.
 
-        From this frame on it takes `kbps`, in kbit/s, where the options are `steered`.
+        From this frame on it takes `kbps`, in kbit/s, where the options are `steered`. See ``FrameMuxer.put``.
         """
         if kbps is not None and kbps != self._kbps:
             self._encoder.steer(kbps)

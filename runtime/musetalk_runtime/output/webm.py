@@ -66,7 +66,13 @@ class WebmMuxer:
         self._container.mux(self._video.encode(None) + (self._audio.encode(None) if self._samples else []))
         self._container.close()
 
-    def put(self, frame: Frame, keyframe: bool = False, kbps: int | None = None) -> list[AccessUnit]:  # noqa: ARG002
+    def put(
+        self,
+        frame: Frame,
+        keyframe: bool = False,
+        kbps: int | None = None,  # noqa: ARG002
+        more: bool = False,  # noqa: ARG002
+    ) -> list[AccessUnit]:
         """Encode and mux `frame` and its sound; `keyframe` makes it one out of turn. Gives nothing: it is no H.264."""
         if self._video is None:
             self._open(frame.alpha is not None)

@@ -46,8 +46,12 @@ def opened(pool: EncoderPool, pieces: Pieces, picture: Picture = PICTURE) -> Rem
     return muxer
 
 
-def stream(muxer: Muxer | RemoteMuxer, pieces: Pieces, before: Callable[[int], None] = lambda _: None) -> bytes:
-    """60 frames of noise with a tone, which runs four frames ahead; `before` is called with each index."""
+def stream(
+    muxer: Muxer | RemoteMuxer, pieces: Pieces, before: Callable[[int], None] = lambda _: None, together: int = 1
+) -> bytes:
+    """60 frames of noise with a tone, which runs four frames ahead, so many `together`; `before` is called with each
+    index.
+    """
     pictures = np.random.default_rng(0).integers(16, 235, (8, 360, 320), dtype=np.uint8)
     tone = (0.3 * np.sin(np.arange((FRAMES + 4) * 1920) * 0.06)).astype(np.float32)[None]
     data, sent = b"", 0
@@ -55,7 +59,8 @@ def stream(muxer: Muxer | RemoteMuxer, pieces: Pieces, before: Callable[[int], N
         for k in range(FRAMES):
             before(k)
             end = (k + 4) * 1920
-            muxer.put(Frame(k, Fraction(k, 25), pictures[k % 8], tone[:, sent:end]), k == 33)
+            frame = Frame(k, Fraction(k, 25), pictures[k % 8], tone[:, sent:end])
+            muxer.put(frame, k == 33, more=(k + 1) % together > 0)
             data, sent = data + pieces.take(), end
         before(FRAMES)
     return data + pieces.take()
@@ -83,16 +88,36 @@ def test_a_process_makes_the_stream_that_this_one_would(pool: EncoderPool) -> No
     assert stream(opened(pool, pieces), pieces) == here()
 
 
+@pytest.mark.parametrize("together", [5, 7, 100], ids=str)  # the last ones of which wait for more in vain
+def test_frames_that_go_together_are_encoded_as_each_by_itself(pool: EncoderPool, together: int) -> None:
+    pieces = Pieces()
+    assert stream(opened(pool, pieces), pieces, together=together) == here()
+
+
+def test_the_last_of_frames_that_go_together_gives_the_units_of_all(pool: EncoderPool) -> None:
+    picture, sound = np.zeros((360, 320), np.uint8), np.zeros((1, 1920), np.float32)
+    with opened(pool, Pieces()) as muxer:
+        units = [muxer.put(Frame(k, Fraction(k, 25), picture, sound), k == 2, more=k < 3) for k in range(4)]
+    assert [[(unit.index, unit.keyframe) for unit in made] for made in units] == [
+        [],
+        [],
+        [],
+        [(0, True), (1, False), (2, True), (3, False)],
+    ]
+    assert all(unit.data.startswith(b"\0\0\0\1") for unit in units[3])
+
+
 def test_frames_beside_the_shared_memory_are_sent(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool.frames, "shared", lambda frame: frame)
     pieces = Pieces()
     assert stream(opened(pool, pieces), pieces) == here()
 
 
+@pytest.mark.parametrize("together", [1, 5], ids=str)
 @pytest.mark.parametrize("when", [{0}, {1}, {7, 8}, {20, 40}, {33}, {FRAMES}], ids=str)
-def test_a_stream_loses_nothing_where_its_process_is_killed(pool: EncoderPool, when: set[int]) -> None:
+def test_a_stream_loses_nothing_where_its_process_is_killed(pool: EncoderPool, when: set[int], together: int) -> None:
     pieces = Pieces()
-    data = stream(opened(pool, pieces), pieces, lambda k: kill_all(pool) if k in when else None)
+    data = stream(opened(pool, pieces), pieces, lambda k: kill_all(pool) if k in when else None, together)
     expected = here()
     assert [pts for pts, _ in times(data, "video")] == [pts for pts, _ in times(expected, "video")]
     assert times(data, "audio") == times(expected, "audio")

@@ -20,10 +20,8 @@ from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.processes.encoder_process import READY
-from musetalk_runtime.output.processes.messages import END, LENGTH, NOT_SHARED, REPLY, REQUEST, Opening
+from musetalk_runtime.output.processes.messages import END, LENGTH, NOT_SHARED, REQUEST, Opening, Reply
 from musetalk_runtime.output.video import AccessUnit
-
-NO_UNIT = AccessUnit(0, b"", False)
 
 
 async def serve(control: socket.socket, memory: mmap.mmap) -> None:
@@ -56,7 +54,7 @@ async def _session(connection: socket.socket, memory: mmap.mmap) -> None:
     except (asyncio.IncompleteReadError, ConnectionError):
         pass  # the session has ended
     except (MuseTalkEdgeError, av.FFmpegError, ValueError) as error:
-        _reply(writer, one_line(error).encode(), 0, well=False)
+        writer.write(Reply(one_line(error).encode(), 0, well=False).to_bytes())
     finally:
         writer.close()
 
@@ -66,36 +64,32 @@ async def _encode(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, me
     opening = Opening.from_bytes(await reader.readexactly(length))
     picture, pieces = opening.picture, Pieces()
     shape = picture.height * 3 // 2, picture.width
-    unfinished = opening.start.frame
+    unfinished, data, units = opening.start.frame, b"", list[AccessUnit]()
     with Muxer(pieces, opening.container, picture, opening.channels, opening.options, start=opening.start) as muxer:
-        _reply(writer, pieces.take(), unfinished)
+        writer.write(Reply(pieces.take(), unfinished).to_bytes())
         while True:
             request = REQUEST.unpack(await reader.readexactly(REQUEST.size))
-            kind, keyframe, index, place, size, samples, kbps = request
+            kind, more, keyframe, index, place, size, samples, kbps = request
             if kind == END:
                 break
             inline = await reader.readexactly(size)
             sound = np.frombuffer(await reader.readexactly(4 * opening.channels * samples), np.float32)
             sound = sound.reshape(opening.channels, samples)
             nv12 = _frame(inline if place == NOT_SHARED else memory, max(0, place), shape)
-            units = muxer.put(Frame(index, Fraction(index) / picture.fps, nv12, sound), keyframe, kbps or None)
-            data = pieces.take()
-            if data:  # a fragment ends where the next frame comes
+            units += muxer.put(Frame(index, Fraction(index) / picture.fps, nv12, sound), keyframe, kbps or None)
+            if written := pieces.take():  # a fragment ends where the next frame comes
                 unfinished = index
-            _reply(writer, data, unfinished, unit=units[0])
-            await writer.drain()
-    _reply(writer, pieces.take(), unfinished)
+            data += written
+            if not more:
+                writer.write(Reply(data, unfinished, units).to_bytes())
+                await writer.drain()
+                data, units = b"", []
+    writer.write(Reply(pieces.take(), unfinished).to_bytes())
     await writer.drain()
 
 
 def _frame(memory: bytes | mmap.mmap, place: int, shape: tuple[int, int]) -> Bytes:
     return np.frombuffer(memory, np.uint8, shape[0] * shape[1], place).reshape(shape)
-
-
-def _reply(
-    writer: asyncio.StreamWriter, data: bytes, unfinished: int, well: bool = True, unit: AccessUnit = NO_UNIT
-) -> None:
-    writer.write(REPLY.pack(well, len(data), unfinished, len(unit.data), unit.keyframe) + data + unit.data)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import socket
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -16,11 +17,12 @@ from musetalk_runtime.output.muxer import BEGINNING, Muxer, StreamStart, Writabl
 from musetalk_runtime.output.processes import encoder_process
 from musetalk_runtime.output.processes.encoder_pool import EncoderPool
 from musetalk_runtime.output.processes.encoder_process import EncoderProcess
-from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, REPLY, REQUEST, Opening
+from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, REPLY, REQUEST, Opening, Reply
 from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 
 AAC_SAMPLES = 1024  # of a packet
 KEPT_SOUNDS = 60  # frames' sound, of which what may be lost is a part
+MOST_TOGETHER = 8  # frames sent at once: their sound is kept, and the process encodes others' in turn
 REPLY_BYTES = 1 << 18  # that most replies fit into
 MAX_ATTEMPTS = 5  # processes tried one after the other, all of which ended
 
@@ -40,7 +42,7 @@ class _Ended(Exception):
 
 
 class RemoteMuxer:
-    """Encodes and muxes in a process of `pool`, to `target`. See ``Muxer``.
+    """Encodes and muxes in a process of `pool`, to `target`. See ``Muxer``. Frames that are there at once go together.
 
     If the process ends, another one goes on with the first frame that is in no fragment yet, a keyframe: the stream has
     all frames and all times. Raises MachineError if that fails again and again.
@@ -53,6 +55,7 @@ class RemoteMuxer:
     ) -> None:
         self._pool, self._target, self._opening, self._timings = pool, target, opening, timings
         self._pending: list[_Pending] = []
+        self._kept: list[tuple[_Pending, Floats]] = []  # with its sound: put, and not sent yet
         self._sounds: deque[Floats] = deque(maxlen=KEPT_SOUNDS)  # the newest
         self._sent = 0  # samples
         self._kbps = 0  # of the video; 0: as it was opened
@@ -81,24 +84,33 @@ class RemoteMuxer:
         finally:
             self._disconnect()
 
-    def put(self, frame: Frame, keyframe: bool = False, kbps: int | None = None) -> list[AccessUnit]:
-        """See ``Muxer.put``; where another process goes on, it gives those again that may be lost."""
+    def put(
+        self, frame: Frame, keyframe: bool = False, kbps: int | None = None, more: bool = False
+    ) -> Sequence[AccessUnit]:
+        """See ``FrameMuxer.put``; where another process goes on, it gives those again that may be lost."""
         self._kbps = kbps or self._kbps
-        with self._timings.measure("encode"):
-            self._sounds.append(frame.sound)
-            self._sent += frame.sound.shape[1]
-            pending = _Pending(frame.index, self._pool.frames.shared(frame.nv12), self._sent, keyframe)
-            self._pending.append(pending)
+        self._sounds.append(frame.sound)
+        self._sent += frame.sound.shape[1]
+        pending = _Pending(frame.index, self._pool.frames.shared(frame.nv12), self._sent, keyframe)
+        self._pending.append(pending)
+        self._kept.append((pending, frame.sound))
+        return [] if more and len(self._kept) < MOST_TOGETHER else self._send()
+
+    def _send(self) -> Sequence[AccessUnit]:
+        """Send what is kept; gives what is encoded."""
+        kept, self._kept = self._kept, []
+        with self._timings.measure("encode", len(kept)):
             try:
-                return [self._encode(pending, frame.sound)]
+                return self._encode(kept)
             except _Ended:
                 return self._restart()
 
     def _end(self) -> None:
+        if self._kept:
+            self._send()
         for _ in range(MAX_ATTEMPTS):
             try:
-                written, _ = self._ask(REQUEST.pack(END, False, 0, NOT_SHARED, 0, 0, 0))
-                self._target.write(written)
+                self._ask(REQUEST.pack(END, False, False, 0, NOT_SHARED, 0, 0, 0))
                 return
             except _Ended:
                 self._restart()
@@ -114,9 +126,9 @@ class RemoteMuxer:
             sample = min(self._sent, first_sample(first, self._opening.picture))
             try:
                 self._connect(process, StreamStart(first, sample))
-                units = []
+                units: list[AccessUnit] = []
                 for pending in list(self._pending):
-                    units.append(self._encode(pending, self._between(sample, pending.sound_end)))
+                    units += self._encode([(pending, self._between(sample, pending.sound_end))])
                     sample = max(sample, pending.sound_end)
                 return units
             except _Ended:
@@ -130,37 +142,44 @@ class RemoteMuxer:
             raise _Ended from error
         opening = self._opening
         continued = Opening(opening.container, opening.picture, opening.channels, opening.options, start)
-        head, _ = self._ask(continued.to_bytes())
+        reply = self._exchange(continued.to_bytes())
         self._socket.settimeout(encoder_process.STALL_TIMEOUT_S)  # it has started
         if not self._begun:
             self._begun = True
-            self._target.write(head)
+            self._target.write(reply.stream)
 
-    def _encode(self, pending: _Pending, sound: Floats) -> AccessUnit:
-        offset = self._pool.frames.offset(pending.nv12)
-        data = b"" if offset is not None else pending.nv12.tobytes()
-        place = NOT_SHARED if offset is None else offset
-        head = REQUEST.pack(FRAME, pending.keyframe, pending.index, place, len(data), sound.shape[1], self._kbps)
-        written, unit = self._ask(head, data, np.ascontiguousarray(sound).tobytes())
-        self._target.write(written)
-        return AccessUnit(pending.index, *unit)
+    def _encode(self, frames: list[tuple[_Pending, Floats]]) -> Sequence[AccessUnit]:
+        """Have all of `frames` encoded, each with its sound, and write what there is of the stream."""
+        request, last = [], frames[-1][0]
+        for pending, sound in frames:
+            offset = self._pool.frames.offset(pending.nv12)
+            data = b"" if offset is not None else pending.nv12.tobytes()
+            place, more = NOT_SHARED if offset is None else offset, pending is not last
+            about = pending.keyframe, pending.index, place, len(data), sound.shape[1], self._kbps
+            request += [REQUEST.pack(FRAME, more, *about), data, np.ascontiguousarray(sound).tobytes()]
+        return self._ask(*request)
 
-    def _ask(self, *request: bytes) -> tuple[bytes, tuple[bytes, bool]]:
-        """Send `request`, and give the reply: bytes of the stream, an access unit, and whether it is a keyframe."""
+    def _ask(self, *request: bytes) -> Sequence[AccessUnit]:
+        """Send `request`, and write the stream that the reply holds; gives its access units."""
+        reply = self._exchange(*request)
+        self._pending = [pending for pending in self._pending if pending.index >= reply.unfinished]
+        self._target.write(reply.stream)
+        return reply.units
+
+    def _exchange(self, *request: bytes) -> Reply:
         assert self._socket  # noqa: S101 - it is connected
         try:
             self._socket.sendall(b"".join(request))
             self._read(0, REPLY.size)
-            well, size, unfinished, unit_size, keyframe = REPLY.unpack_from(self._buffer)
-            begin, end = REPLY.size + size, REPLY.size + size + unit_size
-            self._read(self._received, end)
-            data, unit = bytes(self._buffer[REPLY.size : begin]), bytes(self._buffer[begin:end])
+            _, _, size, *_ = REPLY.unpack_from(self._buffer)
+            self._read(self._received, REPLY.size + size)
         except OSError as error:
             raise _Ended from error
-        if not well:
-            raise MachineError(data.decode())
-        self._pending = [pending for pending in self._pending if pending.index >= unfinished]
-        return data, (unit, keyframe)
+        with memoryview(self._buffer) as view:
+            reply = Reply.from_bytes(view)
+        if not reply.well:
+            raise MachineError(reply.stream.decode())
+        return reply
 
     def _read(self, received: int, size: int) -> None:
         """Have `size` bytes of the reply in the buffer, `received` of which are there. Each call waits for the lock."""

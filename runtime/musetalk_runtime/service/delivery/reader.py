@@ -7,6 +7,8 @@ from musetalk_runtime.service.delivery.fragments import Fragment
 from musetalk_runtime.service.delivery.window import Window
 from musetalk_runtime.service.errors import FellBehind, StreamFailed
 
+JOINED_BYTES = 1 << 16  # after which what is read is not added to: asyncio's buffers are full then
+
 
 class Slow(str, Enum):
     """What becomes of a viewer that is slower than the stream: ``skip`` moves it to the newest keyframe, with a gap in
@@ -20,8 +22,8 @@ class Slow(str, Enum):
 class Reader:
     """Reads a window from where `join`, `seek` or `seek_byte` has put it, on to the end of the stream.
 
-    ``offset`` is where in the stream it stands, in bytes; ``time`` that of the fragment last read, in seconds;
-    ``skipped`` how often it was moved.
+    ``offset`` is where in the stream it was put, in bytes; ``time`` that of what was last read, in seconds; ``skipped``
+    how often it was moved.
     """
 
     def __init__(self, window: Window, slow: Slow = Slow.SKIP) -> None:
@@ -72,14 +74,18 @@ class Reader:
         self.offset = offset
 
     async def read(self) -> bytes | None:
-        """The next bytes, once they are there; None at the end. Raises StreamFailed or FellBehind."""
+        """The next bytes, once there are any: some whole fragments; None at the end. Raises StreamFailed or FellBehind.
+
+        What has come meanwhile is given together, since each answer takes as long, however much it is.
+        """
         if self._first is not None:
             data, self._first = self._first, None
             return data
         over = self._window.ended  # before the look: then what was made up to the end is seen
-        while (fragment := self._window.get(self._next)) is None:
+        while not (fragments := self._window.get(self._next, JOINED_BYTES)):
             if self._window.dropped(self._next):
-                fragment = await self._move()
+                keyframe = await self._move()
+                fragments = [keyframe] if keyframe else []
                 break
             if over:
                 self._check()
@@ -87,10 +93,10 @@ class Reader:
             if not self._window.ended:
                 await self._window.changed()
             over = self._window.ended
-        if fragment is None:
+        if not fragments:
             return None
-        self._next, self.time = fragment.number + 1, fragment.start
-        return fragment.data
+        self._next, self.time = fragments[-1].number + 1, fragments[0].start
+        return b"".join(fragment.data for fragment in fragments)
 
     async def _move(self) -> Fragment | None:
         if self._slow is Slow.END:

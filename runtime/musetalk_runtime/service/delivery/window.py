@@ -37,15 +37,16 @@ class Window:
         self.init = init
         self._wake_readers()
 
-    def append(self, fragment: Fragment) -> None:
-        """Take the next fragment, and drop the oldest that fit no more."""
+    def append(self, *fragments: Fragment) -> None:
+        """Take the next fragments, and drop the oldest that fit no more."""
         with self._lock:
-            self._fragments.append(fragment)
-            self._room -= len(fragment.data)
-            while len(self._fragments) > 1 and (
-                self._room < 0 or fragment.start - self._fragments[1].start >= self.seconds
-            ):
-                self._room += len(self._fragments.popleft().data)
+            for fragment in fragments:
+                self._fragments.append(fragment)
+                self._room -= len(fragment.data)
+                while len(self._fragments) > 1 and (
+                    self._room < 0 or fragment.start - self._fragments[1].start >= self.seconds
+                ):
+                    self._room += len(self._fragments.popleft().data)
         self._wake_readers()
 
     def end(self, error: str | None = None) -> None:
@@ -53,11 +54,16 @@ class Window:
         self.error, self.ended = error, True
         self._wake_readers()
 
-    def get(self, number: int) -> Fragment | None:
-        """The fragment `number`, if it is held."""
+    def get(self, number: int, size: int = 0) -> list[Fragment]:
+        """The fragment `number`, if it is held, and those after it, until they have `size` bytes."""
+        found: list[Fragment] = []
         with self._lock:
             place = number - self._fragments[0].number if self._fragments else -1
-            return self._fragments[place] if 0 <= place < len(self._fragments) else None
+            while 0 <= place < len(self._fragments) and (not found or size > 0):
+                found.append(self._fragments[place])
+                size -= len(found[-1].data)
+                place += 1
+        return found
 
     def held(self) -> list[Fragment]:
         """All that is held, in order."""

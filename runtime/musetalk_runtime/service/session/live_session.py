@@ -249,13 +249,13 @@ class LiveSession:
             fragments = splitter.feed(data)
             if splitter.init is not None and not begun:
                 self.window.begin(splitter.init)
-            for fragment in fragments:
-                self._publish(fragment)
+            if fragments:
+                self._publish(fragments)
         if splitter.init is not None:
             splitter.finish()
 
-    def _publish(self, fragment: Fragment) -> None:
-        self.window.append(fragment)
+    def _publish(self, fragments: Sequence[Fragment]) -> None:
+        self.window.append(*fragments)
         if not self.clock.running:
             self.clock.start()
             self._metrics.first_fragment(time.monotonic() - self._began)

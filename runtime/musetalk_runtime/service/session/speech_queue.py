@@ -11,7 +11,8 @@ from musetalk_runtime.core.model import SAMPLE_RATE
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 
 MAX_QUEUED_S = 600.0  # seconds of speech that may wait
-SPEECH_SAMPLES = SAMPLE_RATE // 5  # of speech handed out at once, at most
+SPEECH_SAMPLES = SAMPLE_RATE * 2 // 5  # of speech handed out at once, at most: each time costs as much
+PIECES_A_LEAD = 4  # at least: what is handed out last must be made while the rest is played
 SILENCE_SAMPLES = SAMPLE_RATE // 10  # of silence handed out at once
 LIVE_SAMPLES = SAMPLE_RATE // 50  # of either handed out at once, without a lead
 FADED_SAMPLES = SAMPLE_RATE // 50  # of the queued speech that fade out after a cut
@@ -141,13 +142,17 @@ class SpeechQueue:
         """What is handed out next, once playback is far enough; None at the end."""
         with self._changed:
             while not (self._ended or (self._complete and not self._queued)):
-                most = (LIVE_SAMPLES, LIVE_SAMPLES) if self._live else (SPEECH_SAMPLES, SILENCE_SAMPLES)
-                wanted = min(self._queued, most[0]) or most[1]
+                wanted = min(self._queued, self._most) or (LIVE_SAMPLES if self._live else SILENCE_SAMPLES)
                 missing = self._handed_out + wanted - (self._clock.now() + self._limit()) * SAMPLE_RATE
                 if missing <= 0:
                     return self._take(wanted)
                 self._changed.wait(min(MAX_WAIT_S, missing / SAMPLE_RATE) if self._clock.running else MAX_WAIT_S)
             return None
+
+    @property
+    def _most(self) -> int:
+        """Samples of speech that may be handed out at once."""
+        return LIVE_SAMPLES if self._live else min(SPEECH_SAMPLES, int(self._lead * SAMPLE_RATE / PIECES_A_LEAD))
 
     def _limit(self) -> float:
         """Seconds that may be handed out ahead of playback."""
