@@ -114,7 +114,8 @@ def test_a_session_of_a_file_says_it(fleet: tuple[Client, Front], speech: Any) -
     client, _ = fleet
     status, session = client.ask("POST", "/v1/sessions/audio?avatar=one&fps=25", speech(0.5).read_bytes())
     assert status == 201, session
-    assert session["queued"] + session["generated"] > 0
+    path = f"/v1/sessions/{session['id']}"
+    until(lambda: client.ask("GET", path)[1]["generated"] >= 0.5, "it says the file")
     assert client.ask("POST", "/v1/sessions/audio?avatar=one", b"no audio")[0] == 422
 
 

@@ -65,7 +65,7 @@ def test_it_says_the_file_and_ends_with_a_whole_stream(
 def test_it_can_listen_on_after_the_file(client: Client, service: Service, speech: Callable[[float], Path]) -> None:
     status, session = client.ask("POST", f"{BEGIN}&then=listen", speech(0.5).read_bytes())
     assert status == 201
-    assert 0.5 <= session["queued"] <= 1.0, "half a second of silence comes before; it may have been taken already"
+    assert session["queued"] <= 1.0, "half a second of silence comes before; some of it may have been taken already"
     path = f"/v1/sessions/{session['id']}"
     until(lambda: client.ask("GET", path)[1]["state"] == "idle", "it has said the file")
     assert client.ask("POST", f"{path}/audio", speech(0.5).read_bytes())[0] == 202
@@ -91,7 +91,7 @@ def test_viewers_hear_what_was_sent(client: Client, live: bool) -> None:
     if live:
         status, answer = client.ask("POST", f"{path}/audio", clip.getvalue())
         assert (status, answer["seconds"], about_the_clip(answer)) == (202, 2.0, [])
-        assert 1.8 <= answer["queued"] <= 2.0, "the session may have taken a piece of it already"
+        assert answer["queued"] <= 2.0, "the session may have taken some of it already"
         until(lambda: client.ask("GET", path)[1]["generated"] > 3, "it has been said")
         client.ask("DELETE", path)
     viewer.join(60)
