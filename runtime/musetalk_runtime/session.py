@@ -25,11 +25,12 @@ from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.timings import peak_memory_mb
 from musetalk_runtime.frame import Frame, GpuFrame, mixed
 from musetalk_runtime.frame_rate import parse_rate
-from musetalk_runtime.output.muxer import Muxer, Writable
+from musetalk_runtime.output.muxer import Muxer
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.relay_process import RelayProcess
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.output.webm import WebmMuxer
+from musetalk_runtime.output.writable import Writable
 from musetalk_runtime.session_hooks import SessionHooks
 from musetalk_runtime.speech_renderer import SpeechRenderer
 

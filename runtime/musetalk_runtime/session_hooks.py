@@ -11,8 +11,8 @@ from musetalk_runtime.backends.interface import Renderer
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
-from musetalk_runtime.output.muxer import Writable
 from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
+from musetalk_runtime.output.writable import Writable
 
 
 class FrameMuxer(Protocol):

@@ -35,11 +35,11 @@ def test_the_fragments_are_the_stream(stream: bytes, size: int) -> None:
         assert struct.unpack_from(">I", fragment.data, at + 8) == (fragment.number,)
 
 
-def test_fragments_are_of_two_frames_from_a_keyframe_on(stream: bytes) -> None:
+def test_fragments_are_of_two_frames_from_a_keyframe_on_but_the_first_two_of_one(stream: bytes) -> None:
     _, fragments = split([stream])
     second = [2] * 12 + [1]
-    assert [fragment.frames for fragment in fragments] == second * 3
-    assert [fragment.segment for fragment in fragments] == [1] * 13 + [2] * 13 + [3] * 13
+    assert [fragment.frames for fragment in fragments] == [1, 1, *second[1:], *second * 2]
+    assert [fragment.segment for fragment in fragments] == [1] * 14 + [2] * 13 + [3] * 13
 
 
 def test_times_and_keyframes_are_those_of_the_frames(stream: bytes) -> None:

@@ -1,7 +1,7 @@
 """The muxer: frames and sound to a container, in small fragments that a viewer can start from.
 
-MP4 is fragmented: as many whole frames as 100 ms hold a fragment, a keyframe every second, AAC at 48 kHz. Frame k has
-pts k / fps and sound its sample count, so the two cannot drift.
+MP4 is fragmented: as many whole frames as 100 ms hold a fragment, but for the first, a keyframe every second, AAC at
+48 kHz. Frame k has pts k / fps and sound its sample count, so the two cannot drift.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import numpy as np
@@ -22,20 +22,16 @@ from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.encoder import open_encoder
-from musetalk_runtime.output.mp4 import MP4_FLAGS
+from musetalk_runtime.output.fragment_writer import FragmentWriter
+from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
+from musetalk_runtime.output.writable import Writable
 
 MIN_FRAGMENTS_PER_SECOND = 10  # a second, at least
 MAX_BUFFER_BYTES = 1 << 18  # bytes handed over at once, at most
 SEQUENCE_PARAMETERS = 7  # an H.264 NAL unit's type
 AAC_BITS = 96_000  # a second and channel
 AAC_OPTIONS = {"aac_coder": "fast"}  # a quarter of the default's time, for as many bits
-
-
-class Writable(Protocol):
-    """Anything whose ``write`` takes all it is given."""
-
-    def write(self, data: bytes, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,8 @@ class Muxer:
     and ends the container; after an error it only releases it. Raises MachineError for an encoder that this machine has
     not; what the writable object raises comes through. `timings` gets the stages. What another muxer began is
     continued from `start` on: MP4's fragments then have the times and the order of the whole stream. With more than one
-    thread in `options`, one encodes the sound while others encode its frame.
+    thread in `options`, one encodes the sound while others encode its frame. FFmpeg writes the head of MP4, and
+    FragmentWriter its fragments.
     """
 
     def __init__(
@@ -71,17 +68,23 @@ class Muxer:
     ) -> None:
         self._start, self._samples = start, start.sample
         self._timings = timings or Timings()
-        flags = {"flush_packets": "1", **(_mp4_options(picture.fps, start) if container == "mp4" else {})}
+        self._fragments: FragmentWriter | None = None
+        self._put = start.frame  # frames
+        fragmented, head = container == "mp4", Pieces()
+        flags = {"movflags": "empty_moov+default_base_moof+skip_trailer"} if fragmented else {"flush_packets": "1"}
         self._kbps = options.kbps
         alone = min(options.threads, available_cores()) <= 1
         self._sound_thread = None if alone else ThreadPoolExecutor(1, "sound")
-        self._container = av.open(target, "w", format=container, options=flags, buffer_size=MAX_BUFFER_BYTES)
+        sink = head if fragmented else target
+        self._container = av.open(sink, "w", format=container, options=flags, buffer_size=MAX_BUFFER_BYTES)
         self._encoder = open_encoder(self._container, picture, options)
         self._layout = "stereo" if channels == 2 else "mono"
         self._audio: Any = self._container.add_stream("aac", SOUND_RATE, AAC_OPTIONS, layout=self._layout)
         self._audio.bit_rate = AAC_BITS * channels
         try:
             self._container.start_encoding()
+            if fragmented:
+                target.write(head.take())
         except av.FFmpegError as error:
             self._release()
             size = f"{picture.width}x{picture.height}"
@@ -89,6 +92,9 @@ class Muxer:
         except BaseException:
             self._release()
             raise
+        if fragmented:
+            video, frames = self._container.streams.video[0], fragment_frames(picture.fps)
+            self._fragments = FragmentWriter(target, video, self._audio, picture.fps, frames, start.frame, start.sample)
 
     def __enter__(self) -> "Muxer":
         return self
@@ -101,6 +107,8 @@ class Muxer:
                 self.write(self._encoder.finish())
                 if self._samples > self._start.sample:
                     self.write(self._audio.encode(None))
+                if self._fragments:
+                    self._fragments.finish()
                 self._container.close()
             else:
                 self._release()
@@ -111,6 +119,12 @@ class Muxer:
     def encoder(self) -> str:
         """The encoder's name."""
         return self._encoder.name
+
+    @property
+    def unwritten(self) -> StreamStart:
+        """What comes next in the stream; of MP4, in the next fragment."""
+        written = self._fragments
+        return StreamStart(written.frame, written.sample) if written else StreamStart(self._put, self._samples)
 
     def put(
         self,
@@ -147,6 +161,7 @@ class Muxer:
 
     def encode_frame(self, index: int, nv12: npt.NDArray[np.uint8], keyframe: bool = False) -> list[Any]:
         """The packets of `frame`, for `write`."""
+        self._put = index + 1
         return self._encoder.encode(index, nv12, keyframe)
 
     def encode_sound(self, samples: npt.NDArray[np.float32]) -> list[Any]:
@@ -160,11 +175,12 @@ class Muxer:
 
     def write(self, packets: list[Any]) -> None:
         """Mux `packets`, in the order in which they were encoded."""
+        mux = self._fragments.write if self._fragments else self._container.mux
         for packet in packets:
             # AAC's priming packet lies before its first sample. Sent, it would make FFmpeg shift the video by 21 ms;
             # without it the first 21 ms of sound are faded in.
             if packet.stream is not self._audio or packet.pts >= self._start.sample:
-                self._container.mux(packet)
+                mux(packet)
 
     def _release(self) -> None:
         self._end_thread()  # before what it works with
@@ -177,7 +193,9 @@ class Muxer:
 
 
 def fragment_frames(fps: Fraction) -> int:
-    """How many frames an MP4 fragment has, but for the last one before a keyframe, which may have fewer."""
+    """How many frames an MP4 fragment has. The stream's first two have them together, one and the rest; the last one
+    before a keyframe may have fewer.
+    """
     return max(1, int(fps / MIN_FRAGMENTS_PER_SECOND))
 
 
@@ -189,15 +207,3 @@ def _annex_b(packet: Any) -> bytes:
     if parameters and data[begins] & 0x1F != SEQUENCE_PARAMETERS:
         return bytes(parameters) + data
     return data
-
-
-def _mp4_options(fps: Fraction, start: StreamStart) -> dict[str, str]:
-    # FFmpeg cuts at a packet of either track that is so late after its first in the fragment. A millisecond less than
-    # the frames last: sound, which begins no earlier and whose packets are longer than that, then never cuts before.
-    microseconds = int(fragment_frames(fps) / fps * 1_000_000) - 1000
-    options = {"movflags": MP4_FLAGS, "frag_duration": str(microseconds)}
-    if start == BEGINNING:
-        return options
-    # No fragment has less than one frame: this one's number is above those before it.
-    continued = {"movflags": f"{MP4_FLAGS}+frag_discont", "fragment_index": str(start.frame + 1)}
-    return {**options, **continued, "avoid_negative_ts": "disabled"}  # else all times are moved to begin at 0

@@ -17,10 +17,11 @@ import av
 
 from musetalk_runtime.core.errors import InvalidArgument, OutputError
 from musetalk_runtime.core.system_memory import be_killed_first
-from musetalk_runtime.output.mp4 import MP4_FLAGS
 from musetalk_runtime.output.url import url_container
 
 CONNECTED = "connected"
+# Without skip_trailer FFmpeg keeps 40 bytes a fragment and track, for an index at the end that no stream needs.
+MP4_FLAGS = "empty_moov+default_base_moof+frag_keyframe+skip_trailer"
 PROBE_OPTIONS = {"probesize": "32"}  # bytes: the header tells all
 READ_BYTES = 4096  # bytes read at once
 

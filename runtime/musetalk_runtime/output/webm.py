@@ -13,8 +13,9 @@ from musetalk_runtime.core.arrays import NV12, Bytes
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
-from musetalk_runtime.output.muxer import MAX_BUFFER_BYTES, Writable
+from musetalk_runtime.output.muxer import MAX_BUFFER_BYTES
 from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
+from musetalk_runtime.output.writable import Writable
 
 VIDEO, AUDIO = "libvpx-vp9", "libopus"
 QUALITY = "24"  # libvpx's crf, 0 to 63

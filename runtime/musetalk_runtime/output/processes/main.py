@@ -17,7 +17,7 @@ from musetalk_runtime.core.arrays import Bytes
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
 from musetalk_runtime.core.system_memory import be_killed_first
 from musetalk_runtime.frame import Frame
-from musetalk_runtime.output.muxer import Muxer
+from musetalk_runtime.output.muxer import BEGINNING, Muxer
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.processes.encoder_process import READY
 from musetalk_runtime.output.processes.messages import END, LENGTH, NOT_SHARED, REQUEST, Opening, Reply
@@ -54,7 +54,7 @@ async def _session(connection: socket.socket, memory: mmap.mmap) -> None:
     except (asyncio.IncompleteReadError, ConnectionError):
         pass  # the session has ended
     except (MuseTalkEdgeError, av.FFmpegError, ValueError) as error:
-        writer.write(Reply(one_line(error).encode(), 0, well=False).to_bytes())
+        writer.write(Reply(one_line(error).encode(), BEGINNING, well=False).to_bytes())
     finally:
         writer.close()
 
@@ -64,27 +64,25 @@ async def _encode(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, me
     opening = Opening.from_bytes(await reader.readexactly(length))
     picture, pieces = opening.picture, Pieces()
     shape = picture.height * 3 // 2, picture.width
-    unfinished, data, units = opening.start.frame, b"", list[AccessUnit]()
+    units: list[AccessUnit] = []
     with Muxer(pieces, opening.container, picture, opening.channels, opening.options, start=opening.start) as muxer:
-        writer.write(Reply(pieces.take(), unfinished).to_bytes())
+        writer.write(Reply(pieces.take(), muxer.unwritten).to_bytes())
         while True:
             request = REQUEST.unpack(await reader.readexactly(REQUEST.size))
             kind, more, keyframe, index, place, size, samples, kbps = request
-            if kind == END:
-                break
             inline = await reader.readexactly(size)
             sound = np.frombuffer(await reader.readexactly(4 * opening.channels * samples), np.float32)
             sound = sound.reshape(opening.channels, samples)
+            if kind == END:
+                muxer.sound(sound)
+                break
             nv12 = _frame(inline if place == NOT_SHARED else memory, max(0, place), shape)
             units += muxer.put(Frame(index, Fraction(index) / picture.fps, nv12, sound), keyframe, kbps or None)
-            if written := pieces.take():  # a fragment ends where the next frame comes
-                unfinished = index
-            data += written
             if not more:
-                writer.write(Reply(data, unfinished, units).to_bytes())
+                writer.write(Reply(pieces.take(), muxer.unwritten, units).to_bytes())
                 await writer.drain()
-                data, units = b"", []
-    writer.write(Reply(pieces.take(), unfinished).to_bytes())
+                units = []
+    writer.write(Reply(pieces.take(), muxer.unwritten).to_bytes())
     await writer.drain()
 
 

@@ -18,10 +18,11 @@ LENGTH = struct.Struct("<I")  # bytes of OPENING, which is JSON
 REQUEST = struct.Struct("<B??QqIII")
 """FRAME or END, whether more follows at once, whether it is to be a keyframe, its index, the frame's place in the
 shared memory or -1, bytes of the frame that follow then, samples of sound that follow, for each channel, and the kbit/s
-of the video, 0 as before."""
-REPLY = struct.Struct("<?IIIQ")
+of the video, 0 as before. Sound follows END only where it belongs to frames that were sent to another process."""
+REPLY = struct.Struct("<?IIIQQ")
 """Whether it went well, how many access units follow, bytes of all that follows, bytes of the stream, or of the reason,
-and the first frame that is in no fragment yet. The stream follows, then the UNIT of each, then their bytes."""
+and the first frame and the first sample of sound that are in no fragment yet. The stream follows, then the UNIT of
+each, then their bytes."""
 UNIT = struct.Struct("<QI?")
 """The index of an access unit's frame, its bytes, and whether it is a keyframe."""
 FRAME, END = 0, 1
@@ -66,11 +67,11 @@ class Opening:
 @dataclass(frozen=True)
 class Reply:
     """``stream`` is what was written of it, or the reason where it did not go ``well``; ``units`` are those made since
-    the last reply; ``unfinished`` is the first frame that is in no fragment yet.
+    the last reply; ``unwritten`` is what is in no fragment yet.
     """
 
     stream: bytes
-    unfinished: int
+    unwritten: StreamStart
     units: Sequence[AccessUnit] = ()
     well: bool = True
 
@@ -78,16 +79,17 @@ class Reply:
         heads = [UNIT.pack(unit.index, len(unit.data), unit.keyframe) for unit in self.units]
         parts = [self.stream, *heads, *(unit.data for unit in self.units)]
         size = sum(map(len, parts))
-        return b"".join([REPLY.pack(self.well, len(heads), size, len(self.stream), self.unfinished), *parts])
+        start = self.unwritten.frame, self.unwritten.sample
+        return b"".join([REPLY.pack(self.well, len(heads), size, len(self.stream), *start), *parts])
 
     @classmethod
     def from_bytes(cls, data: memoryview) -> "Reply":
         """From all of it; its head says how long that is."""
-        well, count, _, size, unfinished = REPLY.unpack_from(data)
+        well, count, _, size, *start = REPLY.unpack_from(data)
         heads = REPLY.size + size
         at = heads + count * UNIT.size
         units = []
         for index, length, keyframe in UNIT.iter_unpack(data[heads:at]):
             units.append(AccessUnit(index, bytes(data[at : at + length]), keyframe))
             at += length
-        return cls(bytes(data[REPLY.size : heads]), unfinished, units, well)
+        return cls(bytes(data[REPLY.size : heads]), StreamStart(*start), units, well)

@@ -8,19 +8,18 @@ from types import TracebackType
 
 import numpy as np
 
-from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.arrays import Bytes, Floats
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
-from musetalk_runtime.output.muxer import BEGINNING, Muxer, StreamStart, Writable
+from musetalk_runtime.output.muxer import BEGINNING, Muxer, StreamStart
 from musetalk_runtime.output.processes import encoder_process
 from musetalk_runtime.output.processes.encoder_pool import EncoderPool
 from musetalk_runtime.output.processes.encoder_process import EncoderProcess
 from musetalk_runtime.output.processes.messages import END, FRAME, NOT_SHARED, REPLY, REQUEST, Opening, Reply
 from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
+from musetalk_runtime.output.writable import Writable
 
-AAC_SAMPLES = 1024  # of a packet
 KEPT_SOUNDS = 60  # frames' sound, of which what may be lost is a part
 MOST_TOGETHER = 8  # frames sent at once: their sound is kept, and the process encodes others' in turn
 REPLY_BYTES = 1 << 18  # that most replies fit into
@@ -56,6 +55,8 @@ class RemoteMuxer:
         self._pool, self._target, self._opening, self._timings = pool, target, opening, timings
         self._pending: list[_Pending] = []
         self._kept: list[tuple[_Pending, Floats]] = []  # with its sound: put, and not sent yet
+        self._unwritten = BEGINNING  # what is in no fragment yet
+        self._owed = np.empty((opening.channels, 0), np.float32)  # sound of frames that are in a fragment, without it
         self._sounds: deque[Floats] = deque(maxlen=KEPT_SOUNDS)  # the newest
         self._sent = 0  # samples
         self._kbps = 0  # of the video; 0: as it was opened
@@ -110,7 +111,8 @@ class RemoteMuxer:
             self._send()
         for _ in range(MAX_ATTEMPTS):
             try:
-                self._ask(REQUEST.pack(END, False, False, 0, NOT_SHARED, 0, 0, 0))
+                owed = np.ascontiguousarray(self._owed)
+                self._ask(REQUEST.pack(END, False, False, 0, NOT_SHARED, 0, owed.shape[1], 0), owed.tobytes())
                 return
             except _Ended:
                 self._restart()
@@ -122,14 +124,14 @@ class RemoteMuxer:
                 self._process.kill()
             self._disconnect()
             self._process = process = self._pool.wait()
-            first = self._pending[0].index if self._pending else 0
-            sample = min(self._sent, first_sample(first, self._opening.picture))
+            sample = self._unwritten.sample
             try:
-                self._connect(process, StreamStart(first, sample))
+                self._connect(process, self._unwritten)
                 units: list[AccessUnit] = []
                 for pending in list(self._pending):
                     units += self._encode([(pending, self._between(sample, pending.sound_end))])
                     sample = max(sample, pending.sound_end)
+                self._owed = self._between(sample, self._sent)
                 return units
             except _Ended:
                 continue
@@ -162,7 +164,8 @@ class RemoteMuxer:
     def _ask(self, *request: bytes) -> Sequence[AccessUnit]:
         """Send `request`, and write the stream that the reply holds; gives its access units."""
         reply = self._exchange(*request)
-        self._pending = [pending for pending in self._pending if pending.index >= reply.unfinished]
+        self._unwritten = reply.unwritten
+        self._pending = [pending for pending in self._pending if pending.index >= reply.unwritten.frame]
         self._target.write(reply.stream)
         return reply.units
 
@@ -222,8 +225,3 @@ def open_muxer(
         options = replace(options, encoder="x264")
         return RemoteMuxer(pool, process, target, Opening(container, picture, channels, options, BEGINNING), timings)
     return Muxer(target, container, picture, channels, options, timings)
-
-
-def first_sample(index: int, picture: Picture) -> int:
-    """The first sample of the first AAC packet after frame `index` begins: that before it is in a fragment already."""
-    return (int(index * SOUND_RATE / picture.fps) // AAC_SAMPLES + 1) * AAC_SAMPLES if index else 0

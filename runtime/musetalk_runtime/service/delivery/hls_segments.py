@@ -44,14 +44,14 @@ class Segment:
         return b"".join(fragment.data for fragment in self.fragments)
 
 
-def part_fragments(fps: Fraction) -> int:
-    """How many fragments a part has, but for the last one of a segment, which may have fewer."""
-    return max(1, round(PART_S * fps / fragment_frames(fps)))
+def part_frames(fps: Fraction) -> int:
+    """How many frames a part has, but for the last one of a segment, which may have fewer."""
+    return max(1, round(PART_S * fps / fragment_frames(fps))) * fragment_frames(fps)
 
 
 def part_seconds(fps: Fraction) -> float:
     """How long such a part is."""
-    return float(part_fragments(fps) * fragment_frames(fps) / fps)
+    return float(part_frames(fps) / fps)
 
 
 def cut(fragments: Sequence[Fragment], fps: Fraction, over: bool) -> list[Segment]:
@@ -66,10 +66,13 @@ def cut(fragments: Sequence[Fragment], fps: Fraction, over: bool) -> list[Segmen
 
 
 def _segment(fragments: Sequence[Fragment], fps: Fraction, whole: bool) -> Segment:
-    size, seen = part_fragments(fps), [fragment for fragment in fragments if fragment.frames]
-    pieces = [seen[at : at + size] for at in range(0, len(seen), size)]
+    size, seen = part_frames(fps), [fragment for fragment in fragments if fragment.frames]
+    begin, rate = fragments[0].start, float(fps)
+    pieces = [list(piece) for _, piece in groupby(seen, lambda part: round((part.start - begin) * rate) // size)]
     parts = [
-        Part(index, _seconds(piece, fps), piece) for index, piece in enumerate(pieces) if whole or len(piece) == size
+        Part(index, _seconds(piece, fps), piece)
+        for index, piece in enumerate(pieces)
+        if whole or sum(fragment.frames for fragment in piece) == size
     ]
     return Segment(fragments[0].segment, _seconds(fragments, fps), fragments, parts, whole)
 
