@@ -181,7 +181,8 @@ class Session(Closable):
     def report(self) -> dict[str, Any]:
         """Figures so far: frames, seconds, fps, real-time factor, first fragment, milliseconds by stage, memory.
 
-        ``stages`` has milliseconds a frame, ``first_ms`` what the first call of each stage took in all; stages overlap.
+        ``stages`` has milliseconds a frame, ``first_ms`` what the first call of each stage took in all, ``first_at_ms``
+        when it was over, from the opening on; stages overlap.
         """
         elapsed = self.elapsed
         seconds = float(self.frames_made / self.fps)
@@ -195,6 +196,7 @@ class Session(Closable):
             "real_time_factor": round(seconds / elapsed, 3),
             "first_fragment_seconds": None if first is None else round(first, 4),
             "first_ms": dict(self.timings.first_ms),
+            "first_at_ms": dict(self.timings.first_at_ms),
             "encoder": self.encoder,
             "stages": self.timings.to_json(),
             "peak_memory_mb": round(peak_memory_mb(), 1),

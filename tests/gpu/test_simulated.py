@@ -29,10 +29,12 @@ from musetalk_runtime.backends.cuda.device import free_memory
 from musetalk_runtime.backends.cuda.times import BatchTimes
 from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 from musetalk_runtime.backends.trt.renderer import GpuOptions
+from musetalk_runtime.core.arrays import Bytes
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.diagnostics.bench import bench, gpu_memory_mb
 from musetalk_runtime.diagnostics.doctor import examine
+from musetalk_runtime.output.processes.shared_frames import SharedFrames
 from musetalk_runtime.session_hooks import SessionHooks
 
 GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
@@ -199,6 +201,26 @@ def test_bench_tells_the_gpus_part(simulated: Bundle, avatar: Path) -> None:
     assert figures["gpu_memory_mb"] == round((Gpu.memory[1] - Gpu.memory[0]) / 1e6, 1)
     assert figures["stages"].keys() & figures["warm_sessions"]["first_ms"].keys() >= GPU_STAGES
     assert figures["paced"]["frames"] == 10
+
+
+def test_frames_of_a_batch_lie_together_where_other_processes_read_them(
+    simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made() -> list[Bytes]:
+        renderer = simulated.engines.renderer(face, Timings())
+        rendering = renderer.render(shots(face, [speech_frame(simulated, k) for k in range(2)]))
+        frames = rendering.wait()
+        renderer.close()
+        return frames
+
+    with Avatar.open(avatar) as face, SharedFrames() as shared:
+        expected = made()
+        monkeypatch.setattr(simulated.engines, "new_frame", shared.new)
+        for _ in range(2):  # once nothing refers to either, others have their place
+            frames = made()
+            assert [shared.offset(frame) for frame in frames] == [0, expected[0].nbytes]
+            assert np.array_equal(frames, expected)
+            del frames
 
 
 def test_frames_stay_on_the_gpu_for_an_application(simulated: Bundle, avatar: Path) -> None:

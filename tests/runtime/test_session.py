@@ -138,6 +138,11 @@ def test_the_stream_is_a_whole_file(opened: tuple[Bundle, Avatar], speech: Speec
     assert stages | {"open_audio", "open_renderer", "open_output"} <= set(report["first_ms"])
     assert not {"open_audio", "open_renderer", "open_output"} & set(report["stages"])
     assert all(ms >= 0 for ms in report["first_ms"].values())
+    ends = report["first_at_ms"]
+    assert ends.keys() == report["first_ms"].keys()
+    in_turn = [ends[stage] for stage in ("open_audio", "audio_encoder", "generate", "compose", "encode", "mux")]
+    assert in_turn == sorted(in_turn)
+    assert ends["mux"] <= report["first_fragment_seconds"] * 1e3
     assert session.first_fragment_seconds == pytest.approx(report["first_fragment_seconds"], abs=1e-4)
 
 

@@ -25,4 +25,5 @@ def test_a_block_and_a_function_are_timed_unless_they_raise() -> None:
         raise ValueError("not this one")
     assert timings.first_ms.keys() == timings.to_json().keys() == {"block", "sum"}
     assert timings.first_ms == {"block": 250, "sum": 0}
+    assert timings.first_at_ms == {"block": 250, "sum": 250}
     assert timings.to_json()["block"]["p50_ms"] == 125

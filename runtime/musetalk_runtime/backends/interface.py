@@ -93,7 +93,7 @@ class Engines(Protocol):
     """The models of a bundle, ready to run; loaded when first used.
 
     ``parallel_renderers``: how many renderers, in turn, make the most of the machine while there is always work.
-    ``new_frame`` gives the memory that renderers made from now on put each frame in, and may be replaced.
+    ``new_frame`` gives the memory that renderers made from now on put frames in, and may be replaced.
     """
 
     parallel_renderers: int

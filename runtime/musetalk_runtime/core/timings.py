@@ -19,8 +19,9 @@ MAX_KEPT_FRAMES = 10_000  # frames of each stage
 class Timings:
     """Milliseconds a frame, by stage; the last `kept` frames count. Each stage belongs to one thread at a time.
 
-    ``first_ms`` maps a stage to the milliseconds its first call took in all, however many frames it was for. `heard`
-    is told of each call: its stage, milliseconds and frames. `clock` gives seconds.
+    ``first_ms`` maps a stage to the milliseconds its first call took in all, however many frames it was for, and
+    ``first_at_ms`` to when that was over, from the making of this on. `heard` is told of each call: its stage,
+    milliseconds and frames. `clock` gives seconds.
     """
 
     def __init__(
@@ -32,11 +33,15 @@ class Timings:
         self._heard = heard
         self._clock = clock
         self._stages: dict[str, deque[float]] = defaultdict(lambda: deque(maxlen=kept))
+        self._began = clock()
         self.first_ms: dict[str, float] = {}
+        self.first_at_ms: dict[str, float] = {}
 
     def record(self, stage: str, ms: float, frames: int = 1) -> None:
         """Note that `frames` frames took `ms` milliseconds together; 0 is for what is done once, for all of them."""
-        self.first_ms.setdefault(stage, round(ms, 3))
+        if stage not in self.first_ms:
+            self.first_ms[stage] = round(ms, 3)
+            self.first_at_ms[stage] = round((self._clock() - self._began) * 1e3, 3)
         if frames:
             self._stages[stage].extend([ms / frames] * frames)
         if self._heard:

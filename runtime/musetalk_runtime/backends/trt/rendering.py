@@ -8,7 +8,7 @@ from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.times import Reporter
 from musetalk_runtime.backends.interface import ALL, NewFrame
-from musetalk_runtime.core.arrays import NV12, Bytes
+from musetalk_runtime.core.arrays import Bytes
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class GpuRendering:
                     if not self._fetching:
                         self.fetch()
                     self._slot.events["download_end" if self._fetching else "compute_end"].sync()
-                    self._frames = [self._copied(frame) for frame in self._slot.frames.host[: self._count]]
+                    self._frames = self._copied()
                 self._reporter.report(self._slot, self._count, self._faces)
                 self._release()
             return self._frames[rows]
@@ -104,10 +104,13 @@ class GpuRendering:
                     self._slot.events["download_end"].sync()
                 self._release()
 
-    def _copied(self, frame: NV12) -> NV12:
-        copy = self._new_frame((frame.shape[0], frame.shape[1]))
-        copy[:] = frame
-        return copy
+    def _copied(self) -> list[Bytes]:
+        """Memory for all frames and one copy: after each, this thread has to wait for the interpreter's lock."""
+        frames = self._slot.frames.host[: self._count]
+        count, rows, width = frames.shape
+        copy = self._new_frame((count * rows, width))
+        copy[:] = frames.reshape(copy.shape)
+        return list(copy.reshape(frames.shape))
 
     def _check_not_released(self) -> None:
         if self._released or self._free_slots.closed:
