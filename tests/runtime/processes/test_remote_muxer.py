@@ -130,6 +130,16 @@ def test_a_stream_loses_nothing_where_its_process_is_killed(pool: EncoderPool, w
     assert max(when) - latest <= 25, "it goes on with a keyframe that is no later than the next one would be"
 
 
+def test_a_process_that_ends_before_a_session_has_begun_is_replaced(pool: EncoderPool) -> None:
+    until(lambda: pool.settled, "they have started")
+    process, pieces = pool.acquire(), Pieces()
+    assert process
+    process.kill()
+    until(lambda: not process.alive, "it is gone")
+    opening = Opening("mp4", PICTURE, 1, OPTIONS, BEGINNING)
+    assert stream(RemoteMuxer(pool, process, pieces, opening, Timings()), pieces) == here()
+
+
 def test_a_process_that_hangs_is_killed(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder_process, "STALL_TIMEOUT_S", 2.0)
     until(lambda: pool.settled, "they have started")

@@ -57,7 +57,7 @@ class RemoteMuxer:
         self._kept: list[tuple[_Pending, Floats]] = []  # with its sound: put, and not sent yet
         self._unwritten = BEGINNING  # what is in no fragment yet
         self._owed = np.empty((opening.channels, 0), np.float32)  # sound of frames that are in a fragment, without it
-        self._sounds: deque[Floats] = deque(maxlen=KEPT_SOUNDS)  # the newest
+        self._sounds = deque([self._owed], maxlen=KEPT_SOUNDS)  # the newest
         self._sent = 0  # samples
         self._kbps = 0  # of the video; 0: as it was opened
         self._buffer, self._received = bytearray(REPLY_BYTES), 0  # of a reply
