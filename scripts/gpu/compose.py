@@ -20,9 +20,10 @@ import numpy as np
 from musetalk_engines.kernel import compile_kernel
 from musetalk_runtime.avatar.base_layer import BaseLayer
 from musetalk_runtime.backends.cuda.device import open_device
+from musetalk_runtime.backends.cuda.driver_calls import copy
 from musetalk_runtime.backends.cuda.item import ITEM
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_SOURCE, Kernels, matched_bytes
-from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
+from musetalk_runtime.backends.cuda.memory import DeviceMemory
 from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 
 SIDE, MASK_SIDE, BATCHES = 256, 64, 100

@@ -32,7 +32,8 @@ from musetalk_engines.trt.profiles import Profile, engine_profiles
 from musetalk_engines.trt.source import write_source
 from musetalk_engines.trt.timing_cache import TIMING_CACHE, TimingCache
 from musetalk_runtime.backends.cuda.device import free_memory, open_device
-from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
+from musetalk_runtime.backends.cuda.driver_calls import copy
+from musetalk_runtime.backends.cuda.memory import DeviceMemory
 
 RUNS, WARM_UP = 40, 5
 KINDS = {"Reformatting": "layout", "ForeignNode": "fused by Myelin", "PWN": "pointwise", "Conv": "convolution"}

@@ -29,10 +29,11 @@ from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
 from musetalk_runtime.avatar.base_layer import packed_bytes
 from musetalk_runtime.backends.cuda.device import free_memory, open_device
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
+from musetalk_runtime.backends.cuda.driver_calls import copy
 from musetalk_runtime.backends.cuda.frame_memory import FrameMemory
 from musetalk_runtime.backends.cuda.item import ITEM
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN, COMPOSE_SOURCE, Kernels, matched_bytes
-from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
+from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory
 from musetalk_runtime.backends.cuda.stream import application_stream
 from musetalk_runtime.backends.cuda.times import BatchTimes
 from musetalk_runtime.backends.trt.gpu_facts import gpu_facts

@@ -11,15 +11,18 @@ import json
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 
 from musetalk_runtime import Bundle
+from musetalk_runtime.backends.cuda import driver_calls
 from musetalk_runtime.backends.cuda.kernels import COMPOSE_CUBIN
 from musetalk_runtime.bundle import BUNDLE_KIND, BUNDLE_SCHEMA
 from musetalk_runtime.storage.folder import new_folder
@@ -38,6 +41,8 @@ MEL_FRAMES = (200, 3000)
 EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL
 INTEGRATED = 18  # CU_DEVICE_ATTRIBUTE_INTEGRATED
 DEVICEMAP = 2  # CU_MEMHOSTALLOC_DEVICEMAP
+CONTEXT = 77
+INVALID_CONTEXT = 201  # CUDA_ERROR_INVALID_CONTEXT
 
 
 class Stream:
@@ -66,8 +71,7 @@ class Stream:
             self.captured.append(work)
 
     def record(self, event: Any) -> Any:
-        assert self.captured is None, "an event recorded while capturing is no node of the graph"
-        event.record()
+        Gpu.record(event.handle, self.handle)
         return event
 
     def wait(self, _event: Any) -> None:
@@ -85,7 +89,7 @@ class Event:
 
     def __init__(self) -> None:
         self.at: int | None = None
-        self.handle = self
+        self.handle = Gpu.handle(self)
 
     def record(self) -> None:
         Event.clock += 1
@@ -106,9 +110,13 @@ class Node:
 
     def __init__(self, event: Event) -> None:
         self.event = event
+        self.handle = Gpu.handle(self)
 
     def __call__(self) -> None:
         raise AssertionError("a node runs in a graph")
+
+    def __int__(self) -> int:
+        return self.handle
 
 
 class Builder:
@@ -139,17 +147,16 @@ class Executable:
     def __init__(self, source: Builder) -> None:
         self.source = source
         self.events = {call: call.event for call in source.work if isinstance(call, Node)}
-        self.handle = self
+        self.handle = Gpu.handle(self)
 
-    def set_event(self, node: Node, event: Event) -> tuple[int]:
+    def set_event(self, node: Node, event: Event) -> None:
         assert not self.source.closed, "the graph is gone that owns the node"
         assert node in self.events
         self.events[node] = event
-        return (0,)
 
     def upload(self, _stream: Stream) -> None: ...
 
-    def launch(self, _stream: Stream) -> None:
+    def launch(self) -> None:
         for call in self.source.work:
             if isinstance(call, Node):
                 self.events[call].record()
@@ -160,10 +167,12 @@ class Executable:
 
 
 class Gpu:
-    """What is allocated, and the streams by handle."""
+    """What is allocated, what has a handle, and the calls of the driver that enqueue work."""
 
     allocated: dict[int, Any] = {}  # noqa: RUF012
     streams: dict[int, Stream] = {}  # noqa: RUF012
+    objects: ClassVar[WeakValueDictionary[int, Any]] = WeakValueDictionary()
+    """Events, nodes and graphs by their handles."""
     capability = (9, 0)
     memory = (8 << 30, 16 << 30)
     """Bytes free and in all, as CUDA says."""
@@ -171,6 +180,8 @@ class Gpu:
     """Whether it shares the system's memory."""
     copies = 0
     """How many were enqueued."""
+    numbers = count(1000)
+    """Handles that nothing has yet."""
 
     @staticmethod
     def allocate(size: int) -> tuple[int, int]:
@@ -191,10 +202,54 @@ class Gpu:
         return 0, address
 
     @staticmethod
-    def copy(to: int, source: int, size: int, _stream: int) -> tuple[int]:
+    def handle(made: Any) -> int:
+        number = next(Gpu.numbers)
+        Gpu.objects[number] = made
+        return number
+
+    @staticmethod
+    def copy(to: int, source: int, size: int, _stream: int) -> int:
         Gpu.copies += 1
         ctypes.memmove(to, source, size)
-        return (0,)
+        return 0
+
+    @staticmethod
+    def record(event: int, stream: int) -> int:
+        assert Gpu.streams[stream].captured is None, "an event recorded while capturing is no node of the graph"
+        Gpu.objects[event].record()
+        return 0
+
+    @staticmethod
+    def wait(stream: int, event: int, flags: int) -> int:
+        assert event in Gpu.objects
+        assert flags == 0
+        Gpu.streams[stream].wait(None)
+        return 0
+
+    @staticmethod
+    def elapsed(found: Any, begin: int, end: int) -> int:
+        found._obj.value = Gpu.objects[end] - Gpu.objects[begin]
+        return 0
+
+    @staticmethod
+    def set_event(graph: int, node: int, event: int) -> int:
+        Gpu.objects[graph].set_event(Gpu.objects[node], Gpu.objects[event])
+        return 0
+
+    @staticmethod
+    def launch(graph: int, stream: int) -> int:
+        assert stream in Gpu.streams
+        Gpu.objects[graph].launch()
+        return 0
+
+    @staticmethod
+    def current_context(found: Any) -> int:
+        found._obj.value = CONTEXT
+        return 0
+
+    @staticmethod
+    def make_current(context: int) -> int:
+        return 0 if context == CONTEXT else INVALID_CONTEXT
 
     @staticmethod
     def attribute(number: int, device: int) -> tuple[int, int]:
@@ -202,11 +257,11 @@ class Gpu:
         return 0, int(Gpu.integrated)
 
     @staticmethod
-    def record_external(event: Event, handle: int, flags: int) -> tuple[int]:
+    def record_external(event: int, handle: int, flags: int) -> tuple[int]:
         captured = Gpu.streams[handle].captured
         assert captured is not None, "CU_EVENT_RECORD_EXTERNAL is for capturing alone"
         assert flags == EXTERNAL
-        captured.append(Node(event))
+        captured.append(Node(Gpu.objects[event]))
         return (0,)
 
     @staticmethod
@@ -326,7 +381,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
         cuMemFreeHost=lambda address: wrap(Gpu.free(address)),
         cuMemsetD8=lambda address, value, size: wrap((ctypes.memset(address, value, size) and 0,)),
         cuMemcpyHtoD=lambda to, source, size: wrap((ctypes.memmove(to, source, size) and 0,)),
-        cuMemcpyAsync=lambda to, source, size, stream: wrap(Gpu.copy(to, source, size, stream)),
         cuStreamSynchronize=lambda _stream: (success,),
         cuMemGetInfo=lambda: (success, *Gpu.memory),
         CUdevice_attribute=SimpleNamespace(CU_DEVICE_ATTRIBUTE_INTEGRATED=INTEGRATED),
@@ -335,7 +389,6 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
         CUevent_record_flags=SimpleNamespace(CU_EVENT_RECORD_EXTERNAL=EXTERNAL),
         cuEventRecordWithFlags=lambda event, stream, flags: wrap(Gpu.record_external(event, stream, flags)),
         cuStreamGetCaptureInfo=lambda stream: wrap(Gpu.capture_info(stream)),
-        cuGraphExecEventRecordNodeSetEvent=lambda graph, node, event: wrap(graph.set_event(node, event)),
     )
 
     def launch(stream: Stream, config: Any, kernel: str, *arguments: Any) -> None:
@@ -366,6 +419,12 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
         module = ModuleType(name)
         module.__dict__.update(content.__dict__)
         monkeypatch.setitem(sys.modules, name, module)
+    enqueuing = SimpleNamespace(
+        cuCtxGetCurrent=Gpu.current_context, cuCtxSetCurrent=Gpu.make_current, cuEventElapsedTime=Gpu.elapsed,
+        cuEventRecord=Gpu.record, cuGraphExecEventRecordNodeSetEvent=Gpu.set_event, cuGraphLaunch=Gpu.launch,
+        cuMemcpyAsync=Gpu.copy, cuStreamWaitEvent=Gpu.wait,
+    )  # fmt: skip
+    monkeypatch.setattr(driver_calls, "library", lambda: enqueuing)
     before = dict(Gpu.allocated)
     yield Gpu
     assert before == Gpu.allocated

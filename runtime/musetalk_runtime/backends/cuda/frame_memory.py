@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
+from musetalk_runtime.backends.cuda.driver_calls import copy
+from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory
 
 
 class FrameMemory:

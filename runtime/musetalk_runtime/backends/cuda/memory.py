@@ -66,11 +66,3 @@ class PinnedMemory:
             self.array = np.empty(0, np.uint8)
             address, self.address = self.address, 0
             check(driver.cuMemFreeHost(address))
-
-
-def copy(to: int, source: int, size: int, stream: Any) -> None:
-    """Enqueue a copy of `size` bytes between any two addresses on `stream`, a ``cuda.core.Stream``."""
-    from cuda.bindings import driver
-
-    if size:
-        check(driver.cuMemcpyAsync(to, source, size, stream.handle))

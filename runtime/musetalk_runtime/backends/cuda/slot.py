@@ -24,13 +24,14 @@ class Slot:
 
     On the host: ``items`` (ITEM ``[n]``), ``tokens`` ``[n, tokens, width]`` of the UNet's type; on the GPU the same at
     ``item_address`` and ``token_address``. ``frames`` has the finished frames, mapped where the GPU is integrated until
-    `place_frames` says otherwise.
+    `place_frames` says otherwise. ``busy``: the host has not waited for the batch that was enqueued last.
     """
 
     def __init__(self, device: Any, batch: int, tokens: tuple[int, int], dtype: Any, frame: tuple[int, int]) -> None:
         from cuda.core import EventOptions
 
         self._device, self._batch, self._frame = device, batch, frame
+        self.busy = False
         token_bytes = batch * tokens[0] * tokens[1] * np.dtype(dtype).itemsize
         self.item_bytes = -(-batch * ITEM.itemsize // 256) * 256
         self._memories: list[DeviceMemory | PinnedMemory] = []
@@ -53,7 +54,9 @@ class Slot:
 
     def wait_until_read(self) -> None:
         """Wait until the GPU no longer reads what the host wrote."""
-        self.events["compute_end"].sync()
+        if self.busy:
+            self.events["compute_end"].sync()
+            self.busy = False
 
     def place_frames(self, mapped: bool) -> None:
         """Let ``frames`` be `mapped` or not, while no batch is on its way; raises MachineError if there is no room."""

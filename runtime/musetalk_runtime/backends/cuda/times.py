@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from musetalk_runtime.backends.cuda.driver_calls import elapsed
 from musetalk_runtime.backends.cuda.slot import Slot
 from musetalk_runtime.core.timings import Timings
 
@@ -43,7 +44,7 @@ class Reporter:
         events, parts = slot.events, _compute_parts(faces)
         downloads = {} if slot.frames.mapped else {"gpu_download": DOWNLOAD}
         for stage, (begin, end) in {"gpu_upload": UPLOAD, **downloads, **parts}.items():
-            self.timings.record(stage, float(events[end] - events[begin]), faces if stage in MODELS else frames)
+            self.timings.record(stage, elapsed(events[begin], events[end]), faces if stage in MODELS else frames)
         if self.timeline:
             download = self._span(slot, DOWNLOAD) if downloads else None
             inner = {stage: self._span(slot, ends) for stage, ends in parts.items()}
@@ -52,7 +53,7 @@ class Reporter:
             )
 
     def _span(self, slot: Slot, ends: tuple[str, str]) -> Span:
-        begin, end = (float(slot.events[mark] - self.origin) for mark in ends)
+        begin, end = (elapsed(self.origin, slot.events[mark]) for mark in ends)
         return begin, end
 
 

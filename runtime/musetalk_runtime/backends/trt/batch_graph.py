@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from musetalk_runtime.backends.cuda.device import check
+from musetalk_runtime.backends.cuda.driver_calls import launch, record, set_event
 from musetalk_runtime.backends.trt.tensorrt_api import Context
 from musetalk_runtime.core.errors import MachineError
 
@@ -60,7 +61,7 @@ class BatchGraph:
             self._contexts.pop().close()
 
     def _run(self, stream: Any, events: Events) -> None:
-        self._enqueue(stream, lambda name: stream.record(events[name]))
+        self._enqueue(stream, lambda name: record(events[name], stream))
 
 
 class CaptureError(MachineError):
@@ -91,12 +92,9 @@ class CapturedGraph:
 
     def launch(self, stream: Any, events: Events) -> None:
         """Enqueue the graph on `stream`, to record `events`."""
-        from cuda.bindings import driver
-
-        graph = self._graph.handle
         for name, node in self._nodes.items():
-            check(driver.cuGraphExecEventRecordNodeSetEvent(graph, node, events[name].handle))
-        self._graph.launch(stream)
+            set_event(self._graph, node, events[name])
+        launch(self._graph, stream)
 
     def close(self) -> None:
         """Release the graph, once it does not run."""

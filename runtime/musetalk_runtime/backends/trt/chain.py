@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from musetalk_runtime.backends.cuda.driver_calls import copy
 from musetalk_runtime.backends.cuda.item import ITEM
 from musetalk_runtime.backends.cuda.kernels import Kernels, matched_bytes
-from musetalk_runtime.backends.cuda.memory import DeviceMemory, copy
+from musetalk_runtime.backends.cuda.memory import DeviceMemory
 from musetalk_runtime.backends.cuda.slot import Slot
 from musetalk_runtime.backends.trt.batch_graph import BatchGraph, CaptureError, RecordEvent
 from musetalk_runtime.backends.trt.plan import Plan

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory, copy
+from musetalk_runtime.backends.cuda.driver_calls import copy
+from musetalk_runtime.backends.cuda.memory import DeviceMemory, PinnedMemory
 from musetalk_runtime.backends.interface import ALL
 from musetalk_runtime.backends.trt.tensorrt_api import TENSORRT, Context, Engine, Shape
 from musetalk_runtime.core.arrays import Array

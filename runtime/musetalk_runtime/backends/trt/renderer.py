@@ -9,7 +9,7 @@ import numpy as np
 from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
 from musetalk_runtime.backends.cuda.device import is_integrated
-from musetalk_runtime.backends.cuda.memory import copy
+from musetalk_runtime.backends.cuda.driver_calls import copy, current_context, make_current, record, wait
 from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.stream import application_stream
 from musetalk_runtime.backends.cuda.times import BatchTimes, Reporter
@@ -70,7 +70,7 @@ class GpuRenderer:
         pools: PoolAccess,
     ) -> None:
         device.set_current()
-        self._device = device
+        self._device, self._context = device, current_context()
         self._chain, self._pools = chain, pools
         self._held = [avatar]  # one entry for each `hold`
         self._compute = chain.compute if options.stream is None else application_stream(options.stream)
@@ -101,7 +101,7 @@ class GpuRenderer:
             raise InvalidArgument(f"a batch of {len(batch)} frames, expected 1 to {self._chain.batch}")
         slot = self._free_slots.acquire()
         try:
-            self._device.set_current()
+            make_current(self._context)
             slot.wait_until_read()
             with self._reporter.timings.measure("enqueue", len(batch)):
                 faces = self._fill(slot, batch)
@@ -148,14 +148,15 @@ class GpuRenderer:
 
     def _enqueue(self, slot: Slot, count: int, faces: int) -> GpuRendering:
         events, upload, compute = slot.events, self._chain.upload, self._compute
-        upload.record(events["upload_begin"])
+        record(events["upload_begin"], upload)
         copy(slot.item_address, slot.staged_address, slot.item_bytes + faces * slot.tokens[0].nbytes, upload)
-        upload.record(events["upload_end"])
-        compute.wait(events["upload_end"])
-        compute.record(events["compute_begin"])
+        record(events["upload_end"], upload)
+        wait(compute, events["upload_end"])
+        record(events["compute_begin"], compute)
         self._chain.run(slot, faces, compute)
-        compute.record(events["compute_end"])
-        streams = Streams(self._device, compute, self._chain.download)
+        record(events["compute_end"], compute)
+        slot.busy = True
+        streams = Streams(self._context, compute, self._chain.download)
         new_frame = self._pools.new_frame
         rendering = GpuRendering(slot, self._free_slots, count, faces, streams, self._reporter, new_frame)
         if self._download:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
+from musetalk_runtime.backends.cuda.driver_calls import make_current, record, wait
 from musetalk_runtime.backends.cuda.slot import Slot, SlotPool
 from musetalk_runtime.backends.cuda.times import Reporter
 from musetalk_runtime.backends.interface import ALL, NewFrame
@@ -13,9 +14,9 @@ from musetalk_runtime.core.arrays import Bytes
 
 @dataclass(frozen=True)
 class Streams:
-    """The ``cuda.core`` device and the streams on which frames are composed and brought to the host."""
+    """The CUDA context, and the streams on which frames are composed and brought to the host."""
 
-    device: Any
+    context: int
     compute: Any
     download: Any
 
@@ -52,10 +53,10 @@ class GpuRendering:
         frames, events, stream = self._slot.frames, self._slot.events, self._streams.download
         if frames.mapped:
             return
-        stream.wait(events["compute_end"])
-        stream.record(events["download_begin"])
+        wait(stream, events["compute_end"])
+        record(events["download_begin"], stream)
         frames.download(self._count, stream)
-        stream.record(events["download_end"])
+        record(events["download_end"], stream)
         self._fetching = True
 
     def wait(self, rows: slice = ALL) -> list[Bytes]:
@@ -66,11 +67,12 @@ class GpuRendering:
         with self._lock:
             if self._frames is None:
                 self._check_not_released()
-                self._streams.device.set_current()
+                make_current(self._streams.context)
                 with self._reporter.timings.measure("wait", self._count):
                     if not self._fetching:
                         self.fetch()
                     self._slot.events["download_end" if self._fetching else "compute_end"].sync()
+                    self._slot.busy = False
                     self._frames = self._copied()
                 self._reporter.report(self._slot, self._count, self._faces)
                 self._release()
@@ -97,7 +99,7 @@ class GpuRendering:
         """
         with self._lock:
             if not self._released and not self._free_slots.closed:
-                self._streams.device.set_current()
+                make_current(self._streams.context)
                 if stream is not None:
                     self._streams.compute.wait(stream)
                 if self._fetching:
