@@ -39,9 +39,9 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ctypes.P
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", "driver.so", "driver.c"], cwd=tmp_path, check=True)
     library = ctypes.PyDLL(str(tmp_path / "driver.so"))
     monkeypatch.setattr(ctypes, "PyDLL", {"libcuda.so.1": library}.__getitem__)  # not CDLL, which lets the lock go
-    driver_calls.library.cache_clear()
+    driver_calls.libcuda.cache_clear()
     yield library
-    driver_calls.library.cache_clear()
+    driver_calls.libcuda.cache_clear()
 
 
 def given(driver: ctypes.PyDLL) -> list[int]:

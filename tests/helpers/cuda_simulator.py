@@ -424,7 +424,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch, host: ctypes.CDLL) -> Iterator[type[Gpu
         cuEventRecord=Gpu.record, cuGraphExecEventRecordNodeSetEvent=Gpu.set_event, cuGraphLaunch=Gpu.launch,
         cuMemcpyAsync=Gpu.copy, cuStreamWaitEvent=Gpu.wait,
     )  # fmt: skip
-    monkeypatch.setattr(driver_calls, "library", lambda: enqueuing)
+    monkeypatch.setattr(driver_calls, "libcuda", lambda: enqueuing)
     before = dict(Gpu.allocated)
     yield Gpu
     assert before == Gpu.allocated

@@ -21,7 +21,8 @@ from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.core.errors import InvalidArgument, MachineError
 from musetalk_runtime.diagnostics.doctor import FAILURE, NOTE, OK, examine
 from musetalk_runtime.output.muxer import Muxer
-from musetalk_runtime.output.nvenc import encoder_settings, has_idr
+from musetalk_runtime.output.nal_units import has_idr
+from musetalk_runtime.output.nvenc import encoder_settings
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.prepare.frame_writer import AlphaWriter, FrameWriter
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from musetalk_runtime.frame import Frame
-from musetalk_runtime.output.fragment_writer import length_prefixed
 from musetalk_runtime.output.muxer import Muxer, StreamStart
+from musetalk_runtime.output.nal_units import length_prefixed
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import Picture, VideoOptions
 from musetalk_runtime.service.delivery.fragments import Fragment, Splitter

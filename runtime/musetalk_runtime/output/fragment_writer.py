@@ -1,6 +1,6 @@
 """Fragments of MP4, each written as soon as it is whole (ISO/IEC 14496-12, section 8.8).
 
-FFmpeg writes a fragment when the packet after it comes: a frame later, and the first one two pictures later.
+FFmpeg writes a fragment only when the packet after it comes, a frame later.
 """
 
 import struct
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from musetalk_runtime.output.nal_units import length_prefixed
 from musetalk_runtime.output.writable import Writable
 
 BASE_IS_MOOF, DURATION, FLAGS = 0x020000, 0x8, 0x20  # of tfhd: what it has
 OFFSET, FIRST_FLAGS, DURATIONS, SIZES = 0x1, 0x4, 0x100, 0x200  # of trun: what it has
 DEPENDS_ON_NONE, DEPENDS_ON_OTHERS = 0x2000000, 0x1010000  # of a sample: a keyframe or sound, and any other frame
 HEADER_BYTES = 8  # of a box
-START_CODE = b"\0\0\1"  # between NAL units in Annex B
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,6 @@ class FragmentWriter:
             boxes.append(_traf(number, samples, offset, is_video, is_video and self._keyframe))
             offset += sum(len(sample.data) for sample in samples)
         return _box(b"moof", *boxes)
-
-
-def length_prefixed(access_unit: bytes) -> bytes:
-    """Annex B as MP4 has it: each NAL unit after its length in 4 bytes (ISO/IEC 14496-15, section 5.3.2)."""
-    units = [unit.rstrip(b"\0") for unit in access_unit.split(START_CODE)]  # none ends in a zero byte
-    return b"".join(struct.pack(">I", len(unit)) + unit for unit in units if unit)
 
 
 def _scaled(number: int, scale: Fraction) -> int:

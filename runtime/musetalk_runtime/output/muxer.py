@@ -23,13 +23,14 @@ from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.encoder import open_encoder
 from musetalk_runtime.output.fragment_writer import FragmentWriter
+from musetalk_runtime.output.nal_units import with_parameters
 from musetalk_runtime.output.pieces import Pieces
 from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 from musetalk_runtime.output.writable import Writable
 
 MIN_FRAGMENTS_PER_SECOND = 10  # a second, at least
 MAX_BUFFER_BYTES = 1 << 18  # bytes handed over at once, at most
-SEQUENCE_PARAMETERS = 7  # an H.264 NAL unit's type
+HEAD_FLAGS = "empty_moov+default_base_moof+skip_trailer"  # of MP4 whose fragments are written here
 AAC_BITS = 96_000  # a second and channel
 AAC_OPTIONS = {"aac_coder": "fast"}  # a quarter of the default's time, for as many bits
 
@@ -71,7 +72,7 @@ class Muxer:
         self._fragments: FragmentWriter | None = None
         self._put = start.frame  # frames
         fragmented, head = container == "mp4", Pieces()
-        flags = {"movflags": "empty_moov+default_base_moof+skip_trailer"} if fragmented else {"flush_packets": "1"}
+        flags = {"movflags": HEAD_FLAGS} if fragmented else {"flush_packets": "1"}
         self._kbps = options.kbps
         alone = min(options.threads, available_cores()) <= 1
         self._sound_thread = None if alone else ThreadPoolExecutor(1, "sound")
@@ -200,10 +201,6 @@ def fragment_frames(fps: Fraction) -> int:
 
 
 def _annex_b(packet: Any) -> bytes:
-    """An access unit of libx264 or NVENC; a keyframe with the parameter sets that a container has in its head."""
-    data = bytes(packet)
+    """An access unit of libx264 or NVENC, as ``AccessUnit`` has it."""
     parameters = packet.stream.codec_context.extradata if packet.is_keyframe else None
-    begins = data.find(b"\0\0\1") + 3
-    if parameters and data[begins] & 0x1F != SEQUENCE_PARAMETERS:
-        return bytes(parameters) + data
-    return data
+    return with_parameters(bytes(packet), bytes(parameters or b""))

@@ -15,6 +15,7 @@ from av.container import OutputContainer
 
 from musetalk_runtime.backends.cuda.device_frame import DeviceFrame
 from musetalk_runtime.core.errors import MachineError, one_line
+from musetalk_runtime.output.nal_units import has_idr
 from musetalk_runtime.output.video import Picture, VideoOptions
 
 PACKAGE = "PyNvVideoCodec"
@@ -111,16 +112,6 @@ def encoder_settings(picture: Picture, options: VideoOptions) -> dict[str, Any]:
         "maxbitrate": (options.peak_kbps or kbps * 3 // 2) * 1000,
         "vbvbufsize": kbps * 500,
     }
-
-
-def has_idr(data: bytes) -> bool:
-    """Whether an Annex B access unit holds an IDR slice (NAL unit type 5)."""
-    at = data.find(b"\0\0\1")
-    while 0 <= at < len(data) - 3:
-        if data[at + 3] & 0x1F == 5:
-            return True
-        at = data.find(b"\0\0\1", at + 3)
-    return False
 
 
 def _import() -> Any:

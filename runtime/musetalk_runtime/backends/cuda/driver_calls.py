@@ -27,7 +27,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 
 @cache
-def library() -> Any:
+def libcuda() -> Any:
     """The driver's library, whose functions are called with the lock held."""
     found = ctypes.PyDLL("libcuda.so.1")
     for name, arguments in SIGNATURES.items():
@@ -81,7 +81,7 @@ def launch(graph: Any, stream: Any) -> None:
 
 
 def _call(name: str, *arguments: Any) -> None:
-    if status := getattr(library(), name)(*arguments):
+    if status := getattr(libcuda(), name)(*arguments):
         from cuda.bindings import driver
 
         check((driver.CUresult(status),))
