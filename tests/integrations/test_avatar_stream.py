@@ -57,6 +57,55 @@ def test_frames_hold_the_sound_of_their_duration_and_tell_utterances(bundle: Pat
     assert frames[-1].rgb().shape == (240, 320, 3)
 
 
+def test_it_is_speaking_until_the_last_frame_of_the_utterance_is_taken(bundle: Path, avatar: Path) -> None:
+    """Also where who takes them is slow, so that some wait."""
+
+    async def run() -> list[bool]:
+        stream = AvatarStream(bundle, avatar, FPS)
+        await stream.open()
+        speaking: list[bool] = []
+        try:
+            async for frame in stream.frames():
+                if frame.index == 5:
+                    stream.push(voice(0.4, 24_000) / 32768, 24_000)
+                    stream.flush()
+                if frame.index >= 5:
+                    await asyncio.sleep(2 / FPS)
+                    speaking.append(stream.speaking)
+                if frame.ended:
+                    break
+        finally:
+            await stream.close()
+        return speaking
+
+    *before, at_the_end = asyncio.run(run())
+    assert len(before) > 0.4 * FPS
+    assert all(before)
+    assert not at_the_end
+
+
+def test_an_interruption_tells_what_was_taken_of_the_utterance(bundle: Path, avatar: Path) -> None:
+    async def run() -> tuple[int, float]:
+        stream = AvatarStream(bundle, avatar, FPS)
+        await stream.open()
+        spoken = 0
+        try:
+            async for frame in stream.frames():
+                if frame.index == 5:
+                    stream.push(voice(2.0, 24_000) / 32768, 24_000)
+                    stream.flush()
+                spoken += frame.speaking
+                await asyncio.sleep(2 / FPS)
+                if spoken == 10:
+                    return spoken, stream.interrupt()
+        finally:
+            await stream.close()
+        raise AssertionError("it ended")
+
+    spoken, played = asyncio.run(run())
+    assert (spoken - 1) / FPS < played <= spoken / FPS  # it may begin within a frame
+
+
 def test_closing_ends_the_frames_and_what_cannot_be_opened_leaves_nothing(bundle: Path, avatar: Path) -> None:
     async def run() -> int:
         lost = AvatarStream(bundle, avatar / "nobody")

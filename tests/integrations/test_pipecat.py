@@ -227,15 +227,17 @@ def test_a_frame_changes_the_pose_and_an_unknown_one_is_an_error(bundle: Path, p
     assert len(seen.of(TTSAudioRawFrame)) / FPS == pytest.approx(3.0, abs=0.1)
 
 
-def test_what_was_sent_before_the_end_is_said(bundle: Path, avatar: Path) -> None:
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "not told to be whole"])
+def test_what_was_sent_before_the_end_is_said(stream: LiveAvatar, whole: bool) -> None:
     async def script(worker: PipelineWorker, seen: Seen) -> None:
         await seen.until(lambda: seen.of(OutputImageRawFrame), "it idles")
-        await worker.queue_frames([*speech_frames(voice(1.5, 24_000)), TTSStoppedFrame()])
+        await worker.queue_frames([*speech_frames(voice(1.5, 24_000)), *[TTSStoppedFrame()] * whole])
 
-    seen = run(script, MuseTalkVideoService(AvatarStream(bundle, avatar, fps=FPS)))
+    seen = run(script, MuseTalkVideoService(stream))
     assert len(seen.of(TTSAudioRawFrame)) / FPS == pytest.approx(1.5, abs=0.1)
     kinds = [type(frame) for _, frame in seen.frames]
-    assert kinds.index(TTSStoppedFrame) < kinds.index(EndFrame)
+    assert kinds[-1] is EndFrame
+    assert kinds.count(TTSStoppedFrame) == whole
 
 
 def test_an_avatar_that_cannot_be_opened_ends_the_pipeline_with_its_error(bundle: Path, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,8 @@ from musetalk_runtime.service.session.speech_queue import SpeechQueue
 from musetalk_runtime.session import Session
 from musetalk_runtime.session_hooks import SessionHooks
 
+Waiting = asyncio.Queue[tuple[Frame, Floats] | Exception | None]  # frames with their sound; what ended them, or None
+
 IDLE_S = 0.3  # seconds of silence that are handed out ahead: what a reply waits for, and what a frame is made from
 LEAD_S = 0.6  # seconds of speech that are generated ahead
 MAX_LATE_S = 0.2  # seconds that a frame may be late; then the stream goes on later, instead of faster
@@ -57,6 +58,7 @@ class AvatarStream:
         self._sound = SampleFifo()
         self._silenced = threading.Event()
         self._silent_before = 0  # the frame up to which nothing is heard, since an interruption
+        self._taken = 0.0  # the stream's second up to which frames were handed out
         self._room = threading.Semaphore(MAX_WAITING_FRAMES)
         self._share, self._steady_from = SHARES[0], 0.0
         self._stopping = threading.Event()
@@ -93,13 +95,11 @@ class AvatarStream:
         self._resample, self._align = Resampler(channels=1), Aligner()
         if (session := self._session) is None:
             return 0.0
-        made = float(session.frames_made / session.fps)
-        played = self._utterances.drop(made)
-        _, end = self._speech.cut(made)
+        _, end = self._speech.cut(float(session.frames_made / session.fps))
         session.hush(end)
         self._silent_before = session.frames_made
         self._silenced.set()
-        return played
+        return self._utterances.drop(self._taken)
 
     def pose(self, name: str, repeat: bool = False) -> None:
         """Go over to another clip of the avatar. See ``LiveAvatar``."""
@@ -113,16 +113,15 @@ class AvatarStream:
 
     async def frames(self) -> AsyncGenerator[AvatarFrame, None]:
         """The frames, each when it is due; raises what ``Session.frames`` does."""
-        waiting: asyncio.Queue[AvatarFrame | Exception | None] = asyncio.Queue()
+        waiting: Waiting = asyncio.Queue()
         run = (asyncio.get_running_loop(), waiting)
         self._thread = threading.Thread(target=self._run, args=run, name="avatar", daemon=True)
         self._thread.start()
-        while (frame := await waiting.get()) is not None:
+        while (taken := await waiting.get()) is not None:
             self._room.release()
-            if isinstance(frame, Exception):
-                raise frame
-            silent = frame.index < self._silent_before
-            yield replace(frame, sound=0 * frame.sound, speaking=False, ended=0) if silent else frame
+            if isinstance(taken, Exception):
+                raise taken
+            yield self._framed(*taken)
 
     def _say(self, piece: SpeechPiece) -> bool:
         begin = self._speech.end
@@ -151,7 +150,14 @@ class AvatarStream:
             self._thread.join()
         self._stack.close()
 
-    def _run(self, loop: asyncio.AbstractEventLoop, waiting: "asyncio.Queue[AvatarFrame | Exception | None]") -> None:
+    def _framed(self, frame: Frame, sound: Floats) -> AvatarFrame:
+        begin, self._taken = float(frame.pts), float((frame.index + 1) / self.fps)
+        speaking, ended = self._utterances.play(begin, self._taken)
+        if frame.index < self._silent_before:
+            sound, speaking = 0 * sound, False
+        return AvatarFrame(frame.index, frame.nv12, sound, speaking, ended)
+
+    def _run(self, loop: asyncio.AbstractEventLoop, waiting: Waiting) -> None:
         last: Exception | None = None
         try:
             for frame in self._session.frames() if self._session else ():
@@ -159,7 +165,7 @@ class AvatarStream:
                 self._wait(float(frame.pts))
                 if not self._has_room():
                     break
-                loop.call_soon_threadsafe(waiting.put_nowait, self._framed(frame))
+                loop.call_soon_threadsafe(waiting.put_nowait, (frame, self._sound_of(frame)))
         except Exception as error:
             last = error
         with suppress(RuntimeError):  # the loop has ended
@@ -182,15 +188,13 @@ class AvatarStream:
         if lower and now > self._steady_from:
             self._share, self._steady_from = lower[0], now + SETTLE_S
 
-    def _framed(self, frame: Frame) -> AvatarFrame:
+    def _sound_of(self, frame: Frame) -> Floats:
         begin, end = (int((frame.index + k) * SOUND_RATE / self.fps) for k in (0, 1))
         if self._silenced.is_set():
             self._silenced.clear()
             _fade(self._sound)
         sound = self._sound.take(min(end - begin, len(self._sound)))[0]
-        sound = np.pad(sound, (0, end - begin - len(sound)))
-        speaking, ended = self._utterances.play(float(frame.pts), float((frame.index + 1) / self.fps))
-        return AvatarFrame(frame.index, frame.nv12, sound, speaking, ended)
+        return np.pad(sound, (0, end - begin - len(sound)))
 
     def _has_room(self) -> bool:
         """Wait until who iterates has taken enough; False at the end."""

@@ -30,7 +30,6 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}: pip install 'musetalk-edge[pipecat]'", name=error.name) from None
 
 MAX_DRAIN_S = 600.0  # seconds in which what was pushed before the end is said
-DRAIN_INTERVAL_S = 0.05  # seconds between looks whether it was
 
 
 @dataclass
@@ -57,6 +56,7 @@ class MuseTalkVideoService(AIService):
         self._avatar = avatar
         self._showing: asyncio.Task[None] | None = None
         self._stopped: deque[Frame] = deque()  # that wait for the end of their utterances
+        self._ending = False  # once everything is said
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Take `frame`, or pass it on."""
@@ -114,6 +114,8 @@ class MuseTalkVideoService(AIService):
         try:
             async for frame in self._avatar.frames():
                 await self._push(frame)
+                if self._ending and not self._avatar.speaking:
+                    return
         except (MuseTalkEdgeError, OSError) as error:
             await self.push_error(error_msg=one_line(error), exception=error, force_treat_as_permanent=True)
 
@@ -130,10 +132,11 @@ class MuseTalkVideoService(AIService):
                 await self.push_frame(self._stopped.popleft())
 
     async def _drain(self) -> None:
-        waited = 0.0
-        while self._showing and not self._showing.done() and self._avatar.speaking and waited < MAX_DRAIN_S:
-            await asyncio.sleep(DRAIN_INTERVAL_S)
-            waited += DRAIN_INTERVAL_S
+        """Wait until everything is said and pushed."""
+        if self._showing:
+            self._avatar.flush()
+            self._ending = True
+            await asyncio.wait([self._showing], timeout=MAX_DRAIN_S)
 
     async def _end(self) -> None:
         showing, self._showing = self._showing, None
