@@ -85,6 +85,24 @@ class Counting:
         self.made = []
 
 
+def requested(index: int, weight: float = 1.0) -> Any:
+    return SimpleNamespace(speech=SimpleNamespace(index=index, weight=weight))
+
+
+@pytest.mark.parametrize("size", [1, 3, 8])
+@pytest.mark.parametrize("closed", range(3, 9))
+def test_an_open_mouth_is_not_repeated_once_it_is_closed(size: int, closed: int) -> None:
+    """As after an interruption, between a frame that was made and one that repeats it."""
+    renderer: Any = RepeatingRenderer(Counting(), lambda: Fraction(2, 5))  # type: ignore[arg-type]
+    shown: list[int] = []
+    for start in range(0, 24, size):
+        batch = [requested(index, float(index < closed)) for index in range(start, start + size)]
+        shown += [int(picture[0]) for picture in renderer.render(batch).wait()]
+    assert all(picture < closed for picture in shown[:closed])
+    assert shown[closed] == closed
+    assert all(index - 3 < picture <= index for index, picture in enumerate(shown[closed:], closed))
+
+
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_frames_that_are_not_made_repeat_the_picture_before(size: int) -> None:
     inner, share = Counting(), [Fraction(1)]
@@ -92,8 +110,7 @@ def test_frames_that_are_not_made_repeat_the_picture_before(size: int) -> None:
     shown: list[int] = []
     for start in range(0, 96, size):
         share[0] = Fraction(1) if start < 24 or start >= 72 else Fraction(3, 5)
-        batch = [SimpleNamespace(speech=SimpleNamespace(index=index)) for index in range(start, start + size)]
-        rendering = renderer.render(batch)
+        rendering = renderer.render([requested(index) for index in range(start, start + size)])
         shown += [int(picture[0]) for picture in rendering.wait()]
         rendering.finish()
     assert shown[:24] == list(range(24))

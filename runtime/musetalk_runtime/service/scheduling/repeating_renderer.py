@@ -10,13 +10,15 @@ from musetalk_runtime.core.arrays import Bytes
 class RepeatingRenderer:
     """Has `renderer` make what `share()`, in (0, 1], tells of the frames, evenly. See ``Renderer``.
 
-    A picture that is repeated costs next to nothing, also in the encoder, and the stream keeps its frame rate.
+    A picture that is repeated costs next to nothing, also in the encoder, and the stream keeps its frame rate. One with
+    the mouth open is not repeated where that is closed: the avatar's own frame, which is made then, needs no engine.
     """
 
     def __init__(self, renderer: Renderer, share: Callable[[], Fraction]) -> None:
         self.last: Bytes | None = None  # the picture to repeat, where the frames before were not all made
         self._renderer, self._share = renderer, share
         self._repeats = False
+        self._opened = False  # the mouth, in the last frame that was made
 
     def render(self, batch: Sequence[FrameRequest]) -> Rendering:
         share = self._share()
@@ -24,12 +26,19 @@ class RepeatingRenderer:
         self._repeats = share < 1
         if not self._repeats:
             return self._renderer.render(batch)
-        made = [is_made(request.speech.index, share) or (first and place == 0) for place, request in enumerate(batch)]
+        made = [self._is_made(request, share, first and place == 0) for place, request in enumerate(batch)]
         wanted = [request for request, wants in zip(batch, made, strict=True) if wants]
         return RepeatedFrames(self, self._renderer.render(wanted) if wanted else None, made)
 
     def close(self) -> None:
         self._renderer.close()
+
+    def _is_made(self, request: FrameRequest, share: Fraction, first: bool) -> bool:
+        opens = request.speech.weight > 0
+        made = first or is_made(request.speech.index, share) or (self._opened and not opens)
+        if made:
+            self._opened = opens
+        return made
 
 
 class RepeatedFrames:
