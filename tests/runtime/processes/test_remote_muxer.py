@@ -2,11 +2,13 @@
 
 import io
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -148,7 +150,8 @@ def test_a_process_that_hangs_is_killed(pool: EncoderPool, monkeypatch: pytest.M
     def stop(k: int) -> None:
         if k == 30:
             for pid in hung:
-                os.kill(pid, signal.SIGSTOP)
+                with suppress(ProcessLookupError):  # it was slow, and is gone already
+                    os.kill(pid, signal.SIGSTOP)
 
     pieces = Pieces()
     data = stream(opened(pool, pieces), pieces, stop)
@@ -158,13 +161,13 @@ def test_a_process_that_hangs_is_killed(pool: EncoderPool, monkeypatch: pytest.M
 
 STARTS_SLOWLY = """
 import runpy, time
-time.sleep(3)
+time.sleep(6)
 runpy.run_module("musetalk_runtime.output.processes.main", run_name="__main__", alter_sys=True)
 """
 
 
 def test_a_process_that_starts_slowly_does_not_hang(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoder_process, "STALL_TIMEOUT_S", 1.5)
+    monkeypatch.setattr(encoder_process, "STALL_TIMEOUT_S", 4.0)
     monkeypatch.setattr(encoder_process, "COMMAND", (sys.executable, "-c", STARTS_SLOWLY))
     until(lambda: pool.settled, "they have started")
     started: list[int] = []
@@ -180,6 +183,41 @@ def test_a_process_that_starts_slowly_does_not_hang(pool: EncoderPool, monkeypat
     data = stream(opened(pool, pieces), pieces, kill)
     assert [pts for pts, _ in times(data, "video")] == [k * 512 for k in range(FRAMES)]
     assert len(started) == 1, "the first one that started went on"
+
+
+def test_a_process_that_nobody_asked_for_long_whether_it_has_started_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EncoderPool(1) as pool:
+        pool.prepare()
+        (process,) = pool._processes
+        assert select.select([process._control], [], [], 60)[0], "it has started"
+        monkeypatch.setattr(encoder_process, "START_TIMEOUT_S", 0.0)
+        assert pool.acquire() is process
+
+
+def test_a_process_that_does_not_start_in_time_has_ended(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_process, "START_TIMEOUT_S", 0.0)
+    monkeypatch.setattr(encoder_process, "COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    with EncoderProcess(pool.frames) as process:
+        assert not process.alive
+
+
+def test_a_process_that_is_killed_with_a_session_that_it_has_not_taken_has_ended(
+    pool: EncoderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_process, "COMMAND", (sys.executable, "-c", "import time; time.sleep(60)"))
+    with EncoderProcess(pool.frames) as process, process.connect():
+        os.kill(process.pid, signal.SIGKILL)
+        select.select([process._control], [], [], 60)
+        assert not process.ready
+        until(lambda: not process.alive, "it is gone")
+
+
+def test_a_pool_that_is_prepared_is_not_given_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with EncoderPool(1) as pool:
+        pool._used_at -= 2 * encoder_pool.RELEASE_AFTER_S
+        pool.prepare()
+        pool.maintain()
+        assert len(pool.pids) == 1
 
 
 def test_what_cannot_be_encoded_fails_alone(pool: EncoderPool) -> None:
@@ -233,7 +271,7 @@ def test_sessions_that_come_at_once_are_spread_over_all_processes() -> None:
     with EncoderPool(6) as pool:
         pool.release(pool.wait())
         taken = Counter(pool.wait().pid for _ in range(8))
-        assert sorted(taken.values()) in ([1, 1, 1, 1, 1, 3], [1, 1, 1, 1, 2, 2])
+        assert (len(taken), sum(taken.values())) == (6, 8)
 
 
 def test_sessions_go_to_the_process_with_the_fewest(pool: EncoderPool) -> None:

@@ -36,6 +36,7 @@ class EncoderPool(Closable):
         with self._lock:
             self._forget_ended()
             self._start_spares()
+            self._used_at = time.monotonic()
 
     def acquire(self) -> EncoderProcess | None:
         """The process with the fewest sessions, for one more, until `release`; one that is starting has two more.

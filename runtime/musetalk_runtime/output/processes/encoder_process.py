@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import time
+from contextlib import suppress
 
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.worker import worker_command
@@ -47,18 +48,13 @@ class EncoderProcess(Closable):
     @property
     def alive(self) -> bool:
         """Whether it runs, and has started in time."""
-        late = not self._ready and time.monotonic() - self._began > START_TIMEOUT_S
+        late = not self._has_started() and time.monotonic() - self._began > START_TIMEOUT_S
         return not self._failed and not late and self._process.poll() is None
 
     @property
     def ready(self) -> bool:
         """Whether it has started, so that a session need not wait for it."""
-        if not self._ready and self.alive:
-            try:
-                self._ready = self._control.recv(1) == READY
-            except BlockingIOError:
-                return False
-        return self._ready and self.alive
+        return self._has_started() and self.alive
 
     def connect(self) -> socket.socket:
         """A socket for one more session; raises OSError if the process has ended.
@@ -80,6 +76,13 @@ class EncoderProcess(Closable):
         """End it at once, if it has not ended by itself; its sessions go on in others."""
         self._failed = True
         self._process.kill()
+
+    def _has_started(self) -> bool:
+        """Whether it has said so; it may have done that long before anybody asks."""
+        if not self._ready:
+            with suppress(OSError):  # nothing is there yet, or it has ended
+                self._ready = self._control.recv(1) == READY or self._ready
+        return self._ready
 
     def close(self) -> None:
         """End it and wait for that. Closing twice is fine."""
