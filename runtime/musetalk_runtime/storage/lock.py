@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from io import TextIOWrapper
 from pathlib import Path
@@ -18,17 +19,32 @@ def lock_folder(path: Path, busy: str) -> TextIOWrapper:
 
     Raises InvalidArgument for what is no folder, and, saying `busy`, while another process has locked it; and OSError.
     """
+    while (lock := _lock(path, busy)) is None:
+        continue
+    return lock
+
+
+def _lock(path: Path, busy: str) -> TextIOWrapper | None:
+    """None where whoever had it has removed the folder meanwhile: a lock of what is removed keeps nobody out."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise InvalidArgument(f"{path}: expected a folder, and it or what it is to lie in is a file") from None
-    lock = (path / "lock").open("w")
+    try:
+        lock = (path / "lock").open("w")
+    except FileNotFoundError:
+        return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock.fileno()), (path / "lock").stat()):
+            return lock
     except BlockingIOError:
         lock.close()
         raise InvalidArgument(f"{busy} by another process: wait for it") from None
-    return lock
+    except FileNotFoundError:
+        pass
+    lock.close()
+    return None
 
 
 def work_key(ingredients: Mapping[str, Any]) -> str:
