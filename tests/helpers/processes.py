@@ -23,3 +23,9 @@ def port_in(line: str) -> int:
 def complaints(said: str) -> list[str]:
     """What a service said on stderr, but for how slow this machine is."""
     return [line for line in said.splitlines() if "it is measured again when idle" not in line]
+
+
+def starting_slowly(module: str, seconds: float) -> tuple[str, ...]:
+    """The command of the worker `module`, which takes so much longer to start."""
+    run = f"runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    return sys.executable, "-c", f"import runpy, time; time.sleep({seconds}); {run}"

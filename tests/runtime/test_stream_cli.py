@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from helpers.media import voice, write_wav
-from helpers.processes import EDGE
+from helpers.processes import EDGE, starting_slowly
 from helpers.service_client import until
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.decode.signature import media_format
@@ -299,10 +299,12 @@ def test_a_server_that_says_nothing_is_given_up_by_a_signal(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("start", [0, 2], ids=["", "the relay starts slowly"])
 def test_a_server_that_says_nothing_is_given_up_by_itself(
-    speech: Speech, bundle: Path, avatar: Path, monkeypatch: pytest.MonkeyPatch
+    speech: Speech, bundle: Path, avatar: Path, monkeypatch: pytest.MonkeyPatch, start: int
 ) -> None:
     monkeypatch.setattr(relay_process, "STALL_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(relay_process, "COMMAND", starting_slowly("musetalk_runtime.output.relay", start))
     with socket.create_server(("127.0.0.1", 0)) as server, Bundle.open(bundle) as b, Avatar.open(avatar) as a:
         url = f"rtmp://127.0.0.1:{server.getsockname()[1]}/live/key"
         with (
@@ -311,6 +313,8 @@ def test_a_server_that_says_nothing_is_given_up_by_itself(
         ):
             for _ in session.push(url):
                 pass
+        server.setblocking(False)
+        server.accept()[0].close()
 
 
 @pytest.mark.slow

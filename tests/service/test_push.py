@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from helpers.processes import EDGE
+from helpers.processes import EDGE, starting_slowly
 from helpers.service_client import Client, HeldPort, Viewer, serving, until
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.core.errors import InvalidArgument
@@ -45,7 +45,8 @@ class Listener:
     def _read(self) -> None:
         assert self.process.stdout
         for line in self.process.stdout:
-            self.lines.append(line.strip())
+            if line.endswith("\n"):  # else it was killed meanwhile
+                self.lines.append(line.strip())
 
     @property
     def times(self) -> list[float]:
@@ -198,6 +199,21 @@ def test_a_server_that_takes_nothing_is_cut_off(
 
 
 @pytest.mark.slow
+def test_the_servers_time_begins_when_the_relay_has_started(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(push, "COMMAND", starting_slowly("musetalk_runtime.output.relay", 3))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        targets = {"mute": f"rtmp://127.0.0.1:{server.getsockname()[1]}/live/x"}
+        settings = replace(service.settings, targets=targets, push_stall_timeout=1.0, push_retry_waits=(100.0,))
+        monkeypatch.setattr(service, "settings", settings)
+        path = client.begin(push="mute")
+        server.accept()[0].close()
+        client.ask("DELETE", path)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["rtmp://127.0.0.1:{}/live/x", "rtsp://127.0.0.1:{}/x"])
 def test_a_server_that_says_nothing_is_given_up_in_time(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch, url: str
@@ -248,13 +264,13 @@ def test_the_relay_makes_another_container_of_the_same_packets(
             done = subprocess.run(command, input=line + data, capture_output=True)
             if done.returncode == 0:
                 break
-        assert (done.returncode, done.stdout, done.stderr) == (0, b"connected\n", b"")
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"started\nconnected\n", b"")
         until(lambda: "end" in listener.lines, "all has come")
     finally:
         listener.close()
     assert len(listener.times) == 50
     done = subprocess.run(command, input=b"file:///tmp/x\n" + data, capture_output=True)
-    assert (done.returncode, done.stdout) == (1, b"not a URL that a stream can be sent to\n")
+    assert (done.returncode, done.stdout) == (1, b"started\nnot a URL that a stream can be sent to\n")
 
 
 @pytest.mark.slow

@@ -145,7 +145,7 @@ def test_a_preparation_is_a_worker(application: Application, tmp_path: Path) -> 
 
 def test_a_relay_is_a_worker(application: Application) -> None:
     done = application.work("musetalk_runtime.output.relay", b"nothing\n")
-    assert (done.returncode, done.stdout) == (1, b"Invalid data found when processing input\n")
+    assert (done.returncode, done.stdout) == (1, b"started\nInvalid data found when processing input\n")
 
 
 def test_nothing_else_is_a_worker(application: Application) -> None:

@@ -1,7 +1,7 @@
 """The relay process: fragmented MP4 on stdin, sent on to a URL (``python -m musetalk_runtime.output.relay``).
 
-The first line is the URL, so that a stream's key is on no command line. On stdout it says ``connected``, and why it
-failed. A process of its own, because FFmpeg can wait for a server for ever, and only a process can be ended.
+The first line is the URL, so that a stream's key is on no command line. On stdout it says ``started``, ``connected``,
+and why it failed. A process of its own, because FFmpeg can wait for a server for ever, and only a process can be ended.
 """
 
 import os
@@ -19,7 +19,7 @@ from musetalk_runtime.core.errors import InvalidArgument, OutputError
 from musetalk_runtime.core.system_memory import be_killed_first
 from musetalk_runtime.output.url import url_container
 
-CONNECTED = "connected"
+STARTED, CONNECTED = "started", "connected"
 # Without skip_trailer FFmpeg keeps 40 bytes a fragment and track, for an index at the end that no stream needs.
 MP4_FLAGS = "empty_moov+default_base_moof+frag_keyframe+skip_trailer"
 PROBE_OPTIONS = {"probesize": "32"}  # bytes: the header tells all
@@ -95,6 +95,7 @@ def _end_with(parent: int) -> None:
 def main() -> int:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     be_killed_first()
+    print(STARTED, flush=True)
     source: Any = _Source(0)
     url = _read_line(source)
     try:

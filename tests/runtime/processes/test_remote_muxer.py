@@ -17,6 +17,7 @@ import av
 import numpy as np
 import pytest
 
+from helpers.processes import starting_slowly
 from helpers.service_client import until
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
@@ -159,16 +160,9 @@ def test_a_process_that_hangs_is_killed(pool: EncoderPool, monkeypatch: pytest.M
     until(lambda: not set(hung) & set(pool.pids), "it is gone")
 
 
-STARTS_SLOWLY = """
-import runpy, time
-time.sleep(6)
-runpy.run_module("musetalk_runtime.output.processes.main", run_name="__main__", alter_sys=True)
-"""
-
-
 def test_a_process_that_starts_slowly_does_not_hang(pool: EncoderPool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoder_process, "STALL_TIMEOUT_S", 4.0)
-    monkeypatch.setattr(encoder_process, "COMMAND", (sys.executable, "-c", STARTS_SLOWLY))
+    monkeypatch.setattr(encoder_process, "COMMAND", starting_slowly("musetalk_runtime.output.processes.main", 6))
     until(lambda: pool.settled, "they have started")
     started: list[int] = []
     wait = pool.wait
@@ -212,7 +206,7 @@ def test_a_process_that_is_killed_with_a_session_that_it_has_not_taken_has_ended
         until(lambda: not process.alive, "it is gone")
 
 
-def test_a_pool_that_is_prepared_is_not_given_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pool_that_is_prepared_is_not_given_back_at_once() -> None:
     with EncoderPool(1) as pool:
         pool._used_at -= 2 * encoder_pool.RELEASE_AFTER_S
         pool.prepare()

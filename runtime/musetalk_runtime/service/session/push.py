@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Literal
 
 from musetalk_runtime.output.relay import CONNECTED
-from musetalk_runtime.output.relay_process import COMMAND
+from musetalk_runtime.output.relay_process import COMMAND, START_TIMEOUT_S
 from musetalk_runtime.service.delivery.event_stream import EventStream
 from musetalk_runtime.service.delivery.reader import Reader
 from musetalk_runtime.service.delivery.window import Window
@@ -75,13 +75,32 @@ class Push:
 
     async def send(self) -> None:
         """One connection, to the end of the stream; raises PushFailed."""
-        reader = Reader(self._window)
-        with suppress(StreamFailed):
-            if not await reader.join():
-                return
         process = await asyncio.create_subprocess_exec(
             *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
+        try:
+            await self._wait_for_start(process)
+            reader = Reader(self._window)
+            with suppress(StreamFailed):
+                if not await reader.join():
+                    return
+            await self._send_by(process, reader)
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+        if process.returncode:
+            raise PushFailed(self._reason or f"the relay ended with status {process.returncode}")
+
+    async def _wait_for_start(self, process: Process) -> None:
+        """The server's time begins when the process has started, however long that takes."""
+        assert process.stdout  # noqa: S101 - it is a pipe
+        try:
+            await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
+        except asyncio.TimeoutError:
+            raise PushFailed(f"the relay did not start in {START_TIMEOUT_S:g} s") from None
+
+    async def _send_by(self, process: Process, reader: Reader) -> None:
         self._reason = ""
         replies = asyncio.create_task(self._read_replies(process))
         try:
@@ -91,10 +110,7 @@ class Push:
         finally:
             if process.returncode is None:
                 process.kill()
-            await process.wait()
             await replies
-        if process.returncode:
-            raise PushFailed(self._reason or f"the relay ended with status {process.returncode}")
 
     async def _write(self, process: Process, reader: Reader) -> None:
         assert process.stdin  # noqa: S101 - it is a pipe
