@@ -22,7 +22,7 @@ from musetalk_runtime.diagnostics.tested_versions import untested
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 DEMO_ALONE = ("3.12",)  # between two that run the tests
-INSTALL_TIMEOUT_S, DEMO_TIMEOUT_S, TESTS_TIMEOUT_S = 600, 300, 900
+INSTALL_TIMEOUT_S, DEMO_TIMEOUT_S, TESTS_TIMEOUT_S = 600, 300, 2400
 OPENED = """
 import av, json, sys
 from importlib.metadata import distributions
@@ -97,10 +97,15 @@ def run(environment: Environment, folder: Path, wheel: Path) -> None:
             environment.columns.append(tests(folder))
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         environment.failed = True
-        said = (error.stdout or "") + (error.stderr or "") if isinstance(error.stdout, str) else ""
+        said = _text(error.stdout) + _text(error.stderr)
         print(said[-12_000:], f"{environment.version}: {error}", sep="\n", flush=True)
         environment.columns += ["failed"] * (3 - len(environment.columns))
     environment.columns.append(f"{time.monotonic() - start:.0f}")
+
+
+def _text(output: str | bytes | None) -> str:
+    """That of a command which ran out of time is in bytes."""
+    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
 
 
 def install(environment: Environment, folder: Path, wheel: Path, *extras: str) -> None:

@@ -88,6 +88,14 @@ def half_modelset(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return made_once(tmp_path_factory, "half", lambda folder: export_model_set(checkpoint, folder, half=True))
 
 
+# Of every bundle, whatever else this machine did when it was built: it makes 25 frames a second.
+MEASURED = {
+    "batch_ms": {"1": 33.0, "2": 66.0, "4": 132.0},
+    "live_context_seconds": 2.0,
+    "audio_encoder_ms": {"30.0": 20.0, "10.0": 10.0, "2.0": 2.0},
+}
+
+
 @pytest.fixture(scope="session")
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from musetalk_runtime.demo import BUNDLE
@@ -101,7 +109,9 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         else:
             shutil.copytree(BUNDLE, folder)
         manifest = json.loads((folder / MANIFEST).read_text())
-        manifest["batch_ms"] = {"1": 33.0, "2": 66.0, "4": 132.0}  # 25 fps, whatever else this machine did meanwhile
+        manifest.update(MEASURED)
+        for engine in manifest["engines"].values():
+            engine["build_seconds"] = 0.1
         (folder / MANIFEST).write_text(json.dumps(manifest))
 
     return made_once(tmp_path_factory, "bundle", make)

@@ -271,7 +271,6 @@ def test_the_command_writes_a_table_to_stdout_and_its_progress_to_stderr(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr

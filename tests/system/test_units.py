@@ -79,7 +79,7 @@ def test_the_service_tells_when_it_is_ready_and_ends_and_logs_json(
         while (told := manager.recv(100)) != b"STOPPING=1":
             assert told == b"WATCHDOG=1"
         logs = [json.loads(line) for line in process.stderr]
-    logs = [line for line in logs if not line["logger"].endswith(".watchdog")]  # which tells of a slow machine
+    logs = [line for line in logs if line["level"] == "info"]  # warnings may tell of a slow machine
     assert [line["message"] for line in logs] == ["session begins", "session ended"]
     assert {"time", "level", "logger", "session", "avatar", "frames"} <= logs[1].keys()
 
