@@ -2,7 +2,10 @@
 
 import socket
 import threading
+import time
+from collections.abc import Iterator
 from contextlib import suppress
+from queue import SimpleQueue
 
 AWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\nConnection: close\r\n\r\n502"
 
@@ -10,11 +13,12 @@ AWAY = b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 3\r\nConnection: close\r\n\
 class TcpProxy:
     """Listens on a port of its own, ``port``, for what is meant for `target` on this machine. A context manager.
 
-    While ``away`` is set it answers as a proxy does whose server is away.
+    While ``away`` is set it answers as a proxy does whose server is away. What it hands on comes `delay` seconds later.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay: float = 0.0) -> None:
         self._target = target
+        self._delay = delay
         self.away = False
         self._sockets: set[socket.socket] = set()
         self._listener = _listen(0)
@@ -61,12 +65,34 @@ class TcpProxy:
 
     def _copy(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
-            while data := one.recv(65536):
+            for data in _received(one, self._delay):
                 other.sendall(data)
         with suppress(OSError):
             other.shutdown(socket.SHUT_RDWR)
         one.close()
         self._sockets.discard(one)
+
+
+def _received(end: socket.socket, delay: float) -> Iterator[bytes]:
+    """What comes there, each `delay` seconds after it came."""
+    waiting: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+
+    def read() -> None:
+        data = b"begin"
+        while data:
+            try:
+                data = end.recv(65536)
+            except OSError:
+                data = b""
+            waiting.put((time.monotonic() + delay, data))
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        due, data = waiting.get()
+        time.sleep(max(0.0, due - time.monotonic()))
+        if not data:
+            return
+        yield data
 
 
 def _listen(port: int) -> socket.socket:

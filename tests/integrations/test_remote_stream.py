@@ -1,7 +1,7 @@
 """An avatar of a running service in a conversation."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ import pytest
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: it comes with the extras pipecat and livekit")
 
 from helpers.media import voice
-from helpers.service_client import Client, end_sessions, serving
+from helpers.service_client import Client, end_sessions, serving, until
+from helpers.tcp_proxy import TcpProxy
 from musetalk_runtime import Avatar, Bundle
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.core.errors import InvalidArgument, OutputError
@@ -29,6 +30,15 @@ Act = Callable[[RemoteAvatarStream, AvatarFrame], bool]
 @pytest.fixture
 def stream(remote_stream: RemoteAvatarStream) -> RemoteAvatarStream:
     return remote_stream
+
+
+@pytest.fixture
+def far_stream(client: Client, service: Service) -> Iterator[RemoteAvatarStream]:
+    """By a network that takes 0.3 s each way."""
+    with TcpProxy(client.port, delay=0.3) as proxy:
+        token = client.authorization.removeprefix("Bearer ")
+        yield RemoteAvatarStream(f"http://127.0.0.1:{proxy.port}", "one", token, FPS)
+        until(lambda: not service.sessions.running, "its session is ended")
 
 
 def played(stream: RemoteAvatarStream, act: Act) -> list[AvatarFrame]:
@@ -118,6 +128,38 @@ def test_an_interruption_silences_the_next_frame_and_what_comes_after_it_is_said
     assert max(loudest[25:]) > 0.1
     assert sum(frame.speaking for frame in after) / FPS == pytest.approx(0.5, abs=0.1)
     assert sum(frame.ended for frame in frames) == 1  # the other was dropped
+
+
+def test_an_utterance_over_a_slow_network_has_no_silence_inside(far_stream: RemoteAvatarStream) -> None:
+    def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
+        if frame.index == 5:
+            stream.push(voice(3.0, 24_000) / 32768, 24_000)
+            stream.flush()
+        return frame.index > 10 and not stream.speaking
+
+    frames = played(far_stream, act)
+    assert sum(frame.ended for frame in frames) == 1
+    assert sum(frame.speaking for frame in frames) / FPS == pytest.approx(3.0, abs=0.1)
+
+
+def test_what_the_service_has_not_answered_is_dropped_by_an_interruption(far_stream: RemoteAvatarStream) -> None:
+    def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
+        if frame.index == 5:
+            stream.push(voice(30.0, 24_000) / 32768, 24_000)
+            stream.flush()
+        if frame.index == 8:
+            assert stream.interrupt() == 0
+            assert not stream.speaking
+            stream.push(voice(0.5, 24_000) / 32768, 24_000)
+            stream.flush()
+        return frame.index > 10 and not stream.speaking
+
+    frames = played(far_stream, act)
+    assert sum(frame.ended for frame in frames) == 1
+    speaking = [frame.index for frame in frames if frame.speaking]
+    assert len(speaking) / FPS == pytest.approx(0.5, abs=0.1)
+    heard = [frame.index for frame in frames if np.abs(frame.sound).max() > 0.02]
+    assert speaking[0] <= heard[0] <= heard[-1] <= speaking[-1] + 1
 
 
 def test_a_pose_is_shown_by_the_service(bundle: Path, posed: Path) -> None:

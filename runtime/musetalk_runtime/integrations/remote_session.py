@@ -63,15 +63,21 @@ class RemoteSession:
         finally:
             await client.close()
 
-    async def say(self, pcm: bytes) -> tuple[float, float]:
-        """Say `pcm`, signed 16-bit little-endian, mono, 48 kHz; gives where in the stream, from and to, in seconds."""
+    async def say(self, pcm: bytes) -> None:
+        """Say `pcm`, signed 16-bit little-endian, mono, 48 kHz. `said` has the answer."""
         socket = self._socket
         if socket is None:
             raise OutputError(f"{self._url}: the session is closed")
         try:
             await socket.send_bytes(pcm)
+        except (aiohttp.ClientError, ConnectionError) as error:
+            raise self._lost(error) from None
+
+    async def said(self) -> tuple[float, float]:
+        """Where in the stream the next of what was sent is said, from and to, in seconds; answers come in order."""
+        try:
             answer = await asyncio.wait_for(self._answers.get(), TIMEOUT_S)
-        except (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError) as error:
+        except asyncio.TimeoutError as error:
             raise self._lost(error) from None
         if isinstance(answer, OutputError):
             raise answer

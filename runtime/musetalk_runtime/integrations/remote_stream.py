@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from musetalk_runtime.integrations.utterances import Utterances
 from musetalk_runtime.service.session.speech_queue import LOOKAHEAD_S, MAX_QUEUED_S, MOUTH_FADE_S
 
 PIECE = SOUND_RATE // 4  # samples that are sent at once, at most
+UNANSWERED = SOUND_RATE  # samples that are sent before the service has answered: a slow network leaves no gap
 AHEAD_S = 5.0  # seconds of speech that the service has and that were not played, at most
 TAIL = SOUND_RATE // 200  # samples of silence after an utterance: its last ones do not wait in the service's resampler
 ROOM_INTERVAL_S = 0.05  # seconds between looks whether there is room again
@@ -39,7 +41,9 @@ class RemoteAvatarStream:
         self._utterances = Utterances()
         self._resample = Resampler(channels=1)
         self._outbox: deque[Floats | None] = deque()  # what is to be sent; None ends an utterance
-        self._waiting = 0  # samples in it, and those under way
+        self._sent: asyncio.Queue[int | None] = asyncio.Queue()  # samples of what was; None ends an utterance
+        self._unanswered = 0  # samples that were sent
+        self._waiting = 0  # samples to be sent, and those unanswered, since the last interruption
         self._poses: deque[tuple[str, bool]] = deque()  # that are to be asked for
         self._changed = asyncio.Event()
         self._interrupted = False
@@ -112,7 +116,8 @@ class RemoteAvatarStream:
             lambda *sound: _call(loop, playout.add_sound, *sound),
             lambda error: _call(loop, playout.end, self._told(error)),
         )
-        self._tasks = [asyncio.create_task(self._receive(decoder)), asyncio.create_task(self._send())]
+        speaking = (asyncio.create_task(self._until_lost(work)) for work in (self._send(), self._hear()))
+        self._tasks = [asyncio.create_task(self._receive(decoder)), *speaking]
         try:
             index = 0
             while frame := await playout.next(quiet=not self.speaking):
@@ -143,19 +148,15 @@ class RemoteAvatarStream:
 
     async def _send(self) -> None:
         """Send what is pushed, in order, and interruptions and poses before all else."""
-        try:
-            while True:
-                await self._changed.wait()
-                self._changed.clear()
-                while self._interrupted or self._poses or self._outbox:
-                    await self._send_next()
-        except OutputError as error:
-            self._error = error
-            if self._playout:
-                self._playout.end(error)
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._interrupted or self._poses or self._outbox:
+                await self._send_next()
 
     async def _send_next(self) -> None:
         if self._interrupted:
+            await self._sent.join()  # the service drops what it has: that must be all that was sent
             self._interrupted = False
             at = await self._session.interrupt()
             if self._playout:
@@ -168,13 +169,36 @@ class RemoteAvatarStream:
             return
         if self._outbox[0] is None:
             self._outbox.popleft()
-            self._utterances.finish()
+            self._sent.put_nowait(None)
             return
         if not await self._has_room():
             return
         piece = self._next_piece()
-        begin, end = await self._session.say(np.rint(piece.clip(-1, 1) * 32767).astype("<i2").tobytes())
-        self._said(len(piece), begin, end)
+        self._unanswered += len(piece)
+        await self._session.say(np.rint(piece.clip(-1, 1) * 32767).astype("<i2").tobytes())
+        self._sent.put_nowait(len(piece))
+
+    async def _hear(self) -> None:
+        """Take the answers to what was sent, in order: where in the stream it is said."""
+        while True:
+            if (samples := await self._sent.get()) is None:
+                self._utterances.finish()
+            else:
+                begin, end = await self._session.said()
+                self._unanswered -= samples
+                if not self._interrupted:
+                    self._waiting -= samples
+                    self._utterances.add(begin, end)
+            self._sent.task_done()
+
+    async def _until_lost(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work`; where the service is lost, the frames end."""
+        try:
+            await work
+        except OutputError as error:
+            self._error = error
+            if self._playout:
+                self._playout.end(error)
 
     def _next_piece(self) -> Floats:
         """What waits of the utterance, up to ``PIECE``: many small pushes cost one answer of the service, not many."""
@@ -188,19 +212,17 @@ class RemoteAvatarStream:
             room -= len(parts[-1])
         return np.concatenate(parts)
 
-    def _said(self, samples: int, begin: float, end: float) -> None:
-        """The service says so many from `begin` to `end`, unless it was interrupted meanwhile."""
-        if not self._interrupted:
-            self._waiting -= samples
-            self._utterances.add(begin, end)
-
     async def _has_room(self) -> bool:
         """Wait until the service may have more; False after an interruption."""
-        while self._utterances.end - self._position > AHEAD_S:
+        while self._unanswered >= UNANSWERED or self._ahead > AHEAD_S:
             await asyncio.sleep(ROOM_INTERVAL_S)
             if self._interrupted:
                 return False
         return True
+
+    @property
+    def _ahead(self) -> float:
+        return self._utterances.end - self._position + self._unanswered / SOUND_RATE
 
     def _framed(self, index: int, frame: PlayedFrame) -> AvatarFrame:
         begin, end = float(frame.pts), float(frame.pts + Fraction(1) / self.fps)
