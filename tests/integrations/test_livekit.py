@@ -92,6 +92,33 @@ def test_the_generator_gives_pictures_always_and_sound_in_segments(bundle: Path,
     assert all(frame.duration == pytest.approx(1 / FPS, abs=1e-4) for frame in sound)
 
 
+def test_the_generator_gives_no_sound_of_a_frame_whose_picture_was_out_at_an_interruption(
+    bundle: Path, avatar: Path
+) -> None:
+    async def run() -> list[Any]:
+        stream = AvatarStream(bundle, avatar, fps=FPS)
+        await stream.open()
+        generator = MuseTalkVideoGenerator(stream)
+        after: list[Any] = []
+        speaking = cleared = False
+        async for frame in generator:
+            if cleared:
+                after.append(frame)
+            elif not speaking:
+                speaking = stream.speaking
+                for part in [] if speaking else [*speech(0.5), AudioSegmentEnd()]:
+                    await generator.push_audio(part)
+            elif not stream.speaking:  # the picture of the last frame
+                generator.clear_buffer()
+                cleared = True
+            if len(after) == 10:
+                break
+        await generator.aclose()
+        return after
+
+    assert {type(frame) for frame in asyncio.run(run())} == {rtc.VideoFrame}
+
+
 @pytest.fixture(params=["in this process", "by a service"])
 def stream(request: pytest.FixtureRequest, bundle: Path, avatar: Path) -> LiveAvatar:
     if request.param == "by a service":
@@ -132,7 +159,7 @@ def test_the_runner_plays_segments_and_interruptions_with_their_positions(stream
     assert (first.interrupted, second.interrupted, third.interrupted) == (False, True, False)
     assert first.playback_position == pytest.approx(1.0, abs=0.08)
     assert 0.1 < second.playback_position < 19
-    assert third.playback_position == pytest.approx(0.5, abs=0.08)
+    assert third.playback_position == pytest.approx(0.5, abs=0.12)  # the runner counts a frame that was under way to it
 
 
 class Pair:
@@ -238,6 +265,39 @@ def test_an_interruption_is_answered_at_once_and_nothing_more_is_heard(bundle: P
     assert at < pictures[5]  # told within 0.2 s of the stream
     assert not second.interrupted
     assert made.avatar.local_participant.called[-1][0] == "lk.clear_buffer"
+
+
+def test_an_interruption_while_the_last_sound_is_handed_over_ends_the_segment_once(bundle: Path, avatar: Path) -> None:
+    done: list[str] = []
+
+    async def script(pair: Pair) -> None:
+        sound = pair.worker._sound
+        capture, clear = sound.capture_frame, sound.clear_queue
+
+        async def interrupted(frame: rtc.AudioFrame) -> None:
+            if not pair.stream.speaking and not pair.finished:
+                pair.output.clear_buffer()
+                await until(lambda: pair.finished, "the interruption is told")
+            done.append("heard")
+            await capture(frame)
+
+        def clear_queue() -> None:
+            done.append("cleared")
+            clear()
+
+        sound.capture_frame, sound.clear_queue = interrupted, clear_queue
+        await say(pair.output, 0.5)
+        await until(lambda: pair.finished, "it is interrupted at its last frame")
+        count = len(pair.encoded)
+        await until(lambda: len(pair.encoded) > count + 3, "pictures come on")
+        assert done[-3:] == ["cleared", "heard", "cleared"]
+        await say(pair.output, 5.0)
+        await until(lambda: done[-1] == "heard", "it speaks")
+        pair.output.clear_buffer()
+        await until(lambda: len(pair.finished) == 2, "the next interruption is told")
+
+    made = pair(bundle, avatar, script)
+    assert [event.interrupted for _, event in made.finished] == [True, True]
 
 
 def test_an_interruption_before_the_first_sample_is_told_too(bundle: Path, avatar: Path) -> None:

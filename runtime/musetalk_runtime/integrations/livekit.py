@@ -24,6 +24,7 @@ class MuseTalkVideoGenerator(VideoGenerator):
 
     def __init__(self, avatar: LiveAvatar) -> None:
         self._avatar = avatar
+        self._interruptions = 0
         self._frames: AsyncGenerator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd, None] | None = None
 
     @property
@@ -41,6 +42,7 @@ class MuseTalkVideoGenerator(VideoGenerator):
 
     def clear_buffer(self) -> None:
         """Close the mouth, be silent, and drop what waits."""
+        self._interruptions += 1
         self._avatar.interrupt()
 
     def __aiter__(self) -> AsyncIterator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd]:
@@ -56,11 +58,13 @@ class MuseTalkVideoGenerator(VideoGenerator):
     async def _generate(self) -> AsyncGenerator[rtc.VideoFrame | rtc.AudioFrame | AudioSegmentEnd, None]:
         width, height = self._avatar.width, self._avatar.height
         async for frame in self._avatar.frames():
+            interruptions = self._interruptions
             yield rtc.VideoFrame(width, height, rtc.VideoBufferType.NV12, frame.nv12.tobytes())
-            if frame.speaking:
+            if frame.speaking and interruptions == self._interruptions:
                 yield audio_frame(frame.sound)
             for _ in range(frame.ended):
-                yield AudioSegmentEnd()
+                if interruptions == self._interruptions:
+                    yield AudioSegmentEnd()
 
 
 def mono_samples(frame: rtc.AudioFrame) -> Floats:

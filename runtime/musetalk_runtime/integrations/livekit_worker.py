@@ -42,6 +42,7 @@ class AvatarWorker:
         self._tasks: list[asyncio.Task[None]] = []
         self._keyframe_at = self._rate_at = -RATE_INTERVAL_S
         self._wants_keyframe = False
+        self._interruptions = 0
         self._encoder: AnnexBEncoder | None = None
 
     async def start(self) -> None:
@@ -102,8 +103,12 @@ class AvatarWorker:
             self._heed_feedback()
             self._send(frame)
             if frame.speaking:
+                interruptions = self._interruptions
                 self._playback.began(self._sound.queued_duration)
                 await self._sound.capture_frame(sound := audio_frame(frame.sound))
+                if interruptions != self._interruptions:
+                    self._sound.clear_queue()
+                    continue
                 self._playback.played(sound.duration)
             for _ in range(frame.ended):
                 self._playback.ended(self._sound.queued_duration)
@@ -140,6 +145,7 @@ class AvatarWorker:
         return AnnexBEncoder(picture, VideoOptions("x264", self.kbps))
 
     def _clear(self) -> None:
+        self._interruptions += 1
         self._avatar.interrupt()
         self._playback.cleared(self._sound.queued_duration)
         self._sound.clear_queue()
