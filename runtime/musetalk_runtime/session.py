@@ -139,9 +139,9 @@ class Session(Closable):
         self.stopping.set()
         self._rendered.stop()
 
-    def hush(self, until: float) -> None:
-        """Drop the sound from here to the stream's second `until`; times stay as they are. Thread-safe."""
-        self._mute.silence(until)
+    def hush(self, until: float) -> float:
+        """Drop the sound from here to the stream's second `until`; gives where here is. Times stay. Thread-safe."""
+        return self._mute.silence(until)
 
     def pose(self, name: str, repeat: bool = False, at: float = 0.0) -> None:
         """Go over to the avatar's clip `name` soon, but not before the stream's second `at`. Thread-safe.

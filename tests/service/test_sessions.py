@@ -25,6 +25,7 @@ from musetalk_runtime.service.delivery.fragments import Fragment, split
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.session import pace
 from musetalk_runtime.service.session.live_session import LiveSession
+from musetalk_runtime.service.session.speech_queue import MOUTH_FADE_S
 from musetalk_runtime.service.settings import Settings
 
 SESSIONS = 4
@@ -216,6 +217,26 @@ def test_an_interruption_stops_the_mouth_within_200_ms_of_the_stream(
     assert len(quiet) >= 20
     assert min(quiet) > 30  # dB: as the encoder leaves it
     assert min(spoken) < min(quiet) - 3
+
+
+def test_an_interruption_is_told_from_the_last_sound_on_though_frames_come_meanwhile(
+    client: Client, service: Service, speech: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = client.begin(lead=1.0)
+    session = service.sessions.get(path.rpartition("/")[2])
+    client.ask("POST", f"{path}/audio", speech(20.0).read_bytes())
+    until(lambda: session.frames > 30, "it speaks")
+    cut, before = session.speech.cut, 0
+
+    def cut_late(made: float) -> tuple[float, float]:
+        nonlocal before
+        found, before = cut(made), round(made * 25)
+        until(lambda: session.frames >= before + 3, "frames come meanwhile")
+        return found
+
+    monkeypatch.setattr(session.speech, "cut", cut_late)
+    at = client.ask("POST", f"{path}/interrupt")[1]["at"]
+    assert at >= (before + 2) / 25 + MOUTH_FADE_S - 0.001
 
 
 def closeness(frame: Any, own: np.ndarray) -> float:

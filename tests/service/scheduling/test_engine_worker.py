@@ -239,13 +239,14 @@ def test_frames_under_way_are_dropped_and_times_go_on(bundle: Path, avatar: Path
 def test_sound_is_silenced_once_though_it_is_asked_for_twice() -> None:
     mute, sound = Mute(), np.ones((1, 4800), np.float32)
     assert mute.pass_on(sound) is sound
-    mute.silence(0.3)
+    assert mute.silence(0.3) == 0.1
     faded = mute.pass_on(sound)
     assert faded[0, 0] == 1.0
     assert np.all(np.diff(faded[0, :960]) < 0)
-    mute.silence(0.35)
+    assert mute.silence(0.35) == 0.1
     assert not mute.pass_on(sound).any()
     rest = mute.pass_on(sound)
     assert not rest[:, :2400].any()
     assert rest[:, 2400:].all()
     assert mute.pass_on(sound) is sound
+    assert mute.silence(1.0) == 0.5

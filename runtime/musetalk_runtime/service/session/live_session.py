@@ -28,7 +28,7 @@ from musetalk_runtime.service.session.pace import Pace
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push import Push
 from musetalk_runtime.service.session.push_targets import PushTarget
-from musetalk_runtime.service.session.speech_queue import MAX_QUEUED_S, SpeechQueue
+from musetalk_runtime.service.session.speech_queue import MAX_QUEUED_S, MOUTH_FADE_S, SpeechQueue
 from musetalk_runtime.service.session.text_queue import TextQueue
 from musetalk_runtime.service.session.turn_timer import TurnTimer
 from musetalk_runtime.session import DEFAULT_VIDEO, Session
@@ -145,9 +145,9 @@ class LiveSession:
         self.text.clear()
         made = float(self.frames / self.fps)
         at, end = self.speech.cut(made)
+        if session := self._session:  # which may have made more meanwhile
+            at = max(at, min(session.hush(end), end) + MOUTH_FADE_S)
         self.turns.interrupt(at)
-        if session := self._session:
-            session.hush(end)
         self.packets.hush()
         self._metrics.add("dropped_frames_total", max(0, int((end - made) * self.fps)))
         self.events.publish("interrupted", at=round(at, 3))
