@@ -223,7 +223,7 @@ def test_a_frame_changes_the_pose_and_an_unknown_one_is_an_error(bundle: Path, p
     assert not seen.of(AvatarPoseFrame)
     bright = [np.frombuffer(frame.image, np.uint8).mean() for frame in seen.of(OutputImageRawFrame)]
     assert bright[-1] < 0.8 * bright[0]  # "nod" is darker
-    assert np.abs(np.diff(bright)).max() < (bright[0] - bright[-1]) / 3
+    assert np.abs(np.diff(bright)).max() < (bright[0] - bright[-1]) / 2  # a slow machine makes 2 of 5 frames
     assert len(seen.of(TTSAudioRawFrame)) / FPS == pytest.approx(3.0, abs=0.1)
 
 
