@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +84,28 @@ def test_it_is_speaking_until_the_last_frame_of_the_utterance_is_taken(bundle: P
     assert len(before) > 0.4 * FPS
     assert all(before)
     assert not at_the_end
+
+
+def test_a_reader_that_is_slow_costs_no_pictures(bundle: Path, avatar: Path) -> None:
+    """A slow machine makes fewer of them, but here it waits for the reader."""
+
+    async def run() -> list[AvatarFrame]:
+        stream = AvatarStream(bundle, avatar, FPS)
+        await stream.open()
+        frames: list[AvatarFrame] = []
+        try:
+            async for frame in stream.frames():
+                frames.append(frame)
+                await asyncio.sleep(2 / FPS)
+                if len(frames) == 100:
+                    break
+        finally:
+            await stream.close()
+        return frames
+
+    frames = asyncio.run(run())[70:]
+    repeated = sum(np.array_equal(before.nv12, after.nv12) for before, after in pairwise(frames))
+    assert repeated < len(frames) // 3
 
 
 def test_an_interruption_tells_what_was_taken_of_the_utterance(bundle: Path, avatar: Path) -> None:

@@ -197,11 +197,14 @@ class AvatarStream:
         return np.pad(sound, (0, end - begin - len(sound)))
 
     def _has_room(self) -> bool:
-        """Wait until who iterates has taken enough; False at the end."""
-        while not self._stopping.is_set():
-            if self._room.acquire(timeout=0.1):
-                return True
-        return False
+        """Wait until who iterates has taken enough, while the clock stands still; False at the end."""
+        if self._room.acquire(blocking=False):
+            return True
+        now, taken = self._clock.now(), False
+        while not (taken or self._stopping.is_set()):
+            taken = self._room.acquire(timeout=0.1)
+            self._clock.wait(now)
+        return taken
 
 
 class SteadyClock(PlaybackClock):
