@@ -195,15 +195,15 @@ def test_long_speech_is_sent_as_it_is_played(stream: RemoteAvatarStream, service
 
 def test_a_conversation_may_be_silent_for_long(bundle: Path, avatar: Path) -> None:
     def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
-        if frame.index == 60:
+        if frame.index == 200:
             stream.push(voice(0.2, 24_000) / 32768, 24_000)
             stream.flush()
-        return frame.index > 60 and not stream.speaking
+        return frame.index > 200 and not stream.speaking
 
     with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
         service = Service(b, {"one": a}, Settings(sessions=1))
         with serving(service) as running:
-            running.config.ws_ping_interval, running.config.ws_ping_timeout = 0.2, 1.8  # seconds, instead of 20
+            running.config.ws_ping_interval, running.config.ws_ping_timeout = 0.2, 6.0  # seconds, instead of 20
             frames = played(RemoteAvatarStream(f"http://127.0.0.1:{running.port}", "one", fps=FPS), act)
             end_sessions(service)
     assert sum(frame.ended for frame in frames) == 1
