@@ -12,6 +12,7 @@ from typing import Any
 import av
 import pytest
 
+from helpers.fleet import begin_soon
 from helpers.folders import edited, renewed
 from helpers.media import moving_picture, write_video
 from helpers.ray_fleet import START_S, RayFleet, listening, processes
@@ -45,8 +46,7 @@ class Watched:
     """A session and who watches it from its first frame on."""
 
     def __init__(self, fleet: RayFleet) -> None:
-        status, session = fleet.begin()
-        assert status == 201, session
+        session = begin_soon(fleet.client, fps=10)
         self.device: str = session["device"]
         self.path = f"/v1/sessions/{session['id']}"
         client, path, query = led(session["stream"])
@@ -203,7 +203,7 @@ def test_an_avatar_that_is_uploaded_comes_to_as_many_devices_as_are_asked(fleet:
         return [name for name, device in fleet.devices().items() if "two" in device["avatars"]]
 
     fleet.until(lambda _: len(having()) == 2, "two devices have it", START_S)
-    _, session = fleet.begin(avatar="two")
+    session = begin_soon(fleet.client, avatar="two", fps=10)
     assert session["device"] in having()
     assert fleet.client.ask("DELETE", "/v1/avatars/two")[0] == 409  # a session uses it
     assert fleet.client.ask("DELETE", f"/v1/sessions/{session['id']}")[0] == 204

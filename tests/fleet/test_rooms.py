@@ -181,6 +181,7 @@ TestArrivals = Arrivals.TestCase
 TestArrivals.settings = settings(max_examples=250, stateful_step_count=50, deadline=None)
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=8), st.integers(0, 40))
 def test_sessions_fill_all_devices_and_no_more(capacities: list[int], sessions: int) -> None:
     rooms = known(**{f"d{n}": capacity for n, capacity in enumerate(capacities)})

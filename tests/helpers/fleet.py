@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -60,11 +61,26 @@ def served(app: FastAPI, port: int = 0) -> Iterator[int]:
 
 
 @contextmanager
-def fronting(directory: ListedDevices, access: Access | None = None, **settings: Any) -> Iterator[tuple[Client, Front]]:
-    """A client of a front end of the devices in `directory`, and that front end."""
+def fronting(
+    directory: ListedDevices, access: Access | None = None, all_up: bool = True, **settings: Any
+) -> Iterator[tuple[Client, Front]]:
+    """A client of a front end of the devices in `directory`, which has heard of all if `all_up`, and that front end."""
     front = Front(directory, SECRET, **settings)
     with served(create_front_app(front, access or Access())) as port:
+        until(lambda: not all_up or front.rooms.up.keys() == directory.listed.keys(), "all devices are up")
         yield Client(port), front
+
+
+def begin_soon(client: Client, **wanted: Any) -> dict[str, Any]:
+    """A session of a front end, which for up to a second may count a place twice and refuse then."""
+    deadline = time.monotonic() + 60
+    while True:
+        with client.request("POST", "/v1/sessions", {"avatar": "one", "fps": 25, **wanted}) as answer:
+            session = json.loads(answer.read())
+        if not answer.headers["Retry-After"] or time.monotonic() > deadline:
+            assert answer.status == 201, session
+            return dict(session)
+        time.sleep(0.5)
 
 
 class StandIn:
