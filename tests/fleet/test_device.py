@@ -186,10 +186,10 @@ def test_avatars_come_and_go_by_the_registry(settings: DeviceSettings, registry:
 
 
 class Stand:
-    """A device that an update comes to; `fails` when it is updated."""
+    """A device that an update comes to; `fails` when it is updated, and misses the first `missed` answers."""
 
-    def __init__(self, name: str, log: list[str], sessions: int = 0, fails: bool = False) -> None:
-        self.name, self._log, self._sessions, self._fails = name, log, sessions, fails
+    def __init__(self, name: str, log: list[str], sessions: int = 0, fails: bool = False, missed: int = 0) -> None:
+        self.name, self._log, self._sessions, self._fails, self._missed = name, log, sessions, fails, missed
 
     def drain(self) -> None:
         self._log.append(f"{self.name} drained")
@@ -198,6 +198,9 @@ class Stand:
         self._log.append(f"{self.name} reopened")
 
     def sessions(self) -> int:
+        if self._missed:
+            self._missed -= 1
+            raise MachineError("it does not answer")
         self._sessions, now = max(0, self._sessions - 1), self._sessions
         return now
 
@@ -211,6 +214,15 @@ def test_a_rolling_update_goes_from_device_to_device() -> None:
     log: list[str] = []
     rolling_update([Stand("a", log, sessions=1), Stand("b", log)], "student", "v2", 60.0, lambda _: None)
     assert log == [f"{name} {what}" for name in "ab" for what in ("drained", "has student v2", "reopened")]
+
+
+def test_a_rolling_update_waits_for_a_device_that_misses_an_answer() -> None:
+    log: list[str] = []
+    rolling_update([Stand("a", log, sessions=1, missed=1)], "student", "v2", 60.0, lambda _: None)
+    assert log == ["a drained", "a has student v2", "a reopened"]
+    with pytest.raises(MachineError, match="b: it does not answer: the update stops here"):
+        rolling_update([Stand("b", log, missed=9)], "student", "v2", 0.0, lambda _: None)
+    assert log[3:] == ["b drained", "b reopened"]
 
 
 def test_a_rolling_update_stops_at_the_first_that_fails() -> None:

@@ -50,8 +50,17 @@ def rolling_update(
 
 
 def _wait_for_end(device: UpdatableDevice, patience: float) -> None:
+    """Wait until no session runs. One that does not answer, as a busy device may, is asked again."""
     until = time.monotonic() + patience
-    while sessions := device.sessions():
+    while True:
+        try:
+            if not (sessions := device.sessions()):
+                return
+            error: Exception = MachineError(
+                f"{sessions} of its sessions still run after {patience:g} s: give more by --patience"
+            )
+        except (MachineError, OSError) as silent:
+            error = silent
         if time.monotonic() > until:
-            raise MachineError(f"{sessions} of its sessions still run after {patience:g} s: give more by --patience")
+            raise error
         time.sleep(POLL_S)
