@@ -228,8 +228,8 @@ def test_a_capture_that_cannot_be_is_left_out(
     def fail() -> None:
         raise RuntimeError("operation not permitted when stream is capturing")
 
-    monkeypatch.setattr(batch_graph, "CAPTURE_TIMEOUT_S", 0.2)
     if how == "hangs":
+        monkeypatch.setattr(batch_graph, "CAPTURE_TIMEOUT_S", 0.2)
         monkeypatch.setattr(Rtx, "capturing", staticmethod(let_go.wait))
     elif how == "fails":
         monkeypatch.setattr(Rtx, "capturing", staticmethod(fail))
