@@ -2,7 +2,8 @@
 import { failure, passes, request } from "./api.js";
 import { once, sleep } from "./promises.js";
 
-const FIRST = 2.5; // seconds from the start until a frame is seen, after which it is given up
+const CONNECTING = 10; // seconds from the start until the connection stands, after which it is given up
+const FIRST = 2.5; // seconds from then until a frame is seen, after which it is given up
 const STALL = 2; // seconds without a frame after which the connection is made anew
 const PATIENCE = 10; // seconds for which a service that does not answer is asked again
 const ASKING = 0.5; // seconds between two times
@@ -53,12 +54,10 @@ export class WebRtcPlayer {
   }
 
   async #begin() {
-    const shown = once(this.video, "loadeddata").then(() => true);
+    const shown = once(this.video, "loadeddata");
     try {
-      const late = sleep(FIRST).then(() => false);
-      const connected = this.#connect();
-      connected.catch(() => {}); // if it comes too late
-      if (!(await Promise.race([connected.then(() => shown), late]))) throw new Error("nothing was received");
+      await within(CONNECTING, this.#connect());
+      await within(FIRST, shown);
       this.connected = true;
     } catch (error) {
       this.#lose(error.message);
@@ -86,6 +85,10 @@ export class WebRtcPlayer {
     this.location = location;
     await connection.setRemoteDescription({ type: "answer", sdp: await answer.text() });
     this.video.play().catch(({ name }) => name === "NotAllowedError" && this.onRefused());
+    while (connection.connectionState !== "connected") {
+      await once(connection, "connectionstatechange");
+      if (connection.connectionState === "failed") throw new Error("there is no way to the service");
+    }
   }
 
   // By a new offer: the service does not restart ICE.
@@ -145,6 +148,9 @@ export class WebRtcPlayer {
     else if (performance.now() - this.heard > STALL * 1000) this.#again();
   }
 }
+
+const within = (seconds, promise) =>
+  Promise.race([promise, sleep(seconds).then(() => Promise.reject(new Error("nothing was received")))]);
 
 const gathered = async (connection) => {
   while (connection.iceGatheringState !== "complete") await once(connection, "icegatheringstatechange");
