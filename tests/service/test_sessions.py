@@ -21,11 +21,12 @@ from websockets.sync.client import ClientConnection, connect
 from helpers.media import voice
 from helpers.service_client import Client, HeldClock, Viewer, end_sessions, serving, until
 from musetalk_runtime import Avatar, Bundle
+from musetalk_runtime.audio.speech_piece import SpeechPiece, silence
 from musetalk_runtime.service.delivery.fragments import Fragment, split
 from musetalk_runtime.service.service import Service
 from musetalk_runtime.service.session import pace
 from musetalk_runtime.service.session.live_session import LiveSession
-from musetalk_runtime.service.session.speech_queue import MOUTH_FADE_S
+from musetalk_runtime.service.session.speech_queue import MOUTH_FADE_S, SpeechQueue
 from musetalk_runtime.service.settings import Settings
 
 SESSIONS = 4
@@ -311,9 +312,11 @@ def events_until(events: Iterator[tuple[str, Any]], seconds: float) -> Iterator[
             return
 
 
-def test_the_audio_socket_takes_other_rates_and_tells_where_it_is_said(client: Client, service: Service) -> None:
+def test_the_audio_socket_takes_other_rates_and_tells_where_it_is_said(
+    client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.starter, "playback_clock", lambda: HeldClock(0.0))  # no silence comes between
     path = client.begin()
-    session = service.sessions.get(path.rpartition("/")[2])
     url = f"ws://127.0.0.1:{client.port}{path}/audio"
     for refused in ("?rate=7999", "?rate=48001", "?rate=x", "?positions=perhaps"):
         with pytest.raises(InvalidStatus), connect(url + refused):
@@ -326,7 +329,66 @@ def test_the_audio_socket_takes_other_rates_and_tells_where_it_is_said(client: C
     begins, ends = ([one[name] for one in told] for name in ("begin", "end"))
     assert begins[1:] == pytest.approx(ends[:-1], abs=0.001)  # one after the other
     assert ends[-1] - begins[0] == pytest.approx(2.0, abs=0.01)
-    assert ends[-1] <= session.speech.end + 0.001
+
+
+def test_the_audio_socket_tells_where_it_is_said_whatever_is_said_next(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = client.begin()
+    push, places = SpeechQueue.push, []
+
+    def push_two(queue: SpeechQueue, piece: SpeechPiece, *limit: float) -> Any:
+        places.append(push(queue, piece, *limit))
+        push(queue, silence(16_000))  # another client is as quick
+        return places[-1]
+
+    monkeypatch.setattr(SpeechQueue, "push", push_two)
+    with connect(f"ws://127.0.0.1:{client.port}{path}/audio?positions=true") as audio:
+        audio.send(voice(0.5).tobytes())
+        told = json.loads(audio.recv(timeout=60))
+    begin = places[0].begin
+    assert [told["begin"], told["end"]] == pytest.approx([begin, begin + 0.5], abs=0.01)
+
+
+def test_a_turn_is_timed_where_it_is_said(client: Client, speech: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = client.begin()
+    events = client.events(path)
+    next(events)
+    push, places = SpeechQueue.push, []
+
+    def push_late(queue: SpeechQueue, *arguments: Any) -> Any:
+        before = queue.handed_out
+        until(lambda: queue.handed_out > before, "silence is taken meanwhile")
+        places.append(push(queue, *arguments))
+        return places[-1]
+
+    monkeypatch.setattr(SpeechQueue, "push", push_late)
+    assert client.ask("POST", f"{path}/audio", speech(1.0).read_bytes())[0] == 202
+    at = next(content["at"] for name, content in events if name == "turn")
+    assert places[0].begin <= at <= places[0].begin + 0.05
+
+
+def test_an_answer_tells_how_long_a_clip_is_and_what_is_said_before_it(
+    client: Client, service: Service, speech: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if it is being said by then."""
+    monkeypatch.setattr(service.starter, "playback_clock", lambda: HeldClock(0.0))
+    push = SpeechQueue.push
+
+    def push_and_wait(queue: SpeechQueue, *arguments: Any) -> Any:
+        place = push(queue, *arguments)
+        until(lambda: queue.handed_out > 0.3, "some of it is taken")
+        return place
+
+    monkeypatch.setattr(SpeechQueue, "push", push_and_wait)
+    clip = speech(4.0).read_bytes()
+    status, begun = client.ask("POST", "/v1/sessions/audio?avatar=one&fps=25&then=listen", clip)
+    assert (status, begun["seconds"]) == (201, 4.0)
+    assert begun["before"] <= 0.5
+    _, answer = client.ask("POST", f"/v1/sessions/{begun['id']}/audio", clip)
+    assert answer["seconds"] == 4.0
+    assert 2.0 <= answer["before"] <= 4.5
+    assert answer["queued"] == answer["before"] + 4.0
 
 
 def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client, service: Service) -> None:

@@ -98,6 +98,13 @@ def test_a_push_beyond_the_limit_says_nothing() -> None:
     assert speech.queued == 1.0
 
 
+def test_a_push_tells_where_it_is_said_and_what_waits_before_it() -> None:
+    speech = SpeechQueue(Stopped(), 2.0, 0.5)
+    take(speech, 0.5)
+    assert speech.push(tone(1.0)) == (0.5, 0.0)
+    assert speech.push(tone(1.0)) == (1.5, 1.0)
+
+
 def test_a_cut_drops_what_waits_and_closes_the_mouth_until_speech_comes_back() -> None:
     clock = Stopped()
     speech = SpeechQueue(clock, 2.0, 0.5)

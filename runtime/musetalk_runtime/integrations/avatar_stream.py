@@ -124,10 +124,9 @@ class AvatarStream:
             yield self._framed(*taken)
 
     def _say(self, piece: SpeechPiece) -> bool:
-        begin = self._speech.end
-        if said := self._speech.push(piece):
-            self._utterances.add(begin, self._speech.end)
-        return said
+        if place := self._speech.push(piece):
+            self._utterances.add(place.begin, place.begin + piece.seconds)
+        return place is not None
 
     def _open(self) -> None:
         bundle, avatar, fps = self._given

@@ -34,6 +34,10 @@ class FleetSessionAnswer(schema.SessionAnswer):
     device: str
 
 
+class FleetFileSessionAnswer(FleetSessionAnswer, schema.FileSessionAnswer):
+    """A session of a fleet that was begun with a file."""
+
+
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"], responses={**ERRORS, **GONE})
 clips = asyncio.Semaphore(MAX_CLIPS)
 
@@ -46,7 +50,7 @@ async def begin_session(wanted: schema.LiveSession, front: TheFront, owner: TheO
     return JSONResponse(begun, 201)
 
 
-@router.post("/audio", status_code=201, response_model=FleetSessionAnswer, openapi_extra=CLIP_BODY)
+@router.post("/audio", status_code=201, response_model=FleetFileSessionAnswer, openapi_extra=CLIP_BODY)
 async def begin_session_of_a_file(
     wanted: Annotated[schema.FileSession, Query()], front: TheFront, owner: TheOwner, request: Request
 ) -> Response:

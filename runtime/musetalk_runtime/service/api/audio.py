@@ -38,11 +38,13 @@ async def say(request: Request, session: TheRunningSession, service: TheService)
     """
     with service.upload("clip"):
         clip = await read_clip(request, service, spend_of(session.owner))
-    if not session.say(clip.speech):
+    place = session.say(clip.speech)
+    if not place:
         raise ServiceError(429, "queue_full", f"{session.speech.queued:.0f} s of speech wait already", RETRY_SOON)
     for warning in clip.warnings:
         session.events.publish("warning", message=f"clip: {warning}")
-    return ClipAnswer(seconds=clip.speech.seconds, queued=session.speech.queued, warnings=clip.warnings)
+    seconds, before = clip.speech.seconds, place.before
+    return ClipAnswer(seconds=seconds, before=before, queued=before + seconds, warnings=clip.warnings)
 
 
 @router.websocket("/audio")
@@ -100,11 +102,12 @@ async def _receive_speech(
         if not spend(len(data)):
             session.events.publish("warning", message=f"audio socket: {LIMIT_SPENT}")
             return REFUSED, LIMIT_SPENT
-        while session.running and not session.say(piece, SOCKET_QUEUE_S):
+        place = None
+        while session.running and not (place := session.say(piece, SOCKET_QUEUE_S)):
             if close_when_full:
                 return TOO_FAST, "faster than playback"
             await asyncio.sleep(ROOM_INTERVAL_S)
-        if tell_positions:
-            end = session.speech.end
-            await socket.send_json({"begin": round(end - piece.seconds, 4), "end": round(end, 4)})
+        if tell_positions and place:
+            end = place.begin + piece.seconds
+            await socket.send_json({"begin": round(place.begin, 4), "end": round(end, 4)})
     return SESSION_ENDED, "the session has ended"

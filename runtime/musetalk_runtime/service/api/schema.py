@@ -11,6 +11,7 @@ from musetalk_runtime.service.session.push import PushState
 MAX_TEXT_CHARACTERS = 5_000  # of one request
 
 Seconds = Annotated[float, Field(description="seconds")]
+Before = Annotated[float, Field(description="seconds of what waited to be said before it")]
 Warnings = Annotated[
     tuple[str, ...],
     Field(
@@ -104,6 +105,13 @@ class SessionAnswer(BaseModel):
     audio: Annotated[str, Field(description="speech: POST a file, or a WebSocket", examples=["/v1/sessions/ID/audio"])]
 
 
+class FileSessionAnswer(SessionAnswer):
+    """A session that was begun with a file."""
+
+    seconds: Annotated[float, Field(description="how long the file is, in seconds")]
+    before: Before
+
+
 class AvatarProgress(BaseModel):
     """How far the preparation of an avatar is."""
 
@@ -148,9 +156,10 @@ class LimitsAnswer(BaseModel):
 
 
 class ClipAnswer(BaseModel):
-    """Speech that was taken, and all that waits now, in seconds."""
+    """Speech that was taken, what waited before it, and both together, in seconds."""
 
     seconds: Seconds
+    before: Before
     queued: Seconds
     warnings: Warnings
 

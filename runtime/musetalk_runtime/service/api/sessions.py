@@ -33,7 +33,7 @@ async def begin_session(
 @router.post("/sessions/audio", status_code=201, openapi_extra=CLIP_BODY)
 async def begin_session_of_a_file(
     wanted: Annotated[schema.FileSession, Query()], service: TheService, access: TheAccess, request: Request
-) -> schema.SessionAnswer:
+) -> schema.FileSessionAnswer:
     """Begin a session that says the body, any audio file of at most 32 MiB and 300 s, and then ends.
 
     Its stream is as long as the speech, and is generated ahead of playback by the lead, as any other. With
@@ -44,14 +44,17 @@ async def begin_session_of_a_file(
     _check(wanted, service, owner)
     with service.upload("clip"):
         clip = await read_clip(request, service, spend_of(owner))
+    before = 0.0
     if wanted.then == "end":
         session = _begin(wanted, service, owner, clip.speech)
     else:
         session = _begin(wanted, service, owner)
         session.speech.push(silence(int(idle_lead(session.fps) * SAMPLE_RATE)))  # its frames are soon made
-        session.say(clip.speech)
+        if place := session.say(clip.speech):
+            before = place.before
     session.speech.warnings += clip.warnings
-    return _answer(session, service, access)
+    answer = dict(_answer(session, service, access))
+    return schema.FileSessionAnswer(**answer, seconds=clip.speech.seconds, before=before)
 
 
 @router.get("/sessions")

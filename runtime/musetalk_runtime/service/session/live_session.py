@@ -28,7 +28,7 @@ from musetalk_runtime.service.session.pace import Pace
 from musetalk_runtime.service.session.playback_clock import PlaybackClock
 from musetalk_runtime.service.session.push import Push
 from musetalk_runtime.service.session.push_targets import PushTarget
-from musetalk_runtime.service.session.speech_queue import MAX_QUEUED_S, MOUTH_FADE_S, SpeechQueue
+from musetalk_runtime.service.session.speech_queue import MAX_QUEUED_S, MOUTH_FADE_S, Place, SpeechQueue
 from musetalk_runtime.service.session.text_queue import TextQueue
 from musetalk_runtime.service.session.turn_timer import TurnTimer
 from musetalk_runtime.session import DEFAULT_VIDEO, Session
@@ -121,13 +121,11 @@ class LiveSession:
         self.stop()
         self._fail(error)
 
-    def say(self, piece: SpeechPiece, limit: float = MAX_QUEUED_S) -> bool:
-        """Say `piece` after what waits already; False, and nothing said, if more than `limit` s wait."""
-        at = self.speech.end
-        if not self.speech.push(piece, limit):
-            return False
-        self.turns.hear(piece, at)
-        return True
+    def say(self, piece: SpeechPiece, limit: float = MAX_QUEUED_S) -> Place | None:
+        """Say `piece` after what waits already; None, and nothing said, if more than `limit` s wait."""
+        if place := self.speech.push(piece, limit):
+            self.turns.hear(piece, place.begin)
+        return place
 
     def encoded(self, units: Sequence[AccessUnit], sound: Floats) -> None:
         """Take what is encoded of the next frames, as ``SessionHooks`` has it. For the session's thread."""

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator
+from typing import NamedTuple
 
 from musetalk_runtime.audio.chunk import AudioChunk
 from musetalk_runtime.audio.speech_piece import SpeechPiece, joined, silence
@@ -21,6 +22,13 @@ LOOKAHEAD_S = 0.12  # seconds of speech after a frame that it is generated from
 SPEAKING_S = 0.3  # seconds after a push for which somebody counts as speaking
 LATE_PUSH_S = 0.05  # seconds that a push may be late without a lead, until silence takes its place
 MAX_WAIT_S = 0.1  # seconds between two looks at the clock
+
+
+class Place(NamedTuple):
+    """Where speech is said: from the stream's second `begin` on, after `before` seconds of speech that waited."""
+
+    begin: float
+    before: float
 
 
 class SpeechQueue:
@@ -57,15 +65,16 @@ class SpeechQueue:
             self._lead, self._idle, self._live = max(lead, idle), idle, lead == 0
             self._changed.notify_all()
 
-    def push(self, piece: SpeechPiece, limit: float = MAX_QUEUED_S) -> bool:
-        """Say `piece` after what waits already; False, and nothing said, if more than `limit` s wait."""
+    def push(self, piece: SpeechPiece, limit: float = MAX_QUEUED_S) -> Place | None:
+        """Say `piece` after what waits already; None, and nothing said, if more than `limit` s wait."""
         with self._changed:
-            if self.queued + piece.seconds > limit:
-                return False
+            place = Place(self.handed_out + self.queued, self.queued)
+            if place.before + piece.seconds > limit:
+                return None
             self._pushed_at = time.monotonic()
             self._append(piece)
             self._changed.notify_all()
-            return True
+            return place
 
     def complete(self) -> None:
         """Nothing more is said after what waits: then the iteration ends."""
@@ -119,12 +128,6 @@ class SpeechQueue:
     def handed_out(self) -> float:
         """Seconds handed out."""
         return self._handed_out / SAMPLE_RATE
-
-    @property
-    def end(self) -> float:
-        """The stream's second where what is pushed next begins."""
-        with self._changed:
-            return self.handed_out + self.queued
 
     @property
     def speaking(self) -> bool:

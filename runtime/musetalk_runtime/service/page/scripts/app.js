@@ -98,9 +98,9 @@ async function play() {
     session ?? watch(await placed(() => Session.begin(settings(), handlers)));
     return say("It listens. Choose a file, record one, or speak live.");
   }
-  const { seconds, queued } = session ? await session.say(file) : await beginWith(file);
-  const before = Math.round(queued - seconds);
-  say(`It says ${file.name}, ${clock(Math.round(seconds))} long${before ? `, after ${clock(before)} of other speech` : ""}.`);
+  const { seconds, before } = session ? await session.say(file) : await beginWith(file);
+  const other = before >= 1 ? `, after ${clock(Math.round(before))} of other speech` : "";
+  say(`It says ${file.name}, ${clock(Math.round(seconds))} long${other}.`);
 }
 
 // The file is sent with the first request. A service that is full has found it good by then: what follows only asks for
@@ -114,9 +114,7 @@ async function beginWith(file) {
     return Session.beginWith(file, settings(), handlers, progress);
   });
   watch(begun);
-  if (!begun.queued) return begun.say(file);
-  const seconds = Math.floor(begun.queued); // without the half second of silence that it begins with
-  return { seconds, queued: seconds };
+  return begun.seconds === undefined ? begun.say(file) : begun;
 }
 
 async function sayText() {
