@@ -409,6 +409,47 @@ def test_an_audio_socket_faster_than_playback_waits_or_is_closed(client: Client,
         assert closed_with(audio) == 1001
 
 
+def test_an_audio_socket_that_is_read_no_further_stays_open(
+    client: Client, service: Service, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers to pings are not read either."""
+    monkeypatch.setattr(service.starter, "playback_clock", lambda: HeldClock(0.0))
+    monkeypatch.setattr(server.config, "ws_ping_interval", 0.1)
+    monkeypatch.setattr(server.config, "ws_ping_timeout", 0.2)
+    path = client.begin()
+    session = service.sessions.get(path.rpartition("/")[2])
+    with connect(f"ws://127.0.0.1:{client.port}{path}/audio") as audio:
+        for _ in range(28):
+            audio.send(bytes(32_000))
+        until(lambda: session.speech.queued > 9, "as much waits as may")
+        with pytest.raises(TimeoutError):
+            audio.recv(timeout=1.0)
+        client.ask("POST", f"{path}/interrupt")
+        until(lambda: session.speech.queued > 9, "it is read on")
+        with pytest.raises(TimeoutError):
+            audio.recv(timeout=0.5)
+        client.ask("DELETE", path)
+        assert closed_with(audio) == 1001
+
+
+def test_an_audio_socket_that_answers_no_ping_is_closed(
+    client: Client, service: Service, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.config, "ws_ping_interval", 0.1)
+    monkeypatch.setattr(server.config, "ws_ping_timeout", 0.2)
+    path = client.begin()
+    session = service.sessions.get(path.rpartition("/")[2])
+    head = f"GET {path}/audio HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\nSec-WebSocket-Key: {'A' * 22}==\r\n"
+    head += "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", client.port), timeout=60) as mute:
+        mute.sendall(head.encode())
+        assert b" 101 " in mute.recv(4096)
+        mute.sendall(b"\x82\x82\0\0\0\0\0\0")  # a message of two bytes
+        while mute.recv(4096):
+            pass
+    until(lambda: not session.has_audio_socket, "its place is free")
+
+
 def test_a_silent_audio_socket_is_closed_with_its_session(client: Client) -> None:
     path = client.begin()
     with connect(f"ws://127.0.0.1:{client.port}{path}/audio") as audio:

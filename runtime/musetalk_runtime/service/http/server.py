@@ -17,6 +17,7 @@ from musetalk_runtime.service.http.descriptors import raise_limit
 from musetalk_runtime.service.http.protocol import limited_protocol
 from musetalk_runtime.service.http.systemd import notify, watchdog_seconds
 from musetalk_runtime.service.http.watchdog import Watchdog
+from musetalk_runtime.service.http.websocket_protocol import WebSocketProtocol
 from musetalk_runtime.service.security.access import Access
 from musetalk_runtime.service.service import Service
 
@@ -96,7 +97,7 @@ def _config(app: FastAPI, service: Service) -> uvicorn.Config:
         loop="asyncio",  # whatever else is installed
         http=limited_protocol(lambda: service.settings.head_timeout, min(MAX_CONNECTIONS, raise_limit())),
         backlog=BACKLOG,
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         ws_per_message_deflate=False,
         ws_ping_interval=PING_S,
