@@ -10,6 +10,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -250,6 +251,28 @@ def test_deleting_ends_a_preparation_and_its_process(
     assert processes() == []
     assert left(folder) == set()
     assert list(service.avatars) == ["one"]
+
+
+def test_an_avatar_that_is_deleted_before_its_upload_is_cleaned_away_is_gone(
+    client: Client, service: Service, folder: Path, photo: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, released = shutil.rmtree, threading.Event()
+
+    def remove_late(path: Path, **options: Any) -> None:
+        if path.parent.name == ".work":
+            assert released.wait(60)
+        remove(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", remove_late)
+    assert send(client, "new", photo)[0] == 202
+    until(lambda: "new" in service.avatars, "it is made")
+    try:
+        assert client.ask("DELETE", "/v1/avatars/new")[0] == 204
+        assert client.ask("GET", "/v1/avatars/new")[0] == 404
+        assert list(service.avatars) == ["one"]
+    finally:
+        released.set()
+    until(lambda: not left(folder), "nothing is left")
 
 
 def test_of_a_preparation_that_was_killed_it_says_what_is_known(

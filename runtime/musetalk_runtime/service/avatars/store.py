@@ -133,18 +133,18 @@ class AvatarStore:
             raise ServiceError(403, "fixed", f"avatar {name!r} is the operator's")
         if name in in_use:
             raise ServiceError(409, "in_use", f"a session uses avatar {name!r}: end it first")
-        new = self.new.pop(name, None)
+        new, made = self.new.pop(name, None), name in self.kept or name in self.broken
+        if not new and not made:
+            raise ServiceError(404, "unknown_avatar", f"no avatar {name!r}")
+        self.broken.pop(name, None)
+        if self.kept.pop(name, None) is not None:
+            self._catalog.remove(name)
         if new and new.task and not new.task.done():
             new.task.cancel()
             with suppress(asyncio.CancelledError, MuseTalkEdgeError):
                 await new.task
-        elif name in self.kept or name in self.broken:
-            self.broken.pop(name, None)
-            if self.kept.pop(name, None) is not None:
-                self._catalog.remove(name)
+        if made:
             await self._run(_remove, self._folder / name)
-        elif not new:
-            raise ServiceError(404, "unknown_avatar", f"no avatar {name!r}")
 
     def release_idle(self, in_use: Collection[str]) -> None:
         """Free the memory held for the avatars that are not `in_use`."""
