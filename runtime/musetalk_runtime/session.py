@@ -234,7 +234,8 @@ class Session(Closable):
             self.encoder = muxer.encoder
             for frame, more in self._frames():
                 keyframe = self._keyframe.is_set()
-                self._keyframe.clear()
+                if keyframe:  # else a wish that has just come would be dropped
+                    self._keyframe.clear()
                 kbps = self._direction.kbps() if self._direction.kbps else None
                 units = muxer.put(frame, keyframe, kbps, more)
                 if self._direction.encoded:

@@ -164,6 +164,28 @@ def test_a_session_that_cannot_be_made_holds_nothing(
     assert not set(threading.enumerate()) - threads
 
 
+class Raced(threading.Event):
+    """It is set by another thread just after somebody has looked the eighth time."""
+
+    looks = 0
+
+    def is_set(self) -> bool:
+        found = super().is_set()
+        self.looks += 1
+        if self.looks == 8:
+            self.set()
+        return found
+
+
+def test_a_wish_for_a_keyframe_is_kept_whenever_it_comes(opened: tuple[Bundle, Avatar], speech: Speech) -> None:
+    with Session(*opened, speech(1.0), fps=25) as session:
+        session._keyframe = Raced()
+        data = b"".join(session.stream())
+    with av.open(io.BytesIO(data)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert [k for k, packet in enumerate(packets) if packet.is_keyframe] == [0, 8]
+
+
 def test_silence_is_the_avatar_itself(opened: tuple[Bundle, Avatar]) -> None:
     _, avatar = opened
     with Session(*opened, [bytes(32_000)], fps=25) as session:
