@@ -112,11 +112,19 @@ def test_sender_reports_give_both_tracks_the_times_of_the_stream(
 
 def test_without_a_lead_a_frame_is_made_a_frame_and_20_ms_before_it_is_shown(bundle: Path, avatar: Path) -> None:
     with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
-        service = Service(b, {"one": a}, Settings(sessions=1), lambda: HeldClock(1.0))
+        clock = HeldClock(0.0)
+        service = Service(b, {"one": a}, Settings(sessions=1), lambda: clock)
+
+        async def watch(viewer: WhepViewer) -> None:
+            await viewer.until(lambda: session.packets.subscribers, "it is connected")
+            clock.limit = 1.0
+            await viewer.until(lambda: viewer.video, "frames come")
+
         with serving(service) as running:
             client = Client(running.port)
-            watching(client, client.begin(lead=0), lambda viewer: viewer.until(lambda: viewer.video, "frames come"))
+            path = client.begin(lead=0)
             session = service.sessions.running[0]
+            watching(client, path, watch)
             until(lambda: session.clock.now() == 1.0, "playback is held")
             until(lambda: session.frames > 26, "the frames are made that are due")
             time.sleep(0.3)
