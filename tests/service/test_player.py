@@ -1,7 +1,6 @@
 """How the page plays: near the live edge, in a real browser. One service and one browser for all tests."""
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +44,7 @@ def test_after_a_pause_it_goes_on_with_what_is_live(page: Page, service: Service
     until(lambda: session.clock.now() > at + 4, "the stream goes on")
     badge = page.text("state")
     page.run("v.play()")
-    page.until(f"v.currentTime > {at} + 0.3")
-    assert behind(page, session) < 1.5
+    until(lambda: behind(page, session) < 1.5, "it is live again", 8)  # by hurrying alone it would take 12 s
     assert badge == "Paused"
     page.until(f"{BADGE} === 'Listening'")
 
@@ -61,11 +59,23 @@ def test_it_hurries_when_it_is_behind_until_it_is_not(page: Page, service: Servi
     page.run("delete v.playbackRate; undefined")
     page.until(f"{BADGE} === 'Catching up' && v.playbackRate > 1")
     page.until(f"{BADGE} === 'Listening' && v.playbackRate === 1")
-    assert behind(page, session) < 1
+    until(lambda: behind(page, session) < 1, "it is near")
     rates = [rate for rate in page.run("rates") if rate > 1]
-    assert (rates[0], rates[-1]) == (max(rates), min(rates))
-    assert all(after < before + 0.06 for before, after in pairwise(rates))  # between two steps it may go to and fro
     assert 1.05 <= min(rates) <= max(rates) <= 1.2
+
+
+def test_it_hurries_less_the_nearer_it_comes_and_never_without_a_buffer(page: Page) -> None:
+    rates = page.run("""(async () => {
+        const { LiveEdge } = await import("/live_edge.js");
+        const edge = new LiveEdge();
+        performance.now = () => 100_000;
+        edge.hear({ generated: 60, ahead: 0 });
+        const rates = [1.4, 2, 1.6, 1.2, 0.9, 0.6, 0.5, 1.4].map((behind) => edge.rate(60 - behind, 2));
+        rates.push(edge.rate(58, 0.3));
+        delete performance.now;
+        return rates;
+    })()""")
+    assert rates == [1, 1.2, 1.2, 1.15, 1.1, 1.05, 1, 1, 1]
 
 
 def test_a_picture_that_stands_still_is_nudged(page: Page, service: Service) -> None:
@@ -106,9 +116,9 @@ def test_what_was_made_to_its_end_is_not_left_out_after_a_pause(
     at = page.run("v.currentTime")
     until(lambda: not service.sessions.running, "it is made")
     page.until("v.buffered.end(0) > 3.9 && v.playbackRate === 1")
-    page.run("v.play()")
+    page.run("v.addEventListener('playing', () => (window.resumed = v.currentTime), { once: true }); v.play()")
     page.until(f"v.currentTime > {at}")
-    assert page.run("v.currentTime") < at + 1.5
+    assert page.run("resumed") < at + 1.5
     assert page.run("v.playbackRate") == 1
     page.until("document.getElementById('status').textContent.includes('has ended')")
 
