@@ -136,7 +136,7 @@ def test_slow_uploads_of_avatars_leave_room_for_clips(service: Service) -> None:
 def test_an_upload_that_is_slower_than_the_rate_makes_room(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "settings", Settings(body_timeout=0.5, upload_rate=1 << 20))
+    monkeypatch.setattr(service, "settings", Settings(body_timeout=5.0, upload_rate=1 << 20))
     head = (
         f"POST /v1/sessions/audio?avatar=one HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
         f"Authorization: {client.authorization}\r\nContent-Length: 9000000\r\n\r\n"
@@ -144,7 +144,7 @@ def test_an_upload_that_is_slower_than_the_rate_makes_room(
     with ExitStack() as stack:
         slow = [stack.enter_context(socket.create_connection(("127.0.0.1", client.port))) for _ in range(8)]
         for one in slow:
-            one.sendall(head.encode() + bytes(1 << 20))  # a whole second's worth, of which half is held to its credit
+            one.sendall(head.encode() + bytes(1 << 20))  # a second's worth, on top of the 5 s that it has at most
         until(lambda: service._uploads["clip"] == len(slow), "all places are taken")
         until(lambda: client.ask("POST", "/v1/sessions/audio?avatar=one", b"x")[0] == 422, "there is room")
         for one in slow:
