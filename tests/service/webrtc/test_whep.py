@@ -388,7 +388,7 @@ def test_offers_that_are_nearly_right_are_answered_or_refused(client: Client, se
 def test_who_posts_an_offer_and_does_not_come_is_given_up(
     client: Client, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(peer, "CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(peer, "CONNECT_TIMEOUT_S", 10.0)
     path = client.begin()
     for _ in range(service.settings.peers):
         assert _asked(client, "POST", f"{path}/whep", OFFER)[0] == 201
