@@ -44,6 +44,10 @@ SAID = """window.said = []; setInterval(() => {
         if (textContent && !said.includes(textContent)) said.push(textContent);
     }
 }, 20); undefined"""
+# Each notice, and what the badge says as it comes.
+SAID_AT_ONCE = """window.said = []; new MutationObserver(() => {
+    said.push(["notice", "state"].map(id => document.getElementById(id).textContent));
+}).observe(document.getElementById("notice"), { childList: true, characterData: true, subtree: true }); undefined"""
 # Five who watch the session at a path, each by the page's own player.
 FIVE = """(async path => {
     const { WebRtcPlayer } = await import("/webrtc.js");
@@ -116,15 +120,13 @@ def test_where_the_path_is_lost_the_page_says_so_and_takes_another(page: Page, s
     session = service.sessions.running[0]
     until(lambda: session.has_audio_socket, "it is heard")
     (first,) = session.audience.peers
-    page.run(SAID)
+    page.run(SAID_AT_ONCE)
     lose_paths(session)
     peers = session.audience.peers
     until(lambda: peers and first not in peers, "the old one is given back, and there is another")
     page.until(f"/\\d reconnected/.test({FIGURES}) && {FIGURES}.startsWith('WebRTC') && {PLAYS}")
     until(lambda: session.has_audio_socket, "it is heard again")
-    said = page.run("said")
-    assert "Reconnecting" in said
-    assert "The connection was lost and is made anew." in said
+    assert ["The connection was lost and is made anew.", "Reconnecting"] in page.run("said")
 
 
 def test_a_page_that_is_loaded_again_gives_its_connection_back(page: Page, service: Service) -> None:

@@ -97,7 +97,10 @@ export class Session {
   #playLive() {
     if (!this.whep || !WebRtcPlayer.supported) return this.#playStream();
     return new WebRtcPlayer($("video"), this, {
-      onAgain: () => this.onNotice("The connection was lost and is made anew"),
+      onAgain: () => {
+        this.onNotice("The connection was lost and is made anew");
+        this.#show();
+      },
       onLost: (reason) => this.#fallBack(reason),
       onError: (text) => this.close(text),
       onEnd: () => this.close(),
