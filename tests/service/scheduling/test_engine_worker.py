@@ -180,7 +180,7 @@ def test_engines_that_fail_fail_all_that_wait_and_all_that_come(bundle: Path, fa
 def test_a_session_that_leaves_while_its_frames_wait_for_others_ends_nothing(
     bundle: Path, faces: list[Avatar], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_queue, "FILL_S", 0.5)
+    monkeypatch.setattr(job_queue, "FILL_S", 5.0)
     far = Timetable(time.monotonic() + 1000)
     with Bundle.open(bundle) as opened, EngineWorker(opened, Timings(), lambda _: None) as worker:
         leaving, staying = (worker.renderer(face, far) for face in faces)
@@ -189,7 +189,10 @@ def test_a_session_that_leaves_while_its_frames_wait_for_others_ends_nothing(
         leaving.close()
         with pytest.raises(RuntimeError, match="closed"):
             dropped.wait()
-        time.sleep(0.6)
+        monkeypatch.undo()
+        with worker._changed:
+            worker._changed.notify_all()  # as when they have waited for long enough
+        time.sleep(0.1)
         assert len(staying.render(shots(faces[1], [speech(opened, 0)])).wait()) == 1
         staying.close()
 
