@@ -33,7 +33,7 @@ FIGURES = "document.getElementById('figures').textContent"
 NO_ICE = "RTCPeerConnection.prototype.setRemoteDescription = async () => {};"
 SLOW_ICE = """const set = RTCPeerConnection.prototype.setRemoteDescription;
 RTCPeerConnection.prototype.setRemoteDescription = async function (answer) {
-    await new Promise(done => setTimeout(done, 3000));
+    await new Promise(done => setTimeout(done, 2600));
     return set.call(this, answer);
 };"""
 NO_WEBRTC = "delete window.RTCPeerConnection;"

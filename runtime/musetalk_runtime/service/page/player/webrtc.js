@@ -2,7 +2,7 @@
 import { failure, passes, request } from "./api.js";
 import { once, sleep } from "./promises.js";
 
-const CONNECTING = 10; // seconds from the start until the connection stands, after which it is given up
+const CONNECTING = 5; // seconds from the start until the connection stands, after which it is given up
 const FIRST = 2.5; // seconds from then until a frame is seen, after which it is given up
 const STALL = 2; // seconds without a frame after which the connection is made anew
 const PATIENCE = 10; // seconds for which a service that does not answer is asked again
