@@ -162,6 +162,19 @@ def test_what_the_service_has_not_answered_is_dropped_by_an_interruption(far_str
     assert speaking[0] <= heard[0] <= heard[-1] <= speaking[-1] + 1
 
 
+def test_an_utterance_ends_once_however_often_it_is_told_to(stream: RemoteAvatarStream) -> None:
+    def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
+        if frame.index == 5:
+            stream.flush()
+            stream.push(voice(0.4, 24_000) / 32768, 24_000)
+            stream.flush()
+        if frame.index >= 5:
+            stream.flush()
+        return frame.index > 40 and not stream.speaking
+
+    assert sum(frame.ended for frame in played(stream, act)) == 1
+
+
 def test_a_pose_is_shown_by_the_service(bundle: Path, posed: Path) -> None:
     def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
         if frame.index == 5:

@@ -40,6 +40,7 @@ class RemoteAvatarStream:
         self._session = RemoteSession(url, avatar, token, fps, bundle)
         self._utterances = Utterances()
         self._resample = Resampler(channels=1)
+        self._pushed = False  # something of an utterance that is not whole
         self._outbox: deque[Floats | None] = deque()  # what is to be sent; None ends an utterance
         self._sent: asyncio.Queue[int | None] = asyncio.Queue()  # samples of what was; None ends an utterance
         self._unanswered = 0  # samples that were sent
@@ -73,6 +74,7 @@ class RemoteAvatarStream:
         """Say `samples`, mono ``[n]`` in [-1, 1] at `rate` Hz, after what waits. Raises InvalidArgument if 600 s do."""
         if self._waiting / SOUND_RATE > MAX_QUEUED_S:
             raise InvalidArgument(f"{self._waiting / SOUND_RATE:.0f} s of speech wait already")
+        self._pushed = self._pushed or len(samples) > 0
         if len(samples) and (chunk := self._resample(np.asarray(samples, np.float32)[None], rate)):
             self._put(chunk.sound[0])
 
@@ -81,14 +83,15 @@ class RemoteAvatarStream:
         if chunk := self._resample.end():
             self._put(chunk.sound[0])
         self._resample = Resampler(channels=1)
-        if self._waiting or self._utterances.waiting:
+        if self._pushed:
+            self._pushed = False
             self._put(np.zeros(TAIL, np.float32))
             self._outbox.append(None)
             self._changed.set()
 
     def interrupt(self) -> float:
         """Close the mouth, be silent, and drop what waits. Gives the seconds that were played of the utterance."""
-        self._resample = Resampler(channels=1)
+        self._resample, self._pushed = Resampler(channels=1), False
         self._outbox.clear()
         self._waiting = 0
         self._interrupted = self._silent = True
