@@ -16,10 +16,11 @@ def system_memory() -> tuple[int, int]:
     return kilobytes["MemAvailable"] * 1024, kilobytes["MemTotal"] * 1024
 
 
-def be_killed_first() -> None:
-    """Where memory runs out, let the kernel end this process before the one that it works for.
+def kill_first(pid: int) -> None:
+    """Where memory runs out, let the kernel end the process `pid` before this one, for which it works.
 
-    See ``oom_score_adj`` in proc(5). Nothing happens where there is no such file.
+    For whoever starts it, and at once: memory may run out while it starts. See ``oom_score_adj`` in proc(5). Nothing
+    happens where there is no such file.
     """
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(FIRST, encoding="ascii")
+        Path(f"/proc/{pid}/oom_score_adj").write_text(FIRST, encoding="ascii")

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 import av
 
 from musetalk_runtime.core.errors import InvalidArgument, OutputError
-from musetalk_runtime.core.system_memory import be_killed_first
 from musetalk_runtime.output.url import url_container
 
 STARTED, CONNECTED = "started", "connected"
@@ -94,7 +93,6 @@ def _end_with(parent: int) -> None:
 
 def main() -> int:
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    be_killed_first()
     print(STARTED, flush=True)
     source: Any = _Source(0)
     url = _read_line(source)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from musetalk_runtime.core.errors import OutputError
+from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.core.worker import worker_command
 from musetalk_runtime.output.relay import CONNECTED, STARTED
 from musetalk_runtime.output.url import url_container, without_password
@@ -39,6 +40,7 @@ class RelayProcess:
         self._process = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
         )
+        kill_first(self._process.pid)
         self._spawned_at = time.monotonic()
         assert self._process.stdin  # noqa: S101 - it is a pipe
         self._pipe = self._process.stdin

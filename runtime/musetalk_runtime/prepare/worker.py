@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from musetalk_runtime.avatar.box import Box
-from musetalk_runtime.core.system_memory import be_killed_first
 from musetalk_runtime.storage.folder import DISK_FULL_ERRORS
 
 NICENESS = 10
@@ -50,7 +49,6 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints is no answer
     request = Request(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_stdin, daemon=True).start()
-    be_killed_first()
     _limit(request)
 
     def say(**content: Any) -> None:

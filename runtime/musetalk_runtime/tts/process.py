@@ -13,6 +13,7 @@ import numpy as np
 
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
+from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.core.worker import worker_command
 from musetalk_runtime.tts.synthesizer import HIBARI
 
@@ -82,6 +83,7 @@ class SynthesizerProcess:
             *worker_command("musetalk_runtime.tts.worker"), self.name,
             stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True,
         )  # fmt: skip
+        kill_first(process.pid)
         said = await asyncio.wait_for(self._line(process), START_TIMEOUT_S)
         if "error" in said:
             await self._kill()

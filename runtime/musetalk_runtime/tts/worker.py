@@ -15,7 +15,6 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
-from musetalk_runtime.core.system_memory import be_killed_first
 from musetalk_runtime.tts.synthesizer import SpeechSynthesizer, mono, open_synthesizer
 
 MAX_SENTENCE_S = 120.0  # seconds of speech of one sentence
@@ -26,7 +25,6 @@ def main() -> None:
     """Answer what stdin asks for."""
     said = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    be_killed_first()
     try:
         synthesizer = open_synthesizer(sys.argv[1])
     except Exception as error:

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 
 from musetalk_runtime.core.closable import Closable
+from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.core.worker import worker_command
 from musetalk_runtime.output.processes.shared_frames import SharedFrames
 
@@ -43,6 +44,7 @@ class EncoderProcess(Closable):
                 self._control.close()
                 raise
         self.pid = self._process.pid
+        kill_first(self.pid)
         self._control.setblocking(False)
 
     @property

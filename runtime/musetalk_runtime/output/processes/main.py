@@ -15,7 +15,6 @@ import numpy as np
 
 from musetalk_runtime.core.arrays import Bytes
 from musetalk_runtime.core.errors import MuseTalkEdgeError, one_line
-from musetalk_runtime.core.system_memory import be_killed_first
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.output.muxer import BEGINNING, Muxer
 from musetalk_runtime.output.pieces import Pieces
@@ -91,7 +90,6 @@ def _frame(memory: bytes | mmap.mmap, place: int, shape: tuple[int, int]) -> Byt
 
 
 def main() -> None:
-    be_killed_first()
     control, memory, size = map(int, sys.argv[1:])
     with socket.socket(fileno=control) as connection, mmap.mmap(memory, size, mmap.MAP_SHARED) as mapped:
         connection.setblocking(False)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
+from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.core.worker import worker_command
 from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.errors import ServiceError
@@ -39,6 +40,7 @@ async def prepare(request: Request, seconds: float, progress: Progress, worker: 
     process = await asyncio.create_subprocess_exec(
         *worker, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
     )
+    kill_first(process.pid)
     try:
         return await asyncio.wait_for(_follow(process, request, progress), seconds)
     except asyncio.TimeoutError:

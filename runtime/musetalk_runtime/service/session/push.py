@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
+from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.output.relay import CONNECTED
 from musetalk_runtime.output.relay_process import COMMAND, START_TIMEOUT_S
 from musetalk_runtime.service.delivery.event_stream import EventStream
@@ -78,6 +79,7 @@ class Push:
         process = await asyncio.create_subprocess_exec(
             *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
+        kill_first(process.pid)
         try:
             await self._wait_for_start(process)
             reader = Reader(self._window)
