@@ -58,7 +58,6 @@ class AvatarStream:
         self._sound = SampleFifo()
         self._silenced = threading.Event()
         self._silent_before = 0  # the frame up to which nothing is heard, since an interruption
-        self._taken = 0.0  # the stream's second up to which frames were handed out
         self._room = threading.Semaphore(MAX_WAITING_FRAMES)
         self._share, self._steady_from = SHARES[0], 0.0
         self._stopping = threading.Event()
@@ -99,7 +98,7 @@ class AvatarStream:
         session.hush(end)
         self._silent_before = session.frames_made
         self._silenced.set()
-        return self._utterances.drop(self._taken)
+        return self._utterances.drop()
 
     def pose(self, name: str, repeat: bool = False) -> None:
         """Go over to another clip of the avatar. See ``LiveAvatar``."""
@@ -150,8 +149,7 @@ class AvatarStream:
         self._stack.close()
 
     def _framed(self, frame: Frame, sound: Floats) -> AvatarFrame:
-        begin, self._taken = float(frame.pts), float((frame.index + 1) / self.fps)
-        speaking, ended = self._utterances.play(begin, self._taken)
+        speaking, ended = self._utterances.play(float(frame.pts), float((frame.index + 1) / self.fps))
         if frame.index < self._silent_before:
             sound, speaking = 0 * sound, False
         return AvatarFrame(frame.index, frame.nv12, sound, speaking, ended)

@@ -50,7 +50,6 @@ class RemoteAvatarStream:
         self._interrupted = False
         self._silent = self._was_silent = False
         self._silent_until = 0.0  # the stream's second before which nothing is heard
-        self._position = 0.0  # the stream's second up to which frames were handed out
         self._error: OutputError | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._playout: Playout | None = None
@@ -96,7 +95,7 @@ class RemoteAvatarStream:
         self._waiting = 0
         self._interrupted = self._silent = True
         self._changed.set()
-        return self._utterances.drop(self._position)
+        return self._utterances.drop()
 
     def pose(self, name: str, repeat: bool = False) -> None:
         """Go over to another clip of the avatar. See ``LiveAvatar.pose``."""
@@ -225,11 +224,10 @@ class RemoteAvatarStream:
 
     @property
     def _ahead(self) -> float:
-        return self._utterances.end - self._position + self._unanswered / SOUND_RATE
+        return self._utterances.end - self._utterances.position + self._unanswered / SOUND_RATE
 
     def _framed(self, index: int, frame: PlayedFrame) -> AvatarFrame:
         begin, end = float(frame.pts), float(frame.pts + Fraction(1) / self.fps)
-        self._position = end
         silent = self._silent or begin < self._silent_until
         sound = frame.sound
         if silent:

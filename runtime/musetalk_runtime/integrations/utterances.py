@@ -15,9 +15,13 @@ class Utterance:
 
 
 class Utterances:
-    """What is to be said and was not played yet, as utterances. Safe from any thread."""
+    """What is to be said and was not played yet, as utterances. Safe from any thread.
+
+    Attributes: ``position``, the stream's second up to which playback has come.
+    """
 
     def __init__(self) -> None:
+        self.position = 0.0
         self._waiting: deque[Utterance] = deque()
         self._lock = threading.Lock()
 
@@ -35,10 +39,10 @@ class Utterances:
             if self._waiting:
                 self._waiting[-1].whole = True
 
-    def drop(self, position: float) -> float:
-        """Forget all; gives how much of the first was played at `position` seconds of the stream."""
+    def drop(self) -> float:
+        """Forget all; gives how many seconds of the first were played."""
         with self._lock:
-            played = position - self._waiting[0].begin if self._waiting else 0.0
+            played = self.position - self._waiting[0].begin if self._waiting else 0.0
             self._waiting.clear()
             return max(0.0, played)
 
@@ -48,6 +52,7 @@ class Utterances:
         Gives whether speech is heard there, and how many utterances are over then.
         """
         with self._lock:
+            self.position = end
             speaking, over = False, 0
             for utterance in self._waiting:
                 speaking = speaking or (utterance.begin < end and utterance.end > begin)
