@@ -1,4 +1,4 @@
-"""The memory of this machine."""
+"""The memory of this machine, and which process the kernel ends first where it runs out."""
 
 from contextlib import suppress
 from pathlib import Path

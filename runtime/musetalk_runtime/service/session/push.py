@@ -80,17 +80,23 @@ class Push:
             *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
         )
         kill_first(process.pid)
+        replies: list[asyncio.Task[None]] = []
         try:
             await self._wait_for_start(process)
             reader = Reader(self._window)
             with suppress(StreamFailed):
                 if not await reader.join():
                     return
-            await self._send_by(process, reader)
+            self._reason = ""
+            replies.append(asyncio.create_task(self._read_replies(process)))
+            await self._write(process, reader)
+        except asyncio.TimeoutError:
+            raise PushFailed(f"the server took nothing for {self._target.stall_timeout:g} s") from None
         finally:
             if process.returncode is None:
                 process.kill()
             await process.wait()
+            await asyncio.gather(*replies)
         if process.returncode:
             raise PushFailed(self._reason or f"the relay ended with status {process.returncode}")
 
@@ -101,18 +107,6 @@ class Push:
             await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise PushFailed(f"the relay did not start in {START_TIMEOUT_S:g} s") from None
-
-    async def _send_by(self, process: Process, reader: Reader) -> None:
-        self._reason = ""
-        replies = asyncio.create_task(self._read_replies(process))
-        try:
-            await self._write(process, reader)
-        except asyncio.TimeoutError:
-            raise PushFailed(f"the server took nothing for {self._target.stall_timeout:g} s") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await replies
 
     async def _write(self, process: Process, reader: Reader) -> None:
         assert process.stdin  # noqa: S101 - it is a pipe
