@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.live_avatar import played, say
 from helpers.media import voice
 from musetalk_runtime import InputNotFound
 from musetalk_runtime.audio.chunk import SOUND_RATE
@@ -18,33 +19,21 @@ from musetalk_runtime.integrations.live_avatar import AvatarFrame
 FPS = 25
 
 
-async def collect(stream: AvatarStream) -> list[AvatarFrame]:
-    """The frames until two utterances have ended, and ten more."""
-    frames: list[AvatarFrame] = []
-    async for frame in stream.frames():
-        frames.append(frame)
+@pytest.mark.parametrize("fps", [25, "24000/1001"])
+def test_frames_hold_the_sound_of_their_duration_and_tell_utterances(bundle: Path, avatar: Path, fps: str) -> None:
+    ended: list[int] = []
+
+    def act(stream: AvatarStream, frame: AvatarFrame) -> bool:
         if frame.index == 5:
             for part in np.array_split(voice(1.0, 24_000) / 32768, 20):
                 stream.push(part, 24_000)
             stream.flush()
             stream.push(voice(0.4, 44_100) / 32768, 44_100)
             stream.flush()
-        if sum(frame.ended for frame in frames[:-10]) == 2:
-            break
-    return frames
+        ended.extend([frame.index] * frame.ended)
+        return len(ended) == 2 and frame.index == ended[-1] + 10
 
-
-@pytest.mark.parametrize("fps", [25, "24000/1001"])
-def test_frames_hold_the_sound_of_their_duration_and_tell_utterances(bundle: Path, avatar: Path, fps: str) -> None:
-    async def run() -> list[AvatarFrame]:
-        stream = AvatarStream(bundle, avatar, fps)
-        await stream.open()
-        try:
-            return await collect(stream)
-        finally:
-            await stream.close()
-
-    frames = asyncio.run(run())
+    frames = played(AvatarStream(bundle, avatar, fps), act)
     rate = 25 if fps == 25 else 24000 / 1001
     assert [frame.index for frame in frames] == list(range(len(frames)))
     sound = np.concatenate([frame.sound for frame in frames])
@@ -61,26 +50,17 @@ def test_frames_hold_the_sound_of_their_duration_and_tell_utterances(bundle: Pat
 
 def test_it_is_speaking_until_the_last_frame_of_the_utterance_is_taken(bundle: Path, avatar: Path) -> None:
     """Also where who takes them is slow, so that some wait."""
+    speaking: list[bool] = []
 
-    async def run() -> list[bool]:
-        stream = AvatarStream(bundle, avatar, FPS)
-        await stream.open()
-        speaking: list[bool] = []
-        try:
-            async for frame in stream.frames():
-                if frame.index == 5:
-                    stream.push(voice(0.4, 24_000) / 32768, 24_000)
-                    stream.flush()
-                if frame.index >= 5:
-                    await asyncio.sleep(2 / FPS)
-                    speaking.append(stream.speaking)
-                if frame.ended:
-                    break
-        finally:
-            await stream.close()
-        return speaking
+    def act(stream: AvatarStream, frame: AvatarFrame) -> bool:
+        if frame.index == 5:
+            say(stream, 0.4)
+        if frame.index >= 5:
+            speaking.append(stream.speaking)
+        return frame.ended > 0
 
-    *before, at_the_end = asyncio.run(run())
+    played(AvatarStream(bundle, avatar, FPS), act, pause=2 / FPS)
+    *before, at_the_end = speaking
     assert len(before) > 0.4 * FPS
     assert all(before)
     assert not at_the_end
@@ -88,46 +68,25 @@ def test_it_is_speaking_until_the_last_frame_of_the_utterance_is_taken(bundle: P
 
 def test_a_reader_that_is_slow_costs_no_pictures(bundle: Path, avatar: Path) -> None:
     """A slow machine makes fewer of them, but here it waits for the reader."""
-
-    async def run() -> list[AvatarFrame]:
-        stream = AvatarStream(bundle, avatar, FPS)
-        await stream.open()
-        frames: list[AvatarFrame] = []
-        try:
-            async for frame in stream.frames():
-                frames.append(frame)
-                await asyncio.sleep(2 / FPS)
-                if len(frames) == 100:
-                    break
-        finally:
-            await stream.close()
-        return frames
-
-    frames = asyncio.run(run())[70:]
+    frames = played(AvatarStream(bundle, avatar, FPS), lambda _, frame: frame.index == 99, pause=2 / FPS)[70:]
     repeated = sum(np.array_equal(before.nv12, after.nv12) for before, after in pairwise(frames))
     assert repeated < len(frames) // 3
 
 
 def test_an_interruption_tells_what_was_taken_of_the_utterance(bundle: Path, avatar: Path) -> None:
-    async def run() -> tuple[int, float]:
-        stream = AvatarStream(bundle, avatar, FPS)
-        await stream.open()
-        spoken = 0
-        try:
-            async for frame in stream.frames():
-                if frame.index == 5:
-                    stream.push(voice(2.0, 24_000) / 32768, 24_000)
-                    stream.flush()
-                spoken += frame.speaking
-                await asyncio.sleep(2 / FPS)
-                if spoken == 10:
-                    return spoken, stream.interrupt()
-        finally:
-            await stream.close()
-        raise AssertionError("it ended")
+    spoken: list[int] = []
+    taken: list[float] = []
 
-    spoken, played = asyncio.run(run())
-    assert (spoken - 1) / FPS < played <= spoken / FPS + 1e-6  # it may begin within a frame
+    def act(stream: AvatarStream, frame: AvatarFrame) -> bool:
+        if frame.index == 5:
+            say(stream, 2.0)
+        spoken.extend([frame.index] * frame.speaking)
+        if len(spoken) == 10:
+            taken.append(stream.interrupt())
+        return len(spoken) == 10
+
+    played(AvatarStream(bundle, avatar, FPS), act, pause=2 / FPS)
+    assert 9 / FPS < taken[0] <= 10 / FPS + 1e-6  # it may begin within a frame
 
 
 def test_closing_ends_the_frames_and_what_cannot_be_opened_leaves_nothing(bundle: Path, avatar: Path) -> None:

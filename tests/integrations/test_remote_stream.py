@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("aiohttp", reason="aiohttp is not installed: it comes with the extras pipecat and livekit")
 
+from helpers.live_avatar import played, say, saying
 from helpers.media import voice
 from helpers.service_client import Client, end_sessions, serving, until
 from helpers.tcp_proxy import TcpProxy
@@ -41,24 +42,6 @@ def far_stream(client: Client, service: Service) -> Iterator[RemoteAvatarStream]
         until(lambda: not service.sessions.running, "its session is ended")
 
 
-def played(stream: RemoteAvatarStream, act: Act) -> list[AvatarFrame]:
-    """The frames until `act`, which is told of each, wants no more."""
-
-    async def play() -> list[AvatarFrame]:
-        frames: list[AvatarFrame] = []
-        await stream.open()
-        try:
-            async for frame in stream.frames():
-                frames.append(frame)
-                if act(stream, frame):
-                    break
-        finally:
-            await stream.close()
-        return frames
-
-    return asyncio.run(asyncio.wait_for(play(), 100))
-
-
 def test_frames_hold_the_sound_of_their_duration_and_tell_utterances(stream: RemoteAvatarStream) -> None:
     said = voice(1.0, 24_000) / 32768
 
@@ -88,13 +71,7 @@ def test_frames_hold_the_sound_of_their_duration_and_tell_utterances(stream: Rem
 def test_the_mouth_moves_with_the_sound_to_the_frame(stream: RemoteAvatarStream, avatar: Path) -> None:
     """As in a file of the same speech: the first picture that is not the avatar's own comes by the first sound."""
 
-    def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
-        if frame.index == 30:
-            stream.push(voice(1.0, 24_000) / 32768, 24_000)
-            stream.flush()
-        return frame.index > 35 and not stream.speaking
-
-    frames = played(stream, act)
+    frames = played(stream, saying(1.0, at=30))
     with Avatar.open(avatar) as pack:
         own = [pack.frame(number).astype(int) for number in range(len(pack))]
     moved = [min(np.abs(frame.nv12.astype(int) - one).mean() for one in own) > MOVED for frame in frames]
@@ -109,15 +86,13 @@ def test_an_interruption_silences_the_next_frame_and_what_comes_after_it_is_said
 
     def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
         if frame.index == 5:
-            stream.push(voice(30.0, 24_000) / 32768, 24_000)
-            stream.flush()
+            say(stream, 30.0)
         if not cut and frame.speaking and np.abs(frame.sound).max() > 0.1 and frame.index > 40:
             assert 0 < stream.interrupt() < 30
             cut.append(frame.index)
         if cut and frame.index == cut[0] + 25:
             assert not stream.speaking
-            stream.push(voice(0.5, 24_000) / 32768, 24_000)
-            stream.flush()
+            say(stream, 0.5)
         done.extend([frame.index] * frame.ended)
         return bool(done)
 
@@ -131,13 +106,7 @@ def test_an_interruption_silences_the_next_frame_and_what_comes_after_it_is_said
 
 
 def test_an_utterance_over_a_slow_network_has_no_silence_inside(far_stream: RemoteAvatarStream) -> None:
-    def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
-        if frame.index == 5:
-            stream.push(voice(3.0, 24_000) / 32768, 24_000)
-            stream.flush()
-        return frame.index > 10 and not stream.speaking
-
-    frames = played(far_stream, act)
+    frames = played(far_stream, saying(3.0, at=5))
     assert sum(frame.ended for frame in frames) == 1
     assert sum(frame.speaking for frame in frames) / FPS == pytest.approx(3.0, abs=0.1)
 
@@ -145,13 +114,11 @@ def test_an_utterance_over_a_slow_network_has_no_silence_inside(far_stream: Remo
 def test_what_the_service_has_not_answered_is_dropped_by_an_interruption(far_stream: RemoteAvatarStream) -> None:
     def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
         if frame.index == 5:
-            stream.push(voice(30.0, 24_000) / 32768, 24_000)
-            stream.flush()
+            say(stream, 30.0)
         if frame.index == 8:
             assert stream.interrupt() == 0
             assert not stream.speaking
-            stream.push(voice(0.5, 24_000) / 32768, 24_000)
-            stream.flush()
+            say(stream, 0.5)
         return frame.index > 10 and not stream.speaking
 
     frames = played(far_stream, act)
@@ -166,8 +133,7 @@ def test_an_utterance_ends_once_however_often_it_is_told_to(stream: RemoteAvatar
     def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
         if frame.index == 5:
             stream.flush()
-            stream.push(voice(0.4, 24_000) / 32768, 24_000)
-            stream.flush()
+            say(stream, 0.4)
         if frame.index >= 5:
             stream.flush()
         return frame.index > 40 and not stream.speaking
@@ -197,8 +163,7 @@ def test_long_speech_is_sent_as_it_is_played(stream: RemoteAvatarStream, service
 
     def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
         if frame.index == 5:
-            stream.push(voice(60.0, 24_000) / 32768, 24_000)
-            stream.flush()
+            say(stream, 60.0)
         waiting.extend(session.speech.queued for session in service.sessions.running)
         return frame.index == 100
 
@@ -209,8 +174,7 @@ def test_long_speech_is_sent_as_it_is_played(stream: RemoteAvatarStream, service
 def test_a_conversation_may_be_silent_for_long(bundle: Path, avatar: Path) -> None:
     def act(stream: RemoteAvatarStream, frame: AvatarFrame) -> bool:
         if frame.index == 200:
-            stream.push(voice(0.2, 24_000) / 32768, 24_000)
-            stream.flush()
+            say(stream, 0.2)
         return frame.index > 200 and not stream.speaking
 
     with Bundle.open(bundle) as b, Avatar.open(avatar) as a:
