@@ -44,9 +44,10 @@ class RollingMel:
         """
         inner = range(first + EDGE_HOPS, end - EDGE_HOPS + 1)
         self.forget(first)
-        new = np.arange(self._logs.end, max(self._logs.end, inner.stop)) - first
+        new = range(self._logs.end - first, max(self._logs.end, inner.stop) - first)
         edges = self._edges(end - first)
-        logs = log_energies(self._frames(np.concatenate([new, edges]), first, end), self._bins)
+        heard = self._samples.between(first * HOP, end * HOP)
+        logs = log_energies(np.concatenate([_frames(heard, new), self._edge_frames(heard, edges)]), self._bins)
         self._logs.append(logs[:, : len(new)])
         window = np.full((self._bins, self._length), SILENCE)
         if inner:
@@ -59,11 +60,18 @@ class RollingMel:
         near = {*range(EDGE_HOPS), *range(end - EDGE_HOPS + 1, end + EDGE_HOPS)}
         return np.array(sorted(number for number in near if number < self._length))
 
-    def _frames(self, numbers: Indices, first: int, end: int) -> Floats:
+    def _edge_frames(self, heard: Floats, numbers: Indices) -> Floats:
         """The samples ``[len(numbers), FFT]`` of those of the window's frames, reflected at the window's ends."""
-        heard = self._samples.between(first * HOP, end * HOP)
         last = self._length * HOP - 1
         at = np.abs(numbers[:, None] * HOP + np.arange(-EDGE, FFT - EDGE))
         at = last - np.abs(last - at)
         frames: Floats = np.where(at < len(heard), heard.take(at, mode="clip"), np.float32(0))
         return frames
+
+
+def _frames(heard: Floats, numbers: range) -> Floats:
+    """The samples ``[len(numbers), FFT]`` of those frames of a window, which lie in what is `heard` of it."""
+    if not numbers:
+        return np.empty((0, FFT), np.float32)
+    part = heard[numbers.start * HOP - EDGE : numbers[-1] * HOP - EDGE + FFT]
+    return np.lib.stride_tricks.sliding_window_view(part, FFT)[::HOP]
