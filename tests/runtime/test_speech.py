@@ -1,5 +1,6 @@
 """Audio tokens against transformers and MuseTalk's windowing, written here once more from their description."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from musetalk_runtime.audio.activity import Activity
 from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.audio.live import LivePcm
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames, frame_count, window_start
-from musetalk_runtime.audio.states import RollingStates
+from musetalk_runtime.audio.states import Encode, RollingStates
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.timings import Timings
 
@@ -78,6 +79,20 @@ def test_the_window_is_around_the_frames_time_at_any_rate(
     np.testing.assert_allclose(np.stack([frame.tokens for frame in frames]), expected, atol=1e-4)
 
 
+@pytest.fixture
+def speech_of(opened: Bundle, samples: np.ndarray, tmp_path: Path) -> Callable[..., list[SpeechFrame]]:
+    """The frames of two seconds of speech, by an encoder; from a file, or live in pieces."""
+    write_wav(tmp_path / "two.wav", samples[:32_000])
+    pcm = samples[:32_000].astype("<i2").tobytes()
+
+    def frames(encode: Encode, live: bool) -> list[SpeechFrame]:
+        pieces = (pcm[at : at + 3200] for at in range(0, len(pcm), 3200))
+        audio = LivePcm(pieces) if live else AudioFile(tmp_path / "two.wav")
+        return list(SpeechFrames(audio, encode, opened.spec, Fraction(25), 10.0))
+
+    return frames
+
+
 def test_window_starts_80_ms_early_and_ends_120_ms_late() -> None:
     assert [window_start(k, Fraction(25), 4) for k in range(4)] == [-4, -2, 0, 2]
     assert [window_start(k, Fraction(15), 4) for k in range(4)] == [-4, -1, 2, 6]
@@ -132,6 +147,17 @@ def test_frames_that_are_ready_at_once_come_together(opened: Bundle, samples: np
     assert [frame.index for group in groups for frame in group] == list(range(125))
     assert [len(group) for group in groups] == [16, 16, 16, 12, 16, 16, 16, 15, 2]
     # 60 of the frames are heard in the first half, with the 120 ms after them, 63 in the second, and two as it ends
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_tokens_are_of_the_encoders_type(
+    opened: Bundle, speech_of: Callable[..., list[SpeechFrame]], live: bool
+) -> None:
+    """An engine gives float16, and to convert the ten states of each frame took longer than all else on the host."""
+    exact = speech_of(opened.engines.encode_audio, live)
+    halves = speech_of(lambda mel, rows: opened.engines.encode_audio(mel, rows).astype(np.float16), live)
+    assert [frame.tokens.dtype for frame in halves if frame.weight] == [np.float16] * 50
+    assert all(np.array_equal(a.tokens, b.tokens.astype(np.float16)) for a, b in zip(halves, exact, strict=True))
 
 
 class Diligent(RollingStates):

@@ -12,7 +12,7 @@ from musetalk_runtime.audio.activity import Activity
 from musetalk_runtime.audio.chunk import SOUND_RATE
 from musetalk_runtime.audio.fifo import SampleFifo
 from musetalk_runtime.audio.source import AudioSource
-from musetalk_runtime.audio.states import STATES_PER_SECOND, Encode, Measure, RollingStates, SegmentStates
+from musetalk_runtime.audio.states import STATES_PER_SECOND, Encode, Measure, RollingStates, SegmentStates, States
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import InvalidMedia
 from musetalk_runtime.core.model import SAMPLE_RATE, ModelSpec
@@ -24,13 +24,14 @@ MOST_TOGETHER = 16  # frames of a group
 class SpeechFrame:
     """What frame `index`, shown at ``index / fps``, is made from.
 
-    ``tokens`` float32 ``[tokens, audio_width]``, the window's states in time order and within a state by layer, zeros
-    in live silence; ``weight`` in [0, 1], how much of the generated mouth shows; ``sound`` float32 ``[channels, n]`` at
-    48 kHz, the audio to send with this frame, which ends where the window does.
+    ``tokens`` ``[tokens, audio_width]``, the window's states in time order and within a state by layer, of the type
+    that the audio encoder gives (float32, or float16 of an engine), zeros in live silence; ``weight`` in [0, 1], how
+    much of the generated mouth shows; ``sound`` float32 ``[channels, n]`` at 48 kHz, the audio to send with this frame,
+    which ends where the window does.
     """
 
     index: int
-    tokens: Floats
+    tokens: States
     weight: float
     sound: Floats
 
@@ -114,7 +115,7 @@ def _groups(frames: Iterator[SpeechFrame]) -> Iterator[list[SpeechFrame]]:
 
 def window_start(index: int, fps: Fraction, before: int) -> int:
     """Index of the first audio state that conditions frame `index`: `before` states before the frame's time."""
-    return int(STATES_PER_SECOND * index / fps) - before
+    return STATES_PER_SECOND * index * fps.denominator // fps.numerator - before
 
 
 def frame_count(samples: int, fps: Fraction) -> int:

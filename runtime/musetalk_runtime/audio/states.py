@@ -38,7 +38,7 @@ class SegmentStates:
         self._measure = measure
         self._segment = spec.audio_seconds * STATES_PER_SECOND * STEP
         self._samples = SampleFifo()
-        self._states = np.empty((0, spec.audio_states, spec.audio_width), np.float32)
+        self._states: States = np.empty((0, spec.audio_states, spec.audio_width), np.float32)
         self._first = 0  # index of self._states[0]
         self._total: int | None = None
 
@@ -59,7 +59,7 @@ class SegmentStates:
         """Whether `window` can give the states from index `start` on."""
         return self._total is not None or start + self._spec.window_steps <= self._first + len(self._states)
 
-    def window(self, start: int, wanted: bool = True) -> Floats:  # noqa: ARG002 - they are there
+    def window(self, start: int, wanted: bool = True) -> States:  # noqa: ARG002 - they are there
         """States ``[window_steps, audio_states, audio_width]`` from index `start` on, which were heard.
 
         `start` must not decrease from call to call. States before the speech and after its end are zeros. Those that
@@ -70,7 +70,7 @@ class SegmentStates:
         return _cut(self._states, self._first, start, self._spec.window_steps)
 
     def _append(self, states: States) -> None:
-        self._states = np.concatenate([self._states, states])
+        self._states = np.concatenate([self._states, states]) if len(self._states) else states
 
     def _encode_segment(self, length: int) -> States:
         with self._measure(MEL_STAGE):
@@ -108,7 +108,7 @@ class RollingStates:
         """As SegmentStates.heard."""
         return self._finished or start + self._spec.window_steps <= self._mel.heard // STEP
 
-    def window(self, start: int, wanted: bool = True) -> Floats:
+    def window(self, start: int, wanted: bool = True) -> States:
         """As SegmentStates.window. What is not `wanted` is not encoded."""
         steps = self._spec.window_steps
         heard = self._mel.heard // STEP
@@ -128,9 +128,11 @@ class RollingStates:
         self._states, self._first = self._encode(mel, slice(start - first, end - first)), start
 
 
-def _cut(states: States, first: int, start: int, steps: int) -> Floats:
+def _cut(states: States, first: int, start: int, steps: int) -> States:
     """`steps` states from index `start` on, of those that begin at index `first`; zeros where there are none."""
-    window = np.zeros((steps, *states.shape[1:]), np.float32)
+    if first <= start and start + steps <= first + len(states):
+        return states[start - first : start + steps - first]
+    window = np.zeros((steps, *states.shape[1:]), states.dtype)
     low, high = max(start, first), min(start + steps, first + len(states))
     if low < high:
         window[low - start : high - start] = states[low - first : high - first]

@@ -54,11 +54,12 @@ class Plan(Closable):
         """
         if sorted(inputs) != sorted(self.inputs):
             raise InvalidArgument(f"the plan takes {', '.join(self.inputs)}, found {', '.join(inputs)}")
+        cast = {name: np.asarray(value, self.dtype(name)) for name, value in inputs.items()}
         with self._lock:
             self._device.set_current()
             if profile not in self._runs:
                 self._runs[profile] = self._prepare(profile)
-            return self._runs[profile](inputs, rows)
+            return self._runs[profile](cast, rows)
 
     def dtype(self, name: str) -> Any:
         """The NumPy type of a tensor."""
