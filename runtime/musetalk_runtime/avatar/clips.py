@@ -61,4 +61,4 @@ def parse_clips(entries: Any, frames: int) -> tuple[Clip, ...]:
 
 def nearest(k: int, rate: Fraction) -> int:
     """``k * rate`` to the nearest integer, half rounds down."""
-    return int(-((1 - 2 * k * rate) // 2))
+    return -((rate.denominator - 2 * k * rate.numerator) // (2 * rate.denominator))

@@ -97,6 +97,8 @@ class PosePlayer:
 
     def _due(self, k: int) -> "_Wish | None":
         """Of the wishes whose time has come the latest; they are wishes no more."""
+        if not self._wishes:
+            return None
         with self._lock:
             due = sorted((wish for wish in self._wishes if wish.at * self._fps <= k), key=lambda wish: wish.at)
             self._wishes = [wish for wish in self._wishes if wish not in due]
