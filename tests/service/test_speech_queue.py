@@ -91,6 +91,42 @@ def test_speech_is_handed_out_in_few_pieces_whose_frames_can_be_made_in_time(lea
     assert {len(chunk.speech) / 16_000 for chunk in _until(speech, 1.0)} == {pieces}
 
 
+def test_silence_is_handed_out_in_few_pieces() -> None:
+    """First all that may be, then whenever a piece is missing: a small one while more speech may come."""
+    clock = Stopped()
+    speech = SpeechQueue(clock, 2.0, 0.5)
+    pieces: list[float] = []
+    for clock.at in (0.0, 0.2, 0.5):
+        pieces += [len(chunk.speech) / 16_000 for chunk in _until(speech, clock.at + 0.5)]
+    assert pieces == [0.5, 0.2, 0.3]
+    speech.push(tone(0.1))
+    clock.at = 0.96  # all was handed out up to 1.1, and 0.25 may be ahead
+    assert [len(chunk.speech) / 16_000 for chunk in _until(speech, 1.2)] == [0.1, 0.1]
+
+
+@pytest.mark.parametrize(("queued", "waited"), [(1.0, 0.4), (0.0, 0.2)])
+def test_who_waits_for_playback_is_woken_once(queued: float, waited: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In forty sessions each wake takes the interpreter's lock from the others."""
+    now = 100.0
+    clock = PlaybackClock(lambda: now)
+    clock.start()
+    speech = SpeechQueue(clock, 1.6, 0.5)
+    if queued:
+        speech.push(tone(1.6 + queued))
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        nonlocal now
+        waits.append(round(seconds, 6))
+        now += seconds
+        return False
+
+    monkeypatch.setattr(speech._changed, "wait", wait)
+    ahead = 1.6 if queued else 0.5
+    assert len(list(_until(speech, ahead + waited))) == (5 if queued else 2)
+    assert waits == [waited]
+
+
 def test_a_push_beyond_the_limit_says_nothing() -> None:
     speech = SpeechQueue(Stopped(), 2.0, 0.5)
     assert speech.push(tone(1.0), limit=1.5)

@@ -57,6 +57,7 @@ def live_lead(fps: Fraction) -> float:
 def idle_lead(fps: Fraction) -> float:
     """Seconds of silence to hand out ahead of playback: what the chain holds back, and a little for the network.
 
-    It holds back 120 ms of sound, up to three frames in the encoder and a fragment of two.
+    It holds back 120 ms of sound, up to three frames in the encoder and a fragment of two. What is ahead falls by a
+    piece of silence until the next one is handed out.
     """
-    return 0.3 + float(5 / fps)
+    return 0.35 + float(5 / fps)

@@ -14,7 +14,7 @@ from musetalk_runtime.service.session.playback_clock import PlaybackClock
 MAX_QUEUED_S = 600.0  # seconds of speech that may wait
 SPEECH_SAMPLES = SAMPLE_RATE * 2 // 5  # of speech handed out at once, at most: each time costs as much
 PIECES_A_LEAD = 4  # at least: what is handed out last must be made while the rest is played
-SILENCE_SAMPLES = SAMPLE_RATE // 10  # of silence handed out at once
+SILENCE_SAMPLES = SAMPLE_RATE // 5  # of silence handed out at once, at least; half, where more speech may come
 LIVE_SAMPLES = SAMPLE_RATE // 50  # of either handed out at once, without a lead
 FADED_SAMPLES = SAMPLE_RATE // 50  # of the queued speech that fade out after a cut
 MOUTH_FADE_S = 0.1  # seconds the mouth takes to close after a cut
@@ -145,17 +145,31 @@ class SpeechQueue:
         """What is handed out next, once playback is far enough; None at the end."""
         with self._changed:
             while not (self._ended or (self._complete and not self._queued)):
-                wanted = min(self._queued, self._most) or (LIVE_SAMPLES if self._live else SILENCE_SAMPLES)
-                missing = self._handed_out + wanted - (self._clock.now() + self._limit()) * SAMPLE_RATE
-                if missing <= 0:
+                room = int((self._clock.now() + self._limit()) * SAMPLE_RATE) - self._handed_out
+                wanted = min(self._queued, self._most) or self._silence(room)
+                if (missing := wanted - room) <= 0:
                     return self._take(wanted)
-                self._changed.wait(min(MAX_WAIT_S, missing / SAMPLE_RATE) if self._clock.running else MAX_WAIT_S)
+                self._changed.wait(self._patience(missing / SAMPLE_RATE))
             return None
+
+    def _patience(self, missing: float) -> float:
+        """Seconds to the next look, where playback has to go on for `missing` seconds."""
+        if not self._clock.running:
+            return MAX_WAIT_S
+        fades = self.speaking and not self._queued  # nobody tells when that is over
+        return min(MAX_WAIT_S, missing) if fades else missing
 
     @property
     def _most(self) -> int:
         """Samples of speech that may be handed out at once."""
         return LIVE_SAMPLES if self._live else min(SPEECH_SAMPLES, int(self._lead * SAMPLE_RATE / PIECES_A_LEAD))
+
+    def _silence(self, room: int) -> int:
+        """Samples of silence to hand out at once, where there is `room` for so many."""
+        if self._live:
+            return LIVE_SAMPLES
+        least = SILENCE_SAMPLES // 2 if self.speaking else SILENCE_SAMPLES
+        return max(least, min(room, int(self._idle * SAMPLE_RATE)) // LIVE_SAMPLES * LIVE_SAMPLES)
 
     def _limit(self) -> float:
         """Seconds that may be handed out ahead of playback."""
