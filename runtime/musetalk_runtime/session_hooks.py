@@ -41,14 +41,16 @@ class SessionHooks:
     ``mouth`` says for a time in the stream, in seconds, how far the mouth may open there, 0 to 1: at 0 the avatar's own
     frame plays, whatever is heard. It is asked when a frame is handed on and again when it leaves, so that an answer
     that falls holds for frames already under way. ``renderer`` makes the avatar's renderer, one that crossfades, None
-    for one of the session's own; ``muxer`` makes what encodes, None for one in this process; ``timings`` gets the
-    stages; ``encoded`` gets the access units that are made with each frame, and the sound that goes with it,
-    ``[channels, n]`` at 48 kHz; ``poses`` plays the avatar's clips, None for a player of the session's own; ``kbps``
-    says what the video may take now, in kbit/s, where its options are `steered`.
+    for one of the session's own; ``renderer_shared`` says that it hands frames over at once, for others to make;
+    ``muxer`` makes what encodes, None for one in this process; ``timings`` gets the stages; ``encoded`` gets the access
+    units that are made with each frame, and the sound that goes with it, ``[channels, n]`` at 48 kHz; ``poses`` plays
+    the avatar's clips, None for a player of the session's own; ``kbps`` says what the video may take now, in kbit/s,
+    where its options are `steered`.
     """
 
     mouth: Callable[[float], float] | None = None
     renderer: Callable[[Avatar, Timings], Renderer] | None = None
+    renderer_shared: bool = False
     muxer: OpenMuxer | None = None
     timings: Timings = field(default_factory=Timings)
     encoded: Callable[[Sequence[AccessUnit], Floats], None] | None = None

@@ -1,6 +1,7 @@
 """The speech renderer: it makes an avatar's pictures while speech is read, ahead of whoever takes them."""
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -26,8 +27,9 @@ MAX_BATCHES_AHEAD = 2  # batches that wait for the encoder
 class SpeechRenderer(Closable):
     """Renders what is heard in `audio`, in batches: one thread makes the audio tokens, another the pictures.
 
-    `close` ends them, and closes `audio`. Iterating raises InvalidMedia for live audio that ends before its first
-    sample, and InvalidArgument where `bundle` or `avatar` was closed. Attribute: ``frames``, rendered so far.
+    Where others make the pictures (``hooks.renderer_shared``), the one thread hands them over. `close` ends them, and
+    closes `audio`. Iterating raises InvalidMedia for live audio that ends before its first sample, and InvalidArgument
+    where `bundle` or `avatar` was closed. Attribute: ``frames``, rendered so far.
     """
 
     def __init__(
@@ -50,11 +52,16 @@ class SpeechRenderer(Closable):
         except BaseException:
             audio.close()
             raise
-        self._batch_sizes = chain(bundle.batch_sizes, repeat(bundle.batch_sizes[-1]))
         encode = timings.timed("audio_encoder", bundle.engines.encode_audio)
-        speech = SpeechFrames(audio, encode, bundle.spec, fps, bundle.live_context, timings.measure)
-        self._speech = Stage(speech.groups(), max(MAX_SPEECH_FRAMES_AHEAD, bundle.batch_sizes[-1]), "speech")
-        self._renderings = Stage(self._render(), MAX_BATCHES_AHEAD, "render")
+        groups = SpeechFrames(audio, encode, bundle.spec, fps, bundle.live_context, timings.measure).groups()
+        first, largest = bundle.batch_sizes, bundle.batch_sizes[-1]
+        self._speech: Stage[SpeechFrame] | None = None
+        if hooks.renderer_shared:  # which makes up its own batches: what is ready at once goes together
+            batches = _parts(groups, chain(first, repeat(2 * largest)))
+        else:
+            self._speech = Stage(groups, max(MAX_SPEECH_FRAMES_AHEAD, largest), "speech")
+            batches = _taken(self._speech, chain(first, repeat(largest)))
+        self._renderings = Stage(self._render(batches), MAX_BATCHES_AHEAD, "render")
 
     def __iter__(self) -> Iterator[tuple[list[FrameRequest], Rendering]]:
         return iter(self._renderings)
@@ -75,32 +82,56 @@ class SpeechRenderer(Closable):
     def close(self) -> None:
         """End the threads and close the audio. Closing twice is fine."""
         self.stop()
-        self._speech.stop()
+        if self._speech:
+            self._speech.stop()
         self._audio.interrupt()
         self._renderings.close()
-        self._speech.close()
+        if self._speech:
+            self._speech.close()
         self._renderer.close()
         self._audio.close()
 
-    def _render(self) -> Generator[list[tuple[list[FrameRequest], Rendering]], None, None]:
+    def _render(
+        self, batches: Generator[list[SpeechFrame], None, None]
+    ) -> Generator[list[tuple[list[FrameRequest], Rendering]], None, None]:
         before: Rendering | None = None
-        for size in self._batch_sizes:
-            batch = [self._request(frame) for frame in self._speech.take(size)]
-            if not batch:
-                return
-            if self._bundle.closed or self._avatar.closed:
-                raise InvalidArgument("the bundle or the avatar was closed while the session runs: close it afterwards")
-            rendering = self._renderer.render(batch)
-            self.frames += len(batch)
-            yield [(batch, rendering)]
-            if before and self._copies_ahead:
-                before.finish()
-            before = rendering
+        with closing(batches):
+            for frames in batches:
+                batch = [self._request(frame) for frame in frames]
+                if self._bundle.closed or self._avatar.closed:
+                    raise InvalidArgument(
+                        "the bundle or the avatar was closed while the session runs: close it afterwards"
+                    )
+                rendering = self._renderer.render(batch)
+                self.frames += len(batch)
+                yield [(batch, rendering)]
+                if before and self._copies_ahead:
+                    before.finish()
+                before = rendering
 
     def _request(self, frame: SpeechFrame) -> FrameRequest:
         shown, limit = self._poses.shown(frame.index), self.limit(frame)
         speech = frame if frame.weight <= limit else replace(frame, weight=limit)
         return FrameRequest(self._avatar, shown.frame, speech, shown.into, shown.share)
+
+
+def _taken(speech: Stage[SpeechFrame], sizes: Iterator[int]) -> Generator[list[SpeechFrame], None, None]:
+    """What is ready of `speech` each time, as many frames as `sizes` says at most."""
+    while frames := speech.take(next(sizes)):
+        yield frames
+
+
+def _parts(
+    groups: Generator[list[SpeechFrame], None, None], sizes: Iterator[int]
+) -> Generator[list[SpeechFrame], None, None]:
+    """`groups`, each in parts of as many frames as `sizes` says at most."""
+    with closing(groups):
+        for group in groups:
+            frames = list(group)
+            while frames:
+                size = next(sizes)
+                yield frames[:size]
+                del frames[:size]
 
 
 def _renderer(bundle: Bundle, avatar: Avatar, timings: Timings) -> Renderer:

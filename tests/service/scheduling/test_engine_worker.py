@@ -136,11 +136,11 @@ def test_sessions_side_by_side_have_the_frames_of_a_lone_one(
             with Session(opened, face, speech(1.0), 10) as session:
                 expected.append([frame.nv12 for frame in session.frames()])
         with EngineWorker(opened, Timings(), lambda _: None) as worker:
-            direction = SessionHooks(renderer=lambda face, _: worker.renderer(face, Timetable()))
             found: list[list[Any]] = [[], [], []]
 
-            def run(n: int) -> None:
-                with Session(opened, faces[n % 2], speech(1.0), 10, direction) as session:
+            def run(n: int) -> None:  # one of them by two threads, the others by one
+                hooks = SessionHooks(renderer=lambda face, _: worker.renderer(face, Timetable()), renderer_shared=n > 0)
+                with Session(opened, faces[n % 2], speech(1.0), 10, hooks) as session:
                     found[n] = list(session.frames())
 
             threads = [threading.Thread(target=run, args=(n,)) for n in range(3)]

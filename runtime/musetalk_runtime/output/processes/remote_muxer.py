@@ -21,7 +21,7 @@ from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 from musetalk_runtime.output.writable import Writable
 
 KEPT_SOUNDS = 60  # frames' sound, of which what may be lost is a part
-MOST_TOGETHER = 8  # frames sent at once: their sound is kept, and the process encodes others' in turn
+MOST_TOGETHER = 16  # frames sent at once: their sound is kept, and the process encodes others' in turn
 REPLY_BYTES = 1 << 18  # that most replies fit into
 MAX_ATTEMPTS = 5  # processes tried one after the other, all of which ended
 
@@ -152,16 +152,17 @@ class RemoteMuxer:
 
     def _encode(self, frames: list[tuple[_Pending, Floats]]) -> Sequence[AccessUnit]:
         """Have all of `frames` encoded, each with its sound, and write what there is of the stream."""
-        request, last = [], frames[-1][0]
+        request: list[bytes | memoryview] = []
+        last = frames[-1][0]
         for pending, sound in frames:
             offset = self._pool.frames.offset(pending.nv12)
             data = b"" if offset is not None else pending.nv12.tobytes()
             place, more = NOT_SHARED if offset is None else offset, pending is not last
             about = pending.keyframe, pending.index, place, len(data), sound.shape[1], self._kbps
-            request += [REQUEST.pack(FRAME, more, *about), data, np.ascontiguousarray(sound).tobytes()]
+            request += [REQUEST.pack(FRAME, more, *about), data, *(np.ascontiguousarray(row).data for row in sound)]
         return self._ask(*request)
 
-    def _ask(self, *request: bytes) -> Sequence[AccessUnit]:
+    def _ask(self, *request: bytes | memoryview) -> Sequence[AccessUnit]:
         """Send `request`, and write the stream that the reply holds; gives its access units."""
         reply = self._exchange(*request)
         self._unwritten = reply.unwritten
@@ -169,7 +170,7 @@ class RemoteMuxer:
         self._target.write(reply.stream)
         return reply.units
 
-    def _exchange(self, *request: bytes) -> Reply:
+    def _exchange(self, *request: bytes | memoryview) -> Reply:
         assert self._socket  # noqa: S101 - it is connected
         try:
             self._socket.sendall(b"".join(request))

@@ -76,7 +76,14 @@ class SessionStarter:
 
         rate_now = session.bit_rate.now if session.bit_rate else None
         hooks = SessionHooks(
-            session.speech.mouth, renderer, open_muxer, self._timings(), session.encoded, session.poses, rate_now
+            mouth=session.speech.mouth,
+            renderer=renderer,
+            renderer_shared=True,
+            muxer=open_muxer,
+            timings=self._timings(),
+            encoded=session.encoded,
+            poses=session.poses,
+            kbps=rate_now,
         )
         return Session(bundle, self._catalog.avatars[session.pairing.avatar], session.speech, session.fps, hooks)
 
