@@ -2,11 +2,12 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Path
+from fastapi import Path
 from starlette.requests import HTTPConnection
 
 from musetalk_runtime.fleet.front.front import Front, session_id
 from musetalk_runtime.fleet.session_id import SessionId
+from musetalk_runtime.service.api.in_loop import in_loop
 from musetalk_runtime.service.security.access import token_of
 from musetalk_runtime.service.security.tokens import Token
 
@@ -22,6 +23,6 @@ def key_of(key: Annotated[str, Path(alias="id", max_length=192, description="a s
     return session_id(key)
 
 
-TheFront = Annotated[Front, Depends(front_of)]
-TheKey = Annotated[SessionId, Depends(key_of)]
-TheOwner = Annotated[Token | None, Depends(token_of)]
+TheFront = Annotated[Front, in_loop(front_of)]
+TheKey = Annotated[SessionId, in_loop(key_of)]
+TheOwner = Annotated[Token | None, in_loop(token_of)]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from musetalk_runtime.avatar.box import Box
@@ -15,6 +15,7 @@ from musetalk_runtime.avatar.pack import Avatar
 from musetalk_runtime.core.names import NAME
 from musetalk_runtime.frame import Frame
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheService
+from musetalk_runtime.service.api.in_loop import in_loop
 from musetalk_runtime.service.api.schema import AvatarAnswer, AvatarProgress, ErrorAnswer
 from musetalk_runtime.service.api.streaming_body import StreamingBody
 from musetalk_runtime.service.api.uploads import read_chunks, spend_of
@@ -53,7 +54,7 @@ def store_of(service: TheService) -> AvatarStore:
     return service.require_store()
 
 
-TheStore = Annotated[AvatarStore, Depends(store_of)]
+TheStore = Annotated[AvatarStore, in_loop(store_of)]
 
 
 @router.get("")
@@ -128,7 +129,7 @@ async def picture_avatar(name: Name, service: TheService) -> Response:
     status_code=204,
     response_class=Response,
     responses={n: REFUSALS[n] for n in (403, 409)},
-    dependencies=[Depends(store_of)],
+    dependencies=[in_loop(store_of)],
 )
 async def delete_avatar(name: Name, service: TheService) -> None:
     """Delete an uploaded avatar that no session uses, or end its making."""

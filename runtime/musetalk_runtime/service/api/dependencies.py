@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Path
+from fastapi import Path
 from starlette.requests import HTTPConnection
 
+from musetalk_runtime.service.api.in_loop import in_loop
 from musetalk_runtime.service.api.schema import ErrorAnswer
 from musetalk_runtime.service.errors import ServiceError, unknown_session
 from musetalk_runtime.service.security.access import Access, token_of
@@ -53,14 +54,16 @@ def check_owner(connection: HTTPConnection, session: LiveSession) -> LiveSession
     return session
 
 
-def running_session_of(session: Annotated[LiveSession, Depends(session_of)]) -> LiveSession:
+TheService = Annotated[Service, in_loop(service_of)]
+TheAccess = Annotated[Access, in_loop(access_of)]
+TheSession = Annotated[LiveSession, in_loop(session_of)]
+
+
+def running_session_of(session: TheSession) -> LiveSession:
     """The session that a path names, if it still runs; raises ServiceError."""
     if not session.running:
         raise ServiceError(409, session.state, session.error or "the session has ended")
     return session
 
 
-TheService = Annotated[Service, Depends(service_of)]
-TheAccess = Annotated[Access, Depends(access_of)]
-TheSession = Annotated[LiveSession, Depends(session_of)]
-TheRunningSession = Annotated[LiveSession, Depends(running_session_of)]
+TheRunningSession = Annotated[LiveSession, in_loop(running_session_of)]

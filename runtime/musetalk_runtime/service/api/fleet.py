@@ -3,11 +3,12 @@
 from collections import Counter
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from musetalk_runtime.core.names import NAME
 from musetalk_runtime.service.api.dependencies import ERRORS, TheService
+from musetalk_runtime.service.api.in_loop import in_loop
 from musetalk_runtime.service.errors import ServiceError
 from musetalk_runtime.service.security.access import token_of
 from musetalk_runtime.service.security.signed_tokens import FRONT
@@ -44,7 +45,7 @@ def check_front(request: Request) -> None:
         raise ServiceError(403, "front_only", "only the front end of the fleet may ask this")
 
 
-router = APIRouter(prefix="/v1/fleet", tags=["fleet"], responses=ERRORS, dependencies=[Depends(check_front)])
+router = APIRouter(prefix="/v1/fleet", tags=["fleet"], responses=ERRORS, dependencies=[in_loop(check_front)])
 
 
 @router.get("/status")

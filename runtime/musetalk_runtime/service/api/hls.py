@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from starlette.requests import HTTPConnection
 
 from musetalk_runtime.service.api.dependencies import ERRORS, TheAccess, TheService, check_owner, service_of
+from musetalk_runtime.service.api.in_loop import in_loop
 from musetalk_runtime.service.delivery.hls_playlist import Playlist
 from musetalk_runtime.service.delivery.hls_segments import cut
 from musetalk_runtime.service.errors import RETRY_SOON, ServiceError
@@ -29,7 +30,7 @@ def _watched_session(connection: HTTPConnection, key: Annotated[str, Path(alias=
     return session
 
 
-Watched = Annotated[LiveSession, Depends(_watched_session)]
+Watched = Annotated[LiveSession, in_loop(_watched_session)]
 Number = Annotated[int, Path(ge=1, lt=1 << 31)]
 Index = Annotated[int, Path(ge=0, lt=1 << 31)]
 
