@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """What a service itself takes of the CPU for a frame, where its engines take next to nothing.
 
-    PYTHONPATH=runtime:engines python scripts/bench/overhead.py [--sessions 20] [--viewers 4] [--seconds 20]
+    PYTHONPATH=runtime:engines python scripts/bench/overhead.py [--sessions 20] [--viewers 4] [--seconds 20] [--silent]
 
 Makes a bundle whose generator and audio encoder give constants, and an avatar of 192x192, and lets sessions at 25 fps
-speak without a pause. Mouths are not composed, as a GPU does that elsewhere; libx264 works in processes of its own. So
-what is left is what many sessions share the interpreter's lock for. Writes JSON: frames a second, and by frame CPU time
-of the service's process, that of its encoder processes, and how often a thread of the service waited (voluntary) or was
-interrupted (involuntary); milliseconds of /healthz. Compare two trees in turns: --root is where the service runs from.
+speak without a pause, or say nothing (--silent). Mouths are not composed, as a GPU does that elsewhere; libx264 works
+in processes of its own. So what is left is what many sessions share the interpreter's lock for. Writes JSON: frames a
+second, and by frame CPU time of the service's process, that of its encoder processes, and how often a thread of the
+service waited (voluntary) or was interrupted (involuntary); milliseconds of /healthz. Compare two trees in turns:
+--root is where the service runs from.
 """
 
 import argparse
@@ -52,6 +53,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=20, help="default: 20")
     parser.add_argument("--viewers", type=int, default=4, help="of each session (default: 4)")
     parser.add_argument("--seconds", type=float, default=20.0, help="default: 20")
+    parser.add_argument("--silent", action="store_true", help="nothing is said")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[2], help="the tree to measure")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -120,7 +122,7 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
         if number == 0:
             time.sleep(3.0)  # an encoder process starts for the others
     threading.Thread(target=watch, args=(service, paths, args.viewers), daemon=True).start()
-    for path in paths:
+    for path in paths if not args.silent else ():
         service.send(f"{path}/audio", voice, "audio/wav")
     time.sleep(SETTLING_S)
     healthz: list[float] = []
@@ -135,6 +137,7 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
     return {
         "sessions": args.sessions,
         "viewers": args.sessions * args.viewers,
+        "silent": args.silent,
         "fps": round(frames / (time.monotonic() - began), 1),
         "of_a_frame": {name: round(value / frames, 3) for name, value in spent.items()},
         "healthz_ms": {f"p{p}": round(float(np.percentile(healthz, p)), 1) for p in (50, 99)},

@@ -102,7 +102,8 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
     paths, refused = open_sessions(service, args, asked, viewers)
     tell(f"{len(paths)} sessions, {len(viewers)} viewers")
     health = Health(service)
-    begun, first = time.monotonic(), [service.ask("GET", path)[1]["generated"] for path in paths]
+    first = [generated(service, path) for path in paths]
+    begun = time.monotonic()
     pause = VOICE_SECONDS if args.sessions else 0.0
     end = begun + args.seconds
     while time.monotonic() < end:
@@ -113,9 +114,8 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
                 service.send(f"{path}/audio", voice, "audio/wav")
         time.sleep(max(0.0, min(end - time.monotonic(), VOICE_SECONDS + pause if pause else 1.0)))
     spent = time.monotonic() - begun
-    rates = [
-        (service.ask("GET", path)[1]["generated"] - start) / spent for path, start in zip(paths, first, strict=True)
-    ]
+    last = [generated(service, path) for path in paths]
+    rates = [(after[1] - before[1]) / (after[0] - before[0]) for before, after in zip(first, last, strict=True)]
     metrics = service.ask("GET", "/metrics")[1]
     health.stop()
     tell(f"{spent:.0f} s, {min(rates):.2f} of real time; interrupting")
@@ -131,6 +131,10 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
         "viewers": len(viewers),
         "seconds": round(spent, 1),
         "real_time_factor_of_the_slowest": round(min(rates), 4),
+        "real_time_factors": {
+            "p10": round(float(np.percentile(rates, 10)), 4),
+            "p50": round(float(np.median(rates)), 4),
+        },
         "seconds_seen_by_the_least_viewer": round(min(viewer.seconds for viewer in viewers), 1),
         "gaps": sum(viewer.gaps for viewer in viewers),
         "keyframes_missed": sum(viewer.keyframes_missed for viewer in viewers),
@@ -143,6 +147,12 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
         "cores": os.cpu_count(),
         "not_measured": NOT_MEASURED,
     }
+
+
+def generated(service: Service, path: str) -> tuple[float, float]:
+    """When the service was asked, and the seconds of stream that the session had generated: answers may take long."""
+    asked = time.monotonic()
+    return asked, service.ask("GET", path)[1]["generated"]
 
 
 def tell(text: str) -> None:
