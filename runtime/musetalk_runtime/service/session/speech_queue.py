@@ -4,7 +4,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator
-from functools import lru_cache
 from typing import NamedTuple
 
 from musetalk_runtime.audio.chunk import AudioChunk
@@ -137,12 +136,12 @@ class SpeechQueue:
 
     def __iter__(self) -> Generator[AudioChunk, None, None]:
         while piece := self._next():
-            yield piece if isinstance(piece, AudioChunk) else piece.chunk()
+            yield piece.chunk()
 
     def close(self) -> None:
         """Nothing is held."""
 
-    def _next(self) -> SpeechPiece | AudioChunk | None:
+    def _next(self) -> SpeechPiece | None:
         """What is handed out next, once playback is far enough; None at the end."""
         with self._changed:
             while not (self._ended or (self._complete and not self._queued)):
@@ -180,12 +179,12 @@ class SpeechQueue:
             return self._idle
         return self._idle - LATE_PUSH_S if self._live else self._idle / 2  # a push that is a little late leaves no gap
 
-    def _take(self, count: int) -> SpeechPiece | AudioChunk:
+    def _take(self, count: int) -> SpeechPiece:
         piece = self._dequeue(count)
         if len(piece.speech) and self._opening == float("inf") and self.handed_out >= self._dropped:
             self._opening = self.handed_out
         self._handed_out += count
-        return piece if len(piece.speech) else _silent_chunk(count)
+        return piece if len(piece.speech) else silence(count)
 
     def _append(self, piece: SpeechPiece) -> None:
         if len(piece.speech):
@@ -204,12 +203,3 @@ class SpeechQueue:
         taken = joined(parts)
         self._queued -= len(taken.speech)
         return taken
-
-
-@lru_cache(maxsize=32)
-def _silent_chunk(samples: int) -> AudioChunk:
-    """Silence of so many samples of speech, the same for all who hear it."""
-    chunk = silence(samples).chunk()
-    for sound in (chunk.speech, chunk.sound):
-        sound.flags.writeable = False
-    return chunk
