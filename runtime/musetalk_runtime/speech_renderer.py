@@ -6,6 +6,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from itertools import chain, repeat
+from typing import Any
 
 from musetalk_runtime.audio.source import AudioSource
 from musetalk_runtime.audio.speech import SpeechFrame, SpeechFrames
@@ -55,13 +56,14 @@ class SpeechRenderer(Closable):
         encode = timings.timed("audio_encoder", bundle.engines.encode_audio)
         groups = SpeechFrames(audio, encode, bundle.spec, fps, bundle.live_context, timings.measure).groups()
         first, largest = bundle.batch_sizes, bundle.batch_sizes[-1]
-        self._speech: Stage[SpeechFrame] | None = None
+        before: list[Stage[SpeechFrame]] = []
         if hooks.renderer_shared:  # which makes up its own batches: what is ready at once goes together
             batches = _parts(groups, chain(first, repeat(2 * largest)))
         else:
-            self._speech = Stage(groups, max(MAX_SPEECH_FRAMES_AHEAD, largest), "speech")
-            batches = _taken(self._speech, chain(first, repeat(largest)))
+            before.append(Stage(groups, max(MAX_SPEECH_FRAMES_AHEAD, largest), "speech"))
+            batches = _taken(before[0], chain(first, repeat(largest)))
         self._renderings = Stage(self._render(batches), MAX_BATCHES_AHEAD, "render")
+        self._stages: list[Stage[Any]] = [self._renderings, *before]
 
     def __iter__(self) -> Iterator[tuple[list[FrameRequest], Rendering]]:
         return iter(self._renderings)
@@ -81,13 +83,11 @@ class SpeechRenderer(Closable):
 
     def close(self) -> None:
         """End the threads and close the audio. Closing twice is fine."""
-        self.stop()
-        if self._speech:
-            self._speech.stop()
+        for stage in self._stages:
+            stage.stop()
         self._audio.interrupt()
-        self._renderings.close()
-        if self._speech:
-            self._speech.close()
+        for stage in self._stages:
+            stage.close()
         self._renderer.close()
         self._audio.close()
 
