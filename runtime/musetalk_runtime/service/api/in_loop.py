@@ -14,7 +14,7 @@ def in_loop(function: Callable[P, T]) -> Any:
     """FastAPI's ``Depends`` on `function`, which returns at once.
 
     FastAPI runs a plain function in a pool of threads. Then it would meet what belongs to the event loop in another
-    thread, and a request would wait for the interpreter's lock four times more for each of its dependencies.
+    thread, and each request would wait for that thread, once for each of its dependencies.
     """
 
     @wraps(function)

@@ -37,8 +37,8 @@ async def begin_session_of_a_file(
     """Begin a session that says the body, any audio file of at most 32 MiB and 300 s, and then ends.
 
     Its stream is as long as the speech, and is generated ahead of playback by the lead, as any other. With
-    `then=listen` it begins with half a second of silence, does not end, and can be spoken to. A file that is no speech
-    begins nothing.
+    `then=listen` it begins with some half a second of silence, does not end, and can be spoken to. A file that is no
+    speech begins nothing.
     """
     owner = token_of(request)
     _check(wanted, service, owner)
