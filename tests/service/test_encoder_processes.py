@@ -73,6 +73,18 @@ def test_a_lone_session_stays_and_others_survive_their_process(
     until(lambda: all(process.sessions == 0 for process in encoders._processes), "no session is left in one")
 
 
+def test_sessions_that_come_at_once_find_a_process(service: Service) -> None:
+    service.measure()
+    encoders = service.starter.encoders.pool
+    assert encoders
+    with serving(service) as server:
+        client = Client(server.port)
+        for _ in range(3):
+            client.begin()
+        until(lambda: all(session.frames > 5 for session in service.sessions.running), "they run")
+        assert sum(process.sessions for process in encoders._processes) == 2, "all but the first one"
+
+
 def test_a_service_that_encodes_by_hardware_needs_no_processes(client: Client, service: Service) -> None:
     service.admission.costs = {pairing: Cost(0.001, 0.001, 0.001) for pairing in service.catalog.pairings()}
     client.begin()

@@ -37,10 +37,15 @@ AAC_OPTIONS = {"aac_coder": "fast"}  # a quarter of the default's time, for as m
 
 @dataclass(frozen=True)
 class StreamStart:
-    """The first frame and the first sample of sound of a stream that another muxer began."""
+    """The first frame and the first sample of sound of a stream that another muxer began.
+
+    The sound that is put first begins ``heard`` samples earlier, and is in the stream already: an encoder that knows it
+    goes on as the one before would have.
+    """
 
     frame: int
     sample: int
+    heard: int = 0
 
 
 BEGINNING = StreamStart(0, 0)
@@ -67,7 +72,7 @@ class Muxer:
         timings: Timings | None = None,
         start: StreamStart = BEGINNING,
     ) -> None:
-        self._start, self._samples = start, start.sample
+        self._start, self._samples = start, start.sample - start.heard
         self._timings = timings or Timings()
         self._fragments: FragmentWriter | None = None
         self._put = start.frame  # frames

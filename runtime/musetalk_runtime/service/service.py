@@ -81,7 +81,7 @@ class Service:
         self._alive_at = time.monotonic()
 
     def measure(self) -> list[str]:
-        """Load what sessions need, and find what they cost; gives what the operator should know, in lines.
+        """Load and start what sessions need, and find what they cost; gives what the operator should know, in lines.
 
         Raises what a session would.
         """
@@ -92,6 +92,8 @@ class Service:
             rate = self.admission.rate([], pairing, None)
             if rate and (shortfall := self.admission.shortfall([(rate, pairing)])):
                 warnings.append(f"avatar {pairing.avatar} at {float(rate):g} fps: {shortfall}; {ADVICE}")
+        if not self._hardware_encoder:
+            self.starter.encoders.prepare(self.admission.room([]))
         return warnings
 
     def open(

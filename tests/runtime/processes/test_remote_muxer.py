@@ -19,6 +19,7 @@ import pytest
 
 from helpers.processes import starting_slowly
 from helpers.service_client import until
+from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MachineError
 from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame import Frame
@@ -81,6 +82,11 @@ def times(data: bytes, kind: str) -> list[tuple[int, bool]]:
         return [(packet.pts, packet.is_keyframe) for packet in packets if packet.pts is not None]
 
 
+def sound(data: bytes) -> Floats:
+    with av.open(io.BytesIO(data)) as container:
+        return np.concatenate([frame.to_ndarray() for frame in container.decode(audio=0)], axis=1)
+
+
 def kill_all(pool: EncoderPool) -> None:
     for pid in pool.pids:
         os.kill(pid, signal.SIGKILL)
@@ -124,6 +130,7 @@ def test_a_stream_loses_nothing_where_its_process_is_killed(pool: EncoderPool, w
     expected = here()
     assert [pts for pts, _ in times(data, "video")] == [pts for pts, _ in times(expected, "video")]
     assert times(data, "audio") == times(expected, "audio")
+    assert np.abs(sound(data) - sound(expected)).max() < 1e-3, "no click where the other process goes on"
     assert data.count(b"moov") == 1
     with av.open(io.BytesIO(data)) as container:
         assert sum(1 for _ in container.decode(video=0)) == FRAMES
@@ -131,6 +138,32 @@ def test_a_stream_loses_nothing_where_its_process_is_killed(pool: EncoderPool, w
     assert keyframes >= {0, 33 * 512}
     latest = max((pts // 512 for pts in keyframes if pts // 512 <= max(when)), default=0)
     assert max(when) - latest <= 25, "it goes on with a keyframe that is no later than the next one would be"
+
+
+@pytest.mark.parametrize("together", [1, 5], ids=str)
+def test_a_session_leaves_a_crowded_process_for_one_with_fewer(pool: EncoderPool, together: int) -> None:
+    until(lambda: pool.settled and len(pool.pids) == 2, "both have started")
+    pieces, expected = Pieces(), here()
+    muxer = opened(pool, pieces)
+    crowded = muxer._process
+    assert crowded
+    (other,) = {*pool._processes} - {crowded}
+
+    other.sessions += 1
+
+    def crowd(k: int) -> None:
+        if k in (20, 30):
+            assert muxer._process is crowded, "one more would be as many there"
+            crowded.sessions += 1
+
+    data = stream(muxer, pieces, crowd, together)
+    assert (crowded.sessions, other.sessions) == (2, 1), "it has ended in the other one"
+    assert [pts for pts, _ in times(data, "video")] == [pts for pts, _ in times(expected, "video")]
+    keyframes = {pts // 512 for pts, keyframe in times(data, "video") if keyframe}
+    (first,) = keyframes - {0, 25, 33, 58}
+    assert 30 <= first <= 30 + together, "a keyframe, once what was before it is in fragments"
+    assert times(data, "audio") == times(expected, "audio")
+    assert np.abs(sound(data) - sound(expected)).max() < 1e-3
 
 
 def test_a_process_that_ends_before_a_session_has_begun_is_replaced(pool: EncoderPool) -> None:
@@ -266,8 +299,33 @@ def test_sessions_that_come_at_once_are_spread_over_all_processes(monkeypatch: p
         pool.prepare()
         until(lambda: pool.settled, "one has started")
         monkeypatch.setattr(encoder_process, "COMMAND", starting_slowly("musetalk_runtime.output.processes.main", 60))
-        taken = Counter(pool.wait().pid for _ in range(8))
-        assert sorted(taken.values()) == [1, 1, 1, 1, 1, 3]
+        ready = pool.wait().pid
+        taken = Counter(pool.wait().pid for _ in range(13))
+        assert taken[ready] == 8, "and the first: more would have to wait for each other"
+        assert sorted(taken.values()) == [1, 1, 1, 1, 1, 8]
+
+
+def test_a_pool_keeps_processes_that_nobody_uses() -> None:
+    with EncoderPool(3) as pool:
+        assert pool.keep(2)
+        kept = pool.pids
+        assert pool.settled
+        assert len(kept) == 2
+        pool.release(pool.wait())
+        until(lambda: pool.settled and len(pool.pids) == 3, "one more has started")
+        pool._used_at -= 2 * encoder_pool.RELEASE_AFTER_S
+        pool.maintain()
+        assert pool.pids == kept
+        os.kill(kept[0], signal.SIGKILL)
+        until(lambda: (pool.maintain(), pool.settled and len(pool.pids) == 2)[1], "it is replaced")
+
+
+def test_a_pool_keeps_none_where_none_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoder_process, "COMMAND", (sys.executable, "-c", ENDS_AT_ONCE))
+    with EncoderPool(3) as pool:
+        assert not pool.keep(2)
+        pool.maintain()
+        assert not pool._processes
 
 
 def test_sessions_go_to_the_process_with_the_fewest(pool: EncoderPool) -> None:

@@ -46,7 +46,7 @@ class Opening:
             "picture": [picture.width, picture.height, picture.fps.numerator, picture.fps.denominator],
             "channels": self.channels,
             "options": asdict(self.options),
-            "start": [self.start.frame, self.start.sample],
+            "start": [self.start.frame, self.start.sample, self.start.heard],
         }
         text = json.dumps(content).encode()
         return LENGTH.pack(len(text)) + text

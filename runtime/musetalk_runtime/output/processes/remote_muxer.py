@@ -21,6 +21,8 @@ from musetalk_runtime.output.video import AccessUnit, Picture, VideoOptions
 from musetalk_runtime.output.writable import Writable
 
 KEPT_SOUNDS = 60  # frames' sound, of which what may be lost is a part
+AAC_SAMPLES = 1024  # of a packet
+HEARD_PACKETS = 3  # of sound that another process hears again, so that its encoder has settled
 MOST_TOGETHER = 16  # frames sent at once: their sound is kept, and the process encodes others' in turn
 REPLY_BYTES = 1 << 18  # that most replies fit into
 MAX_ATTEMPTS = 5  # processes tried one after the other, all of which ended
@@ -102,6 +104,9 @@ class RemoteMuxer:
         kept, self._kept = self._kept, []
         with self._timings.measure("encode", len(kept)):
             try:
+                if process := self._relief(len(kept)):
+                    self._disconnect()
+                    return self._go_on(process)
                 return self._encode(kept)
             except _Ended:
                 return self._restart()
@@ -123,19 +128,28 @@ class RemoteMuxer:
             if self._process:  # it has ended, or hangs
                 self._process.kill()
             self._disconnect()
-            self._process = process = self._pool.wait()
-            sample = self._unwritten.sample
             try:
-                self._connect(process, self._unwritten)
-                units: list[AccessUnit] = []
-                for pending in list(self._pending):
-                    units += self._encode([(pending, self._between(sample, pending.sound_end))])
-                    sample = max(sample, pending.sound_end)
-                self._owed = self._between(sample, self._sent)
-                return units
+                return self._go_on(self._pool.wait())
             except _Ended:
                 continue
         raise MachineError(f"{MAX_ATTEMPTS} encoder processes ended one after the other")
+
+    def _relief(self, kept: int) -> EncoderProcess | None:
+        """A process with fewer sessions to go on in, if all frames but those `kept` are in fragments."""
+        return self._pool.relief(self._process) if self._process and len(self._pending) == kept else None
+
+    def _go_on(self, process: EncoderProcess) -> list[AccessUnit]:
+        """Go on in `process` with all frames that are in no fragment; gives them."""
+        self._process = process
+        start = replace(self._unwritten, heard=self._heard())
+        self._connect(process, start)
+        sample = start.sample - start.heard
+        units: list[AccessUnit] = []
+        for pending in list(self._pending):
+            units += self._encode([(pending, self._between(sample, pending.sound_end))])
+            sample = max(sample, pending.sound_end)
+        self._owed = self._between(sample, self._sent)
+        return units
 
     def _connect(self, process: EncoderProcess, start: StreamStart) -> None:
         try:
@@ -196,6 +210,11 @@ class RemoteMuxer:
                     raise _Ended
                 received += count
         self._received = received
+
+    def _heard(self) -> int:
+        """Samples before those that are in no fragment, of which the sound is still there."""
+        begins = self._sent - sum(sound.shape[1] for sound in self._sounds)
+        return max(0, min(HEARD_PACKETS, (self._unwritten.sample - begins) // AAC_SAMPLES)) * AAC_SAMPLES
 
     def _between(self, first: int, end: int) -> Floats:
         """The sound from sample `first` to `end`."""

@@ -1,13 +1,14 @@
 """Where the sessions of a service are encoded, and with how many threads."""
 
 import logging
+import math
 from collections.abc import Iterable
 from functools import partial
 
 from musetalk_runtime.bundle import Bundle
 from musetalk_runtime.core.closable import Closable
 from musetalk_runtime.core.cores import available_cores
-from musetalk_runtime.output.processes.encoder_pool import EncoderPool
+from musetalk_runtime.output.processes.encoder_pool import SESSIONS_BEFORE_A_WAIT, EncoderPool
 from musetalk_runtime.output.processes.remote_muxer import open_muxer
 from musetalk_runtime.output.video import MOST_THREADS
 from musetalk_runtime.session_hooks import OpenMuxer
@@ -29,6 +30,11 @@ class SessionEncoders(Closable):
         if self.pool:
             for bundle in bundles:
                 bundle.engines.new_frame = self.pool.frames.new
+
+    def prepare(self, sessions: int) -> None:
+        """Start what `sessions` need that come all at once, and wait for it."""
+        if self.pool and sessions > 1 and not self.pool.keep(math.ceil((sessions - 1) / SESSIONS_BEFORE_A_WAIT)):
+            log.warning("no encoder process starts: all sessions are encoded in one process")
 
     def threads(self, running: int) -> int:
         """Of libx264, for one more session."""
