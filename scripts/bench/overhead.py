@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """What a service itself takes of the CPU for a frame, where its engines take next to nothing.
 
-    PYTHONPATH=runtime:engines python scripts/bench/overhead.py [--sessions 20] [--viewers 4] [--seconds 20] [--silent]
+    PYTHONPATH=runtime:engines python scripts/bench/overhead.py [--sessions 20] [--viewers 4] [--said always]
 
 Makes a bundle whose generator and audio encoder give constants, and an avatar of 192x192, and lets sessions at 25 fps
-speak without a pause, or say nothing (--silent). Mouths are not composed, as a GPU does that elsewhere; libx264 works
-in processes of its own. So what is left is what many sessions share the interpreter's lock for. Writes JSON: frames a
-second, and by frame CPU time of the service's process, that of its encoder processes, and how often a thread of the
-service waited (voluntary) or was interrupted (involuntary); milliseconds of /healthz. Compare two trees in turns:
---root is where the service runs from.
+speak without a pause, say nothing, or begin all at once to speak for four of eight seconds (--said). Mouths are not
+composed, as a GPU does that elsewhere; libx264 works in processes of its own. So what is left is what many sessions
+share the interpreter's lock for. Writes JSON: frames a second, and by frame CPU time of the service's process, that of
+its encoder processes, and how often a thread of the service waited (voluntary) or was interrupted (involuntary);
+milliseconds of /healthz. Compare two trees in turns: --root is where the service runs from.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ from musetalk_runtime.prepare.prepare import PrepareOptions, prepare_avatar
 from musetalk_runtime.storage.folder import MANIFEST, sha256
 
 FPS, SIDE, SETTLING_S = 25, 192, 4.0
+BURST_S, BURST_INTERVAL_S = 4.0, 8.0
+HEALTH_INTERVAL_S = 0.03  # seconds between requests for /healthz
 FIRST = """
 import musetalk_runtime.backends.ort.renderer as renderer
 import musetalk_runtime.service.scheduling.session_encoders as encoders
@@ -53,7 +56,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=20, help="default: 20")
     parser.add_argument("--viewers", type=int, default=4, help="of each session (default: 4)")
     parser.add_argument("--seconds", type=float, default=20.0, help="default: 20")
-    parser.add_argument("--silent", action="store_true", help="nothing is said")
+    parser.add_argument("--said", choices=("always", "bursts", "never"), default="always", help="default: always")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[2], help="the tree to measure")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +65,7 @@ def main() -> None:
         box = write_face_video(work / "face.mp4", FPS, 512, 512)
         with Bundle.open(work / "bundle") as bundle:
             prepare_avatar(work / "face.mp4", bundle, work / "avatar", PrepareOptions(face_box=box, max_side=SIDE))
-        write_voice(work / "voice.wav", SETTLING_S + args.seconds + 10)
+        write_voice(work / "voice.wav", BURST_S if args.said == "bursts" else SETTLING_S + args.seconds + 10)
         os.environ["PYTHONPATH"] = str(args.root.resolve() / "runtime")
         options = ["-b", str(work / "bundle"), "-a", f"one={work / 'avatar'}", "--sessions", str(args.sessions)]
         with serving(*options, first=FIRST) as service:
@@ -122,37 +125,47 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
         if number == 0:
             time.sleep(3.0)  # an encoder process starts for the others
     threading.Thread(target=watch, args=(service, paths, args.viewers), daemon=True).start()
-    for path in paths if not args.silent else ():
-        service.send(f"{path}/audio", voice, "audio/wav")
+    if args.said == "always":
+        say(service, paths, voice)
     time.sleep(SETTLING_S)
     healthz: list[float] = []
     before, began = look(service, paths), time.monotonic()
-    while time.monotonic() - began < args.seconds:
+    bursts = 0
+    while (at := time.monotonic() - began) < args.seconds:
+        if args.said == "bursts" and at >= bursts * BURST_INTERVAL_S:
+            threading.Thread(target=say, args=(service, paths, voice), daemon=True).start()
+            bursts += 1
         asked = time.perf_counter()
         service.ask("GET", "/healthz")
         healthz.append((time.perf_counter() - asked) * 1e3)
-        time.sleep(0.1)
+        time.sleep(HEALTH_INTERVAL_S)
     spent = {name: after - before[name] for name, after in look(service, paths).items()}
     frames = spent.pop("frames")
     return {
         "sessions": args.sessions,
         "viewers": args.sessions * args.viewers,
-        "silent": args.silent,
+        "said": args.said,
         "fps": round(frames / (time.monotonic() - began), 1),
         "of_a_frame": {name: round(value / frames, 3) for name, value in spent.items()},
-        "healthz_ms": {f"p{p}": round(float(np.percentile(healthz, p)), 1) for p in (50, 99)},
+        "healthz_ms": {f"p{p}": round(float(np.percentile(healthz, p)), 1) for p in (50, 90, 99)},
         "cores": os.cpu_count(),
         "not_measured": NOT_MEASURED,
     }
+
+
+def say(service: Service, paths: list[str], voice: bytes) -> None:
+    for path in paths:
+        service.send(f"{path}/audio", voice, "audio/wav")
 
 
 def look(service: Service, paths: list[str]) -> dict[str, float]:
     """Frames made, milliseconds of CPU time, and switches between threads, so far."""
     voluntary = involuntary = 0
     for task in Path(f"/proc/{service.pid}/task").iterdir():
-        status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
-        voluntary += int(status["voluntary_ctxt_switches"])
-        involuntary += int(status["nonvoluntary_ctxt_switches"])
+        with suppress(OSError):  # the thread has ended
+            status = dict(line.split(":", 1) for line in (task / "status").read_text().splitlines())
+            voluntary += int(status["voluntary_ctxt_switches"])
+            involuntary += int(status["nonvoluntary_ctxt_switches"])
     return {
         "frames": sum(service.ask("GET", path)[1]["generated"] for path in paths) * FPS,
         "service_cpu_ms": service.cpu_seconds * 1e3,

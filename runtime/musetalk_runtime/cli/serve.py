@@ -1,6 +1,7 @@
 """``musetalk-edge serve``: live sessions over HTTP, and a page to watch them."""
 
 import argparse
+import gc
 import logging
 import os
 import sys
@@ -112,6 +113,8 @@ def _serve(args: argparse.Namespace) -> int:
                 stack.callback(os.close, hold(folder, shared=True))
             service = Service(bundles, avatars, settings)
             warnings = service.measure()
+            gc.collect()
+            gc.freeze()  # what is loaded stays: a full collection would look at it, and all threads wait for that
         _announce(args, listener, service.free)
         for warning in warnings:
             log.warning("%s", warning)
