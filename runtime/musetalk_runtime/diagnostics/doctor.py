@@ -30,7 +30,6 @@ PACKAGES = (
     "opencv-python-headless",
     "fastapi",
     "uvicorn",
-    "uvloop",
     "websockets",
     "onnxruntime",
     "onnxruntime-gpu",

@@ -15,7 +15,6 @@ from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
 from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.core.worker import worker_command
-from musetalk_runtime.core.worker_input import send
 from musetalk_runtime.tts.synthesizer import HIBARI
 
 START_TIMEOUT_S = 60.0  # seconds in which an engine has to be loaded
@@ -93,7 +92,10 @@ class SynthesizerProcess:
         return process
 
     async def _ask(self, process: Process, sentence: str) -> None:
-        await send(process.stdin, json.dumps({"text": sentence}).encode() + b"\n")
+        if process.stdin is None:
+            raise TypeError("the process was started without pipes")
+        process.stdin.write(json.dumps({"text": sentence}).encode() + b"\n")
+        await process.stdin.drain()
 
     async def _answer(self, process: Process) -> Floats | None:
         """The next piece; None at the sentence's end. Raises Refused."""

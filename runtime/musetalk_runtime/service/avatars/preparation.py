@@ -12,7 +12,6 @@ from dataclasses import asdict
 
 from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.core.worker import worker_command
-from musetalk_runtime.core.worker_input import send
 from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.errors import ServiceError
 
@@ -53,10 +52,11 @@ async def prepare(request: Request, seconds: float, progress: Progress, worker: 
 
 
 async def _follow(process: Process, request: Request, progress: Progress) -> list[str]:
-    if process.stdout is None:
+    if process.stdin is None or process.stdout is None:
         raise TypeError("the process was started without pipes")
     with suppress(ConnectionError):  # it has ended already: its exit says why
-        await send(process.stdin, json.dumps(asdict(request)).encode() + b"\n")
+        process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+        await process.stdin.drain()
     try:
         async for line in process.stdout:
             said = json.loads(line)

@@ -9,7 +9,6 @@ from contextlib import suppress
 from typing import Literal
 
 from musetalk_runtime.core.system_memory import kill_first
-from musetalk_runtime.core.worker_input import send
 from musetalk_runtime.output.relay import CONNECTED
 from musetalk_runtime.output.relay_process import COMMAND, START_TIMEOUT_S
 from musetalk_runtime.service.delivery.event_stream import EventStream
@@ -112,10 +111,11 @@ class Push:
     async def _write(self, process: Process, reader: Reader) -> None:
         assert process.stdin  # noqa: S101 - it is a pipe
         with suppress(ConnectionError, StreamFailed):  # the first is told by the exit status
-            await send(process.stdin, f"{self._url}\n".encode())
+            process.stdin.write(f"{self._url}\n".encode())
             while (data := await reader.read()) is not None:
                 await self._pace(reader.time)
-                await asyncio.wait_for(send(process.stdin, data), self._target.stall_timeout)
+                process.stdin.write(data)
+                await asyncio.wait_for(process.stdin.drain(), self._target.stall_timeout)
         process.stdin.close()
         await asyncio.wait_for(process.wait(), self._target.stall_timeout)
 
