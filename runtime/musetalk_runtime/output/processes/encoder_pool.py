@@ -50,8 +50,7 @@ class EncoderPool(Closable):
         while self._starting:
             time.sleep(POLL_INTERVAL_S)
         with self._lock:
-            self._proven = self._proven or any(process.ready for process in self._processes)
-            if not self._proven:
+            if not self._prove():
                 self._least = 0
             return self._proven
 
@@ -63,8 +62,7 @@ class EncoderPool(Closable):
         with self._lock:
             self._forget_ended()
             chosen = min(self._processes, key=_burden, default=None)
-            self._proven = self._proven or any(process.ready for process in self._processes)
-            if chosen and self._proven:
+            if self._prove() and chosen:
                 chosen.sessions += 1
             self._start_spares()
             self._used_at = time.monotonic()
@@ -128,6 +126,10 @@ class EncoderPool(Closable):
     def _starting(self) -> bool:
         with self._lock:
             return any(process.alive and not process.ready for process in self._processes)
+
+    def _prove(self) -> bool:
+        self._proven = self._proven or any(process.ready for process in self._processes)
+        return self._proven
 
     def _start_spares(self) -> None:
         sessions = sum(process.sessions for process in self._processes)

@@ -46,7 +46,8 @@ class RemoteMuxer:
     """Encodes and muxes in a process of `pool`, to `target`. See ``Muxer``. Frames that are there at once go together.
 
     If the process ends, another one goes on with the first frame that is in no fragment yet, a keyframe: the stream has
-    all frames and all times. Raises MachineError if that fails again and again.
+    all frames and all times. A process that has many more sessions than another one is left in the same way. Raises
+    MachineError if that fails again and again.
     """
 
     encoder = "x264"
