@@ -148,7 +148,6 @@ def test_a_session_leaves_a_crowded_process_for_one_with_fewer(pool: EncoderPool
     crowded = muxer._process
     assert crowded
     (other,) = {*pool._processes} - {crowded}
-
     other.sessions += 1
 
     def crowd(k: int) -> None:
