@@ -3,18 +3,16 @@
 import asyncio
 import json
 import logging
-import os
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import numpy as np
 
 from musetalk_runtime.core.arrays import Floats
 from musetalk_runtime.core.errors import MachineError, MuseTalkEdgeError
-from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.core.worker import worker_command
+from musetalk_runtime.core.worker_process import WorkerProcess
 from musetalk_runtime.tts.synthesizer import HIBARI
 
 START_TIMEOUT_S = 60.0  # seconds in which an engine has to be loaded
@@ -31,7 +29,7 @@ class SynthesizerProcess:
     def __init__(self, name: str = HIBARI, timeout: float = SENTENCE_TIMEOUT_S) -> None:
         self.name = name
         self._timeout = timeout
-        self._process: Process | None = None
+        self._process: WorkerProcess | None = None
         self._rate = 0
         self._turn = asyncio.Lock()  # one sentence at a time
 
@@ -42,7 +40,7 @@ class SynthesizerProcess:
         a sentence that it refuses.
         """
         async with self._engine() as process:
-            await self._ask(process, sentence)
+            await process.send(json.dumps({"text": sentence}).encode() + b"\n")
             while (piece := await self._answer(process)) is not None:
                 yield piece, self._rate
 
@@ -56,13 +54,13 @@ class SynthesizerProcess:
         await self._kill()
 
     @asynccontextmanager
-    async def _engine(self) -> AsyncIterator[Process]:
+    async def _engine(self) -> AsyncIterator[WorkerProcess]:
         """The process, for one sentence; it is ended where that was not answered to its end."""
         async with self._turn:
             answered = False
             try:
-                if self._process and self._process.returncode is not None:
-                    self._process = None
+                if self._process and self._process.status is not None:
+                    await self._kill()
                 yield self._process or await self._start()
                 answered = True
             except Refused as error:
@@ -77,13 +75,9 @@ class SynthesizerProcess:
                 if not answered:
                     await self._kill()
 
-    async def _start(self) -> Process:
-        environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # not what lies in the folder it happens to be started in
-        process = self._process = await asyncio.create_subprocess_exec(
-            *worker_command("musetalk_runtime.tts.worker"), self.name,
-            stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True,
-        )  # fmt: skip
-        kill_first(process.pid)
+    async def _start(self) -> WorkerProcess:
+        command = (*worker_command("musetalk_runtime.tts.worker"), self.name)
+        process = self._process = await WorkerProcess.start(command)
         said = await asyncio.wait_for(self._line(process), START_TIMEOUT_S)
         if "error" in said:
             await self._kill()
@@ -91,24 +85,18 @@ class SynthesizerProcess:
         self._rate = int(said["sample_rate"])
         return process
 
-    async def _ask(self, process: Process, sentence: str) -> None:
-        if process.stdin is None:
-            raise TypeError("the process was started without pipes")
-        process.stdin.write(json.dumps({"text": sentence}).encode() + b"\n")
-        await process.stdin.drain()
-
-    async def _answer(self, process: Process) -> Floats | None:
+    async def _answer(self, process: WorkerProcess) -> Floats | None:
         """The next piece; None at the sentence's end. Raises Refused."""
         said = await asyncio.wait_for(self._line(process), self._timeout)
         if "error" in said:
             raise Refused(str(said["error"]))
-        if "samples" not in said or process.stdout is None:
+        if "samples" not in said:
             return None
-        data = await asyncio.wait_for(process.stdout.readexactly(2 * int(said["samples"])), self._timeout)
+        data = await asyncio.wait_for(process.output.readexactly(2 * int(said["samples"])), self._timeout)
         return np.asarray(np.frombuffer(data, "<i2") / np.float32(32768), np.float32)
 
-    async def _line(self, process: Process) -> dict[str, Any]:
-        line = await process.stdout.readline() if process.stdout else b""
+    async def _line(self, process: WorkerProcess) -> dict[str, Any]:
+        line = await process.output.readline()
         if not line:
             raise EOFError("it ended by itself")
         said: dict[str, Any] = json.loads(line)
@@ -117,9 +105,7 @@ class SynthesizerProcess:
     async def _kill(self) -> None:
         process, self._process = self._process, None
         if process:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await process.end()
 
 
 class Refused(Exception):

@@ -3,15 +3,13 @@
 import asyncio
 import json
 import logging
-import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
-from musetalk_runtime.core.system_memory import kill_first
 from musetalk_runtime.core.worker import worker_command
+from musetalk_runtime.core.worker_process import WorkerProcess
 from musetalk_runtime.prepare.worker import Request
 from musetalk_runtime.service.errors import ServiceError
 
@@ -36,29 +34,20 @@ async def prepare(request: Request, seconds: float, progress: Progress, worker: 
 
     Gives what is to be told of the file that was sent. Raises ServiceError with the reason.
     """
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # not what lies in the folder it happens to be started in
-    process = await asyncio.create_subprocess_exec(
-        *worker, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
-    )
-    kill_first(process.pid)
+    process = await WorkerProcess.start(worker)
     try:
         return await asyncio.wait_for(_follow(process, request, progress), seconds)
     except asyncio.TimeoutError:
         raise ServiceError(422, *REASONS[signal.SIGXCPU]) from None
     finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await process.end()
 
 
-async def _follow(process: Process, request: Request, progress: Progress) -> list[str]:
-    if process.stdin is None or process.stdout is None:
-        raise TypeError("the process was started without pipes")
+async def _follow(process: WorkerProcess, request: Request, progress: Progress) -> list[str]:
     with suppress(ConnectionError):  # it has ended already: its exit says why
-        process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
-        await process.stdin.drain()
+        await process.send(json.dumps(asdict(request)).encode() + b"\n")
     try:
-        async for line in process.stdout:
+        async for line in process.output:
             said = json.loads(line)
             if "report" in said:
                 return [str(warning) for warning in said["report"]["warnings"]]

@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import time
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Literal
 
-from musetalk_runtime.core.system_memory import kill_first
+from musetalk_runtime.core.worker_process import WorkerProcess
 from musetalk_runtime.output.relay import CONNECTED
 from musetalk_runtime.output.relay_process import COMMAND, START_TIMEOUT_S
 from musetalk_runtime.service.delivery.event_stream import EventStream
@@ -76,10 +75,7 @@ class Push:
 
     async def send(self) -> None:
         """One connection, to the end of the stream; raises PushFailed."""
-        process = await asyncio.create_subprocess_exec(
-            *COMMAND, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
-        )
-        kill_first(process.pid)
+        process = await WorkerProcess.start(COMMAND)
         replies: list[asyncio.Task[None]] = []
         try:
             await self._wait_for_start(process)
@@ -93,30 +89,26 @@ class Push:
         except asyncio.TimeoutError:
             raise PushFailed(f"the server took nothing for {self._target.stall_timeout:g} s") from None
         finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+            process.kill()
             await asyncio.gather(*replies)
-        if process.returncode:
-            raise PushFailed(self._reason or f"the relay ended with status {process.returncode}")
+            await process.end()
+        if process.status:
+            raise PushFailed(self._reason or f"the relay ended with status {process.status}")
 
-    async def _wait_for_start(self, process: Process) -> None:
+    async def _wait_for_start(self, process: WorkerProcess) -> None:
         """The server's time begins when the process has started, however long that takes."""
-        assert process.stdout  # noqa: S101 - it is a pipe
         try:
-            await asyncio.wait_for(process.stdout.readline(), START_TIMEOUT_S)
+            await asyncio.wait_for(process.output.readline(), START_TIMEOUT_S)
         except asyncio.TimeoutError:
             raise PushFailed(f"the relay did not start in {START_TIMEOUT_S:g} s") from None
 
-    async def _write(self, process: Process, reader: Reader) -> None:
-        assert process.stdin  # noqa: S101 - it is a pipe
+    async def _write(self, process: WorkerProcess, reader: Reader) -> None:
         with suppress(ConnectionError, StreamFailed):  # the first is told by the exit status
-            process.stdin.write(f"{self._url}\n".encode())
+            await process.send(f"{self._url}\n".encode())
             while (data := await reader.read()) is not None:
                 await self._pace(reader.time)
-                process.stdin.write(data)
-                await asyncio.wait_for(process.stdin.drain(), self._target.stall_timeout)
-        process.stdin.close()
+                await asyncio.wait_for(process.send(data), self._target.stall_timeout)
+        process.close_input()
         await asyncio.wait_for(process.wait(), self._target.stall_timeout)
 
     async def _pace(self, seconds: float) -> None:
@@ -134,12 +126,11 @@ class Push:
             await asyncio.sleep(min(left, 0.1))
         return not self._window.ended
 
-    async def _read_replies(self, process: Process) -> None:
+    async def _read_replies(self, process: WorkerProcess) -> None:
         """The first must come in time: a stream of few bytes fills no pipe, however long the server says nothing."""
-        assert process.stdout  # noqa: S101 - it is a pipe
         timeout: float | None = self._target.stall_timeout
         try:
-            while line := await asyncio.wait_for(process.stdout.readline(), timeout):
+            while line := await asyncio.wait_for(process.output.readline(), timeout):
                 timeout = None
                 self._reason = line.decode("utf-8", "replace").strip()
                 if self._reason == CONNECTED:

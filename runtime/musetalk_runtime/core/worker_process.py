@@ -1,0 +1,103 @@
+"""A worker process that an event loop talks with."""
+
+import asyncio
+import errno
+import os
+import subprocess
+import threading
+from asyncio import ReadTransport, StreamReader, StreamReaderProtocol, StreamWriter
+from collections.abc import Sequence
+from contextlib import suppress
+from subprocess import DEVNULL, PIPE, Popen
+from typing import IO
+
+from musetalk_runtime.core.system_memory import kill_first
+
+
+class WorkerProcess:
+    """A running process, of which `start` makes one, and for which `end` has to be awaited. For one event loop.
+
+    - pid: its number
+    - output: what it writes
+    """
+
+    def __init__(
+        self, process: Popen[bytes], process_input: StreamWriter, reading: ReadTransport, output: StreamReader
+    ) -> None:
+        self.pid = process.pid
+        self.output = output
+        self._process = process
+        self._input = process_input
+        self._reading = reading
+        self._ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._watch, name="worker process", daemon=True).start()
+
+    @classmethod
+    async def start(cls, command: Sequence[str]) -> "WorkerProcess":
+        """Run `command`, which takes no modules from the folder in which it starts; raises OSError.
+
+        Not by the event loop: uvloop's forks, and runs Python in the child, which then may hang for a lock that another
+        thread of this process held.
+        """
+        environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+        process = subprocess.Popen(
+            command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
+        )
+        kill_first(process.pid)
+        try:
+            return cls(process, await _writer(process.stdin), *await _reader(process.stdout))
+        except BaseException:
+            process.kill()
+            raise
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, or minus the signal that ended it; None while it runs."""
+        return self._process.returncode if self._ended.is_set() else None
+
+    async def send(self, data: bytes) -> None:
+        """Write `data`, and wait until there is room for more; raises ConnectionError where it reads no more."""
+        if self._input.is_closing():  # uvloop raises RuntimeError then
+            raise BrokenPipeError(errno.EPIPE, "it has ended")
+        self._input.write(data)
+        await self._input.drain()
+
+    def close_input(self) -> None:
+        """Let it read what was sent, and then the end."""
+        self._input.close()
+
+    def kill(self) -> None:
+        """End it by SIGKILL; what it wrote can still be read. An ended one is fine."""
+        self._process.kill()
+
+    async def wait(self) -> int:
+        """Wait until it ends; gives its exit status, or minus the signal that ended it."""
+        await self._ended.wait()
+        return int(self._process.returncode)
+
+    async def end(self) -> None:
+        """End it by SIGKILL, if it runs, and close its pipes. Twice is fine."""
+        self.kill()
+        if not self._input.is_closing():
+            self._input.transport.abort()
+        self._reading.close()
+        await self.wait()
+
+    def _watch(self) -> None:
+        self._process.wait()
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._ended.set)
+
+
+async def _writer(pipe: IO[bytes] | None) -> StreamWriter:
+    loop = asyncio.get_running_loop()
+    room = StreamReaderProtocol(StreamReader())  # nothing is read: it knows when there is room
+    transport, _ = await loop.connect_write_pipe(lambda: room, pipe)
+    return StreamWriter(transport, room, None, loop)
+
+
+async def _reader(pipe: IO[bytes] | None) -> tuple[ReadTransport, StreamReader]:
+    output = StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: StreamReaderProtocol(output), pipe)
+    return transport, output
