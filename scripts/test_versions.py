@@ -127,7 +127,7 @@ def demo(environment: Environment, folder: Path) -> list[str]:
     packages = found["packages"]
     if news := untested(packages):
         print(f"not in musetalk_runtime/diagnostics/tested_versions.py yet: {', '.join(news)}", flush=True)
-    names = ("numpy", "av", "opencv-python-headless", "onnxruntime", "fastapi", "uvicorn", "websockets")
+    names = ("numpy", "av", "opencv-python-headless", "onnxruntime", "fastapi", "uvicorn", "uvloop", "websockets")
     libraries = ", ".join(f"{name} {packages[name]}" for name in names)
     return [f"{environment.kind}: {libraries}", f"{found['frames']} frames, {' '.join(found['sound'])}"]
 

@@ -105,11 +105,24 @@ def lose_paths(session: LiveSession) -> None:
         loop.call_soon_threadsafe(_drop_packets, close.__self__._connection)  # type: ignore[attr-defined]
 
 
+class Silent:
+    """`transport`, but what is sent goes nowhere."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def sendto(self, *_: Any) -> None:
+        """It is lost."""
+
+
 def _drop_packets(connection: Any) -> None:
     transport = connection.getTransceivers()[0].receiver.transport.transport
     for protocol in transport._connection._protocols:
         protocol.datagram_received = lambda *_: None
-        protocol.transport.sendto = lambda *_: None
+        protocol.transport = Silent(protocol.transport)
 
 
 class TimedPackets:

@@ -27,7 +27,7 @@ IMPORTS = {  # what each extra brings; of those for a GPU, what can be imported 
     "cpu": "onnxruntime",
     "nvenc": "",
     "gpu-rtx": "cuda.core, tensorrt_rtx_bindings",
-    "serve": "fastapi, uvicorn, websockets, musetalk_runtime.service.http.app",
+    "serve": "fastapi, uvicorn, uvloop, websockets, musetalk_runtime.service.http.app",
     "engines": "onnx, onnx_graphsurgeon, polygraphy, musetalk_engines.cli",
     "engines-rtx": "tensorrt_rtx_bindings, musetalk_engines.cli",
     "export": "torch, diffusers, transformers, musetalk_export.cli",

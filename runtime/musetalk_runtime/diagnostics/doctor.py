@@ -30,6 +30,7 @@ PACKAGES = (
     "opencv-python-headless",
     "fastapi",
     "uvicorn",
+    "uvloop",
     "websockets",
     "onnxruntime",
     "onnxruntime-gpu",

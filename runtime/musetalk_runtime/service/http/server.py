@@ -94,7 +94,7 @@ class SupervisedServer(Server):
 def _config(app: FastAPI, service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        loop="asyncio",  # whatever else is installed
+        loop="uvloop",  # it keeps the interpreter's lock while it sends: many threads want it
         http=limited_protocol(lambda: service.settings.head_timeout, min(MAX_CONNECTIONS, raise_limit())),
         backlog=BACKLOG,
         ws=WebSocketProtocol,
