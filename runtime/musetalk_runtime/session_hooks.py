@@ -34,7 +34,7 @@ class FrameMuxer(Protocol):
 OpenMuxer = Callable[[Writable, str, Picture, int, VideoOptions, Timings], AbstractContextManager[FrameMuxer]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SessionHooks:
     """What whoever runs a session decides, instead of the session.
 

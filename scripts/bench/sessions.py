@@ -15,9 +15,9 @@ import json
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -123,21 +123,20 @@ class Runs:
                 return worker.renderer(avatar, punctual)
 
             muxer = partial(open_muxer, self._pool) if kind == "processes" else None
-            direction = [SessionHooks(None, shared if batched else None, muxer) for _ in range(count)]
+            renderer = shared if batched else None
+            hooks = [SessionHooks(renderer=renderer, renderer_shared=batched, muxer=muxer) for _ in range(count)]
             video = VideoOptions(threads=encoder_threads(available_cores(), count))
             sessions = [
                 stack.enter_context(
-                    Session(self._bundle, self._avatars[n % len(self._avatars)], self._audio, FPS, direction[n])
+                    Session(self._bundle, self._avatars[n % len(self._avatars)], self._audio, FPS, hooks[n])
                 )
                 for n in range(count)
             ]
             begin, cpu = time.perf_counter(), self._cpu_seconds()
             made = [session.frames() if kind == "frames" else session.stream(video=video) for session in sessions]
-            threads = [threading.Thread(target=drain, args=(items,)) for items in made]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+            with ThreadPoolExecutor(count) as threads:
+                for _ in threads.map(drain, made):
+                    pass  # what a session raises is raised here
             seconds, cpu = time.perf_counter() - begin, self._cpu_seconds() - cpu
             frames = sum(session.frames_made for session in sessions)
             used = gpu_memory_mb(self._bundle)

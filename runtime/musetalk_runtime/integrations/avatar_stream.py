@@ -134,7 +134,7 @@ class AvatarStream:
                 bundle = stack.enter_context(Bundle.open(bundle))
             if not isinstance(avatar, Avatar):
                 avatar = stack.enter_context(Avatar.open(avatar))
-            hooks = SessionHooks(self._speech.mouth, partial(_renderer, bundle, lambda: self._share))
+            hooks = SessionHooks(mouth=self._speech.mouth, renderer=partial(_renderer, bundle, lambda: self._share))
             session = Session(bundle, avatar, self._speech, fps, hooks)
             self._session = stack.enter_context(session)
             self.width, self.height, self.fps = avatar.width, avatar.height, session.fps
