@@ -27,6 +27,7 @@ from musetalk_runtime.avatar.pose_player import PosePlayer
 from musetalk_runtime.backends.cuda.avatar import GpuAvatar
 from musetalk_runtime.backends.cuda.device import free_memory
 from musetalk_runtime.backends.cuda.times import BatchTimes
+from musetalk_runtime.backends.trt.chain import Chain
 from musetalk_runtime.backends.trt.gpu_facts import gpu_facts
 from musetalk_runtime.backends.trt.renderer import GpuOptions
 from musetalk_runtime.core.arrays import Bytes
@@ -35,6 +36,8 @@ from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.diagnostics.bench import bench, gpu_memory_mb
 from musetalk_runtime.diagnostics.doctor import examine
 from musetalk_runtime.output.processes.shared_frames import SharedFrames
+from musetalk_runtime.service.scheduling.engine_worker import EngineWorker
+from musetalk_runtime.service.scheduling.warm_up import warm_up
 from musetalk_runtime.session_hooks import SessionHooks
 
 GPU_STAGES = {"gpu_upload", "unet", "vae_decoder", "compose", "gpu_download"}
@@ -56,6 +59,26 @@ def test_a_session_gives_the_cpu_chains_frames(
                 assert GPU_STAGES | {"enqueue", "wait"} <= report["stages"].keys() & report["first_ms"].keys()
             assert len(found) == len(expected) == 10
             assert max(np.abs(a.astype(int) - b).max() for a, b in zip(found, expected, strict=True)) <= 1
+
+
+def test_a_services_first_session_finds_all_chains_made(
+    simulated: Bundle, avatar: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making one takes most of a second with a large model."""
+    made: list[Chain] = []
+
+    def counted(*arguments: Any) -> Chain:
+        made.append(Chain(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr("musetalk_runtime.backends.trt.pool.Chain", counted)
+    with Avatar.open(avatar) as face:
+        warm_up(simulated, face)
+        assert len(made) == simulated.engines.parallel_renderers == 2
+        with EngineWorker(simulated, Timings(), lambda _: None) as worker:
+            for _ in range(2):  # the second after the first has gone
+                worker.renderer(face, SimpleNamespace()).close()
+    assert len(made) == 2
 
 
 def test_encoders_pad_and_split_batches(simulated: Bundle, bundle: Path) -> None:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from itertools import pairwise
 
 import numpy as np
@@ -30,9 +31,13 @@ class Cancelled(Exception):
 def warm_up(bundle: Bundle, avatar: Avatar, cancelled: Callable[[], bool] = lambda: False) -> Cost:
     """Run a short live session of noise with `avatar`, and measure what a frame costs.
 
+    First all renderers are opened that an engine worker takes, which then finds what a GPU was long in making.
     Nothing else may run in this process meanwhile, since all of its CPU time is counted. Other processes may: CPU time
     grows little beside them. Raises what a session would, and Cancelled soon after `cancelled()`.
     """
+    with ExitStack() as renderers:
+        for _ in range(bundle.engines.parallel_renderers):
+            renderers.callback(bundle.engines.renderer(avatar, Timings()).close)
     generate_s: list[float] = []
     encode_s: list[float] = []
 
