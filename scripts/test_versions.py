@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("pythons", nargs="*", default=PYTHONS, metavar="VERSION", help=f"default: {' '.join(PYTHONS)}")
     args = parser.parse_args()
     found = {version: find_python(version) for version in args.pythons}
-    environments = []
+    environments: list[Environment] = []
     for version, python in found.items():
         if python is None:
             print(f"Python {version}: not on this machine, skipped", flush=True)

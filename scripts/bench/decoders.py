@@ -66,7 +66,7 @@ def session(graph: nn.Module) -> onnxruntime.InferenceSession:
     """`graph` on one thread."""
     file, options = io.BytesIO(), onnxruntime.SessionOptions()
     torch.onnx.export(
-        graph.eval(), (torch.zeros(1, 4, SIZE // 8, SIZE // 8),), file, opset_version=17, dynamo=False,
+        graph.eval(), (torch.zeros(1, 4, SIZE // 8, SIZE // 8),), file, opset_version=17, dynamo=False,  # type: ignore[arg-type]
         input_names=["latents"], output_names=["images"], dynamic_axes={"latents": {0: "N"}, "images": {0: "N"}},
     )  # fmt: skip
     options.intra_op_num_threads = options.inter_op_num_threads = 1

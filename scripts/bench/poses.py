@@ -101,7 +101,7 @@ def leaning(bundle: Bundle, folder: Path) -> Path:
 def write(file: Path, frames: list[Any]) -> None:
     with av.open(str(file), "w") as container:
         stream: Any = container.add_stream("libx264", FPS, {"crf": "8"})
-        stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
+        (stream.height, stream.width), stream.pix_fmt = frames[0].shape[:2], "yuv420p"
         for rgb in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         container.mux(stream.encode(None))

@@ -227,7 +227,7 @@ class Score:
         return {
             "energy": round(float(found / true), 3),
             "ssim": round(float(np.mean(self.ssims[name])), 4),
-            "psnr": round(float(10 * np.log10(255**2 / max(np.mean(self.errors[name]), 1e-9))), 2),
+            "psnr": round(float(10 * np.log10(255**2 / max(float(np.mean(self.errors[name])), 1e-9))), 2),
         }
 
 

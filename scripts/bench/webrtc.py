@@ -127,7 +127,7 @@ def _begin(service: Service, avatar: dict[str, Any], lead: float | None) -> dict
     for _ in range(60):
         status, session = service.ask("POST", "/v1/sessions", wanted)
         if status == 201:
-            return session  # type: ignore[no-any-return]
+            return session
         time.sleep(0.5)
     raise SystemExit(f"webrtc: refused: {session}")
 

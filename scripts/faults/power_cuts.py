@@ -253,7 +253,7 @@ def cut(
             seconds, calls = lengths[subject]
             last = chance.randint(max(1, calls - LAST + 1) if what == MOMENTS[2] else 1, calls)
             moment = {"seconds": chance.uniform(0, seconds)} if what == MOMENTS[0] else {"last": last}
-            killed, _ = device.run(operation, arguments, **moment)  # type: ignore[arg-type]
+            killed, _ = device.run(operation, arguments, **moment)
         try:
             if operation == "provision":
                 device.heal()

@@ -39,7 +39,8 @@ def main() -> int:
     if args.command == "compare":
         return compare(np.load(args.first), np.load(args.second))
     with Bundle.open(args.bundle) as bundle, Avatar.open(args.avatar) as avatar:
-        np.savez_compressed(args.output, **render(bundle, avatar, args.audio, args.every, args.batch))
+        frames = render(bundle, avatar, args.audio, args.every, args.batch)
+        np.savez_compressed(args.output, **frames)  # type: ignore[arg-type]
     return 0
 
 

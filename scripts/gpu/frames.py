@@ -59,7 +59,7 @@ def main() -> None:
     medians = {kind: _medians(runs[kind]) for kind in KINDS}
     copied, mapped = (medians[kind] for kind in KINDS)
     ratio = {name: round(mapped[name] / copied[name], 3) for name in copied if name in mapped}
-    print(json.dumps({**about, "identical": np.array_equal(*first), **medians, "ratio": ratio}, indent=1))
+    print(json.dumps({**about, "identical": np.array_equal(first[0], first[1]), **medians, "ratio": ratio}, indent=1))
 
 
 def once(bundle: Bundle, avatar: Avatar, voice: Path, kind: Kind) -> tuple[dict[str, float], list[np.ndarray]]:

@@ -14,7 +14,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -161,10 +161,10 @@ def by_kind(context: Any, stream: Any) -> dict[str, float]:
     for _ in range(WARM_UP):
         context.enqueue(int(stream.handle))
         stream.sync()
-    kinds: Counter[str] = Counter()
+    kinds: dict[str, float] = defaultdict(float)
     for name, times in layers.items():
         kinds[next((kind for word, kind in KINDS.items() if word in name), "other")] += float(np.median(times))
-    return {kind: round(ms, 3) for kind, ms in kinds.most_common()}
+    return {kind: round(ms, 3) for kind, ms in sorted(kinds.items(), key=lambda kind: -kind[1])}
 
 
 def flops(models: ModelSet, graph: str) -> float:

@@ -14,8 +14,11 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 
-from service import Service, serving
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from load.service import Service, serving
 
 KEPT_S = 12.0
 NOT_MEASURED = ["sessions that speak", "several sessions at once"]

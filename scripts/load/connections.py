@@ -16,12 +16,16 @@ import json
 import selectors
 import socket
 import statistics
+import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from service import Service, serving
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from load.service import Service, serving
 
 NOT_MEASURED = ["a network", "what this client takes of the machine"]
 

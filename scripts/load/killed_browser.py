@@ -16,10 +16,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+from pathlib import Path
 
-from service import Service, serving
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from load.service import Service, serving
 
 NOT_MEASURED = ["a network that fails without a word"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -16,16 +16,19 @@ import json
 import os
 import random
 import signal
+import sys
 import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from viewer import Viewer
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from load.service import Service, children, serving
+from load.viewer import Viewer
 
 from musetalk_runtime.diagnostics.synthetic import write_voice
-from service import Service, children, serving
 
 NOT_MEASURED = ["decoding", "playback in a browser", "a network"]
 ALWAYS = "from musetalk_runtime.service.scheduling import session_encoders as s; s.MIN_CORES_FOR_PROCESSES = 0; "

@@ -20,11 +20,13 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+from load.service import Service, serving
 
 from helpers.service_client import Client
 from helpers.whep_client import WhepViewer
-from service import Service, serving
 
 NOT_MEASURED = ["a browser", "a network", "viewers that vanish"]
 
