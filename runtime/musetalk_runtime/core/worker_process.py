@@ -45,10 +45,11 @@ class WorkerProcess:
             command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
         )
         kill_first(process.pid)
+        opening = asyncio.ensure_future(cls._opened(process))
         try:
-            return cls(process, await _writer(process.stdin), *await _reader(process.stdout))
-        except BaseException:
-            process.kill()
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:  # not midway: uvloop would close the descriptors of files that stay open
+            await (await opening).end()
             raise
 
     @property
@@ -83,6 +84,10 @@ class WorkerProcess:
             self._input.transport.abort()
         self._reading.close()
         await self.wait()
+
+    @classmethod
+    async def _opened(cls, process: Popen[bytes]) -> "WorkerProcess":
+        return cls(process, await _writer(process.stdin), *await _reader(process.stdout))
 
     def _watch(self) -> None:
         self._process.wait()

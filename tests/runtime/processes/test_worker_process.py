@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -106,6 +107,21 @@ def test_it_starts_without_a_copy_of_this_process(in_loop: Run) -> None:
         assert forks == []
         assert Path(f"/proc/{process.pid}").exists()
         await process.end()
+
+    in_loop(main)
+
+
+def test_a_start_that_is_cancelled_leaves_no_process(in_loop: Run) -> None:
+    children = Path(f"/proc/self/task/{threading.get_native_id()}/children")
+
+    async def main() -> None:
+        start = asyncio.ensure_future(WorkerProcess.start(ECHO))
+        await asyncio.sleep(0)  # it runs until it has to wait
+        assert children.read_text()
+        start.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await start
+        assert not children.read_text()
 
     in_loop(main)
 
