@@ -59,7 +59,7 @@ class WorkerProcess:
 
     async def send(self, data: bytes) -> None:
         """Write `data`, and wait until there is room for more; raises ConnectionError where it reads no more."""
-        if self._input.is_closing():  # uvloop raises RuntimeError then
+        if self._ended.is_set() or self._input.is_closing():  # uvloop may not see it, or raise RuntimeError
             raise BrokenPipeError(errno.EPIPE, "it has ended")
         self._input.write(data)
         await self._input.drain()
