@@ -119,11 +119,8 @@ def write_graph(file: Path, inputs: dict[str, list[Any]], output: str, value: An
 
 
 def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[str, Any]:
-    paths = []
-    for number in range(args.sessions):
-        paths.append(f"/v1/sessions/{service.ask('POST', '/v1/sessions', {'avatar': 'one', 'fps': FPS})[1]['id']}")
-        if number == 0:
-            time.sleep(3.0)  # an encoder process starts for the others
+    wanted = {"avatar": "one", "fps": FPS}
+    paths = [f"/v1/sessions/{service.ask('POST', '/v1/sessions', wanted)[1]['id']}" for _ in range(args.sessions)]
     threading.Thread(target=watch, args=(service, paths, args.viewers), daemon=True).start()
     if args.said == "always":
         say(service, paths, voice)

@@ -42,6 +42,7 @@ from musetalk_runtime.session_hooks import SessionHooks
 
 FPS = 25
 KINDS = ("frames", "stream", "processes")
+WAYS = {"batched": True, "one_by_one": False}
 NOT_MEASURED = [
     "pace: sessions run as fast as they go, so batches are fuller than those of sessions at the pace of playback",
     "live speech: the audio is a file, whose audio encoder runs once in 30 s instead of five times a second",
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of speech a session (default: 4)")
     parser.add_argument("--lanes", type=int, help="renderers that take turns (default: the engines')")
     parser.add_argument("--kinds", default=",".join(KINDS), help="what to measure (default: all three)")
+    parser.add_argument("--ways", default=",".join(WAYS), help="one_by_one takes long to open on a GPU (default: both)")
     parser.add_argument("--processes", type=int, help="encoder processes at most (default: one a core)")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each kind (default: 3)")
     args = parser.parse_args()
@@ -84,7 +86,7 @@ def main() -> None:
         write_voice(work / "voice.wav", args.seconds)
         pool = stack.enter_context(EncoderPool(args.processes or int(available_cores())))
         bundle.engines.new_frame = pool.frames.new
-        runs = Runs(bundle, avatars, work / "voice.wav", pool)
+        runs = Runs(bundle, avatars, work / "voice.wav", pool, args.ways.split(","))
         runs.once("stream", 1, True)  # to load everything
         sizes = [f"{avatar.width}x{avatar.height}" for avatar in avatars]
         about = {"backend": bundle.manifest["backend"], "batch_sizes": bundle.batch_sizes}
@@ -99,17 +101,18 @@ def main() -> None:
 class Runs:
     """Runs sessions of `bundle` that show `avatars` in turn and say `audio`."""
 
-    def __init__(self, bundle: Bundle, avatars: list[Avatar], audio: Path, pool: EncoderPool) -> None:
-        self._bundle, self._avatars, self._audio, self._pool = bundle, avatars, audio, pool
+    def __init__(self, bundle: Bundle, avatars: list[Avatar], audio: Path, pool: EncoderPool, ways: list[str]) -> None:
+        self._bundle, self._avatars, self._audio, self._pool, self._ways = bundle, avatars, audio, pool, ways
 
     def compare(self, kind: str, count: int, repeat: int) -> dict[str, Any]:
-        """Figures of `count` sessions together, both ways, and how many times as fast they are batched."""
+        """Figures of `count` sessions together, each way, and how many times as fast they are batched."""
         if kind == "processes":  # the first use of shared memory takes many times as long as the next ones
             self.once(kind, count, True)
-        runs = [(self.once(kind, count, True), self.once(kind, count, False)) for _ in range(repeat)]
-        batched, alone = ([run[side] for run in runs] for side in (0, 1))
-        both = {"batched": _medians(batched), "one_by_one": _medians(alone)}
-        return {**both, "gain": round(both["batched"]["fps"] / both["one_by_one"]["fps"], 3)}
+        runs = [{way: self.once(kind, count, WAYS[way]) for way in self._ways} for _ in range(repeat)]
+        found: dict[str, Any] = {way: _medians([run[way] for run in runs]) for way in self._ways}
+        if len(found) > 1:
+            found["gain"] = round(found["batched"]["fps"] / found["one_by_one"]["fps"], 3)
+        return found
 
     def once(self, kind: str, count: int, batched: bool) -> dict[str, float]:
         """Of all sessions: frames a second, CPU time of a frame, faces a batch (0 without batches), GPU memory."""

@@ -28,7 +28,7 @@ step service.json scripts/bench/service.py "$bundle" "$avatar" --sessions "${SER
 for turn in 1 2 3; do step "bench-$turn.json" "${bench[@]}"; done
 for count in $(tr , ' ' <<<"${SESSIONS:-4,16,32,64}"); do
     step "sessions-$count.json" scripts/bench/sessions.py "$bundle" --avatar "$avatar" --sessions "$count" \
-        --kinds processes,frames
+        --kinds processes,frames --ways batched
 done
 MUSETALK_EDGE_GPU_BUNDLE=$bundle step tests.txt -m pytest -m gpu -p no:cacheprovider tests/gpu
 exit "$status"

@@ -123,7 +123,7 @@ class RemoteMuxer:
             except _Ended:
                 self._restart()
 
-    def _restart(self) -> list[AccessUnit]:
+    def _restart(self) -> Sequence[AccessUnit]:
         """Go on in another process with all frames that may be lost; gives them."""
         for _ in range(MAX_ATTEMPTS):
             if self._process:  # it has ended, or hangs
@@ -139,18 +139,18 @@ class RemoteMuxer:
         """A process with fewer sessions to go on in, if all frames but those `kept` are in fragments."""
         return self._pool.relief(self._process) if self._process and len(self._pending) == kept else None
 
-    def _go_on(self, process: EncoderProcess) -> list[AccessUnit]:
+    def _go_on(self, process: EncoderProcess) -> Sequence[AccessUnit]:
         """Go on in `process` with all frames that are in no fragment; gives them."""
         self._process = process
         start = replace(self._unwritten, heard=self._heard())
         self._connect(process, start)
         sample = start.sample - start.heard
-        units: list[AccessUnit] = []
-        for pending in list(self._pending):
-            units += self._encode([(pending, self._between(sample, pending.sound_end))])
+        frames: list[tuple[_Pending, Floats]] = []
+        for pending in self._pending:
+            frames.append((pending, self._between(sample, pending.sound_end)))
             sample = max(sample, pending.sound_end)
         self._owed = self._between(sample, self._sent)
-        return units
+        return self._encode(frames) if frames else []
 
     def _connect(self, process: EncoderProcess, start: StreamStart) -> None:
         try:
