@@ -3,7 +3,6 @@
 import asyncio
 import errno
 import os
-import subprocess
 import threading
 from asyncio import ReadTransport, StreamReader, StreamReaderProtocol, StreamWriter
 from collections.abc import Sequence
@@ -41,9 +40,7 @@ class WorkerProcess:
         thread of this process held.
         """
         environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-        process = subprocess.Popen(
-            command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True
-        )
+        process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True)
         kill_first(process.pid)
         opening = asyncio.ensure_future(cls._opened(process))
         try:
