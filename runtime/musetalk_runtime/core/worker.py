@@ -1,9 +1,13 @@
-"""The command of a worker process: a module of this project, in an installation, a zipapp or a frozen application."""
+"""The start of a worker process: a module of this project, in an installation, a zipapp or a frozen application."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen
+
+from musetalk_runtime.core.system_memory import kill_first
 
 WORKER = "--musetalk-edge-worker"  # the first argument of an application that is to be a worker
 FROM_ARCHIVE = """\
@@ -25,6 +29,17 @@ def worker_command(module: str) -> tuple[str, ...]:
     if archive.is_file():
         return sys.executable, "-c", FROM_ARCHIVE, str(archive), module
     return sys.executable, "-m", module
+
+
+def start_worker(command: Sequence[str]) -> Popen[bytes]:
+    """Run `command`, with pipes to and from it; raises OSError.
+
+    It takes no modules from the folder in which it starts, and a signal from this terminal does not reach it.
+    """
+    environment = {**os.environ, "PYTHONSAFEPATH": "1"}
+    process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True)
+    kill_first(process.pid)
+    return process
 
 
 def run_if_worker() -> None:

@@ -2,15 +2,14 @@
 
 import asyncio
 import errno
-import os
 import threading
 from asyncio import ReadTransport, StreamReader, StreamReaderProtocol, StreamWriter
 from collections.abc import Sequence
 from contextlib import suppress
-from subprocess import DEVNULL, PIPE, Popen
+from subprocess import Popen
 from typing import IO
 
-from musetalk_runtime.core.system_memory import kill_first
+from musetalk_runtime.core.worker import start_worker
 
 
 class WorkerProcess:
@@ -34,15 +33,12 @@ class WorkerProcess:
 
     @classmethod
     async def start(cls, command: Sequence[str]) -> "WorkerProcess":
-        """Run `command`, which takes no modules from the folder in which it starts; raises OSError.
+        """Run `command`; raises OSError. See `start_worker`.
 
         Not by the event loop: uvloop's forks, and runs Python in the child, which then may hang for a lock that another
         thread of this process held.
         """
-        environment = {**os.environ, "PYTHONSAFEPATH": "1"}
-        process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment, start_new_session=True)
-        kill_first(process.pid)
-        opening = asyncio.ensure_future(cls._opened(process))
+        opening = asyncio.ensure_future(cls._opened(start_worker(command)))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:  # not midway: uvloop would close the descriptors of files that stay open

@@ -2,15 +2,13 @@
 
 import os
 import select
-import subprocess
 import threading
 import time
 from types import TracebackType
 from typing import NoReturn
 
 from musetalk_runtime.core.errors import OutputError
-from musetalk_runtime.core.system_memory import kill_first
-from musetalk_runtime.core.worker import worker_command
+from musetalk_runtime.core.worker import start_worker, worker_command
 from musetalk_runtime.output.relay import CONNECTED, STARTED
 from musetalk_runtime.output.url import url_container, without_password
 
@@ -37,10 +35,7 @@ class RelayProcess:
         self._given_up = False
         self._said = b""
         self._started_at: float | None = None
-        self._process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        kill_first(self._process.pid)
+        self._process = start_worker(COMMAND)
         self._spawned_at = time.monotonic()
         assert self._process.stdin  # noqa: S101 - it is a pipe
         self._pipe = self._process.stdin
