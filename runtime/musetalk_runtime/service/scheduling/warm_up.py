@@ -3,7 +3,6 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from itertools import pairwise
 
 import numpy as np
@@ -14,6 +13,7 @@ from musetalk_runtime.core.timings import Timings
 from musetalk_runtime.frame_rate import generation_rate
 from musetalk_runtime.output.video import VideoOptions
 from musetalk_runtime.service.scheduling.capacity import Cost
+from musetalk_runtime.service.scheduling.round_robin import RoundRobinRenderer
 from musetalk_runtime.service.session.speech_queue import SPEECH_SAMPLES
 from musetalk_runtime.session import Session
 from musetalk_runtime.session_hooks import SessionHooks
@@ -35,9 +35,8 @@ def warm_up(bundle: Bundle, avatar: Avatar, cancelled: Callable[[], bool] = lamb
     Nothing else may run in this process meanwhile, since all of its CPU time is counted. Other processes may: CPU time
     grows little beside them. Raises what a session would, and Cancelled soon after `cancelled()`.
     """
-    with ExitStack() as renderers:
-        for _ in range(bundle.engines.parallel_renderers):
-            renderers.callback(bundle.engines.renderer(avatar, Timings()).close)
+    engines = bundle.engines
+    RoundRobinRenderer(lambda: engines.renderer(avatar, Timings()), engines.parallel_renderers).close()
     generate_s: list[float] = []
     encode_s: list[float] = []
 
