@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Frames a second of encoders alone: several at once, as threads of one process and in a process each.
+"""Frames a second of libx264, AAC and MP4 alone: several at once, as threads of one process and in a process each.
 
     PYTHONPATH=runtime python scripts/bench/encoders.py [--encoders 16] [--threads 1] [--size 1280x720]
 
@@ -12,7 +12,7 @@ import argparse
 import json
 import multiprocessing
 import os
-import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -25,7 +25,12 @@ from typing import Any
 import av
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.medians import medians
+
 from musetalk_runtime.audio.chunk import SOUND_RATE
+from musetalk_runtime.audio.decode.file import AudioFile
 from musetalk_runtime.core.cores import available_cores
 from musetalk_runtime.diagnostics.synthetic import FPS, write_face_video, write_voice
 from musetalk_runtime.output.muxer import Muxer
@@ -37,7 +42,7 @@ NOT_MEASURED = ["everything before the encoder", "fragments on their way to a vi
 
 @dataclass(frozen=True)
 class Clip:
-    """What to encode: NV12 frames, and the sound of each, or of none."""
+    """NV12 frames, and sounds of a frame's length at 48 kHz, each to be encoded in turn."""
 
     frames: list[np.ndarray]
     sounds: list[np.ndarray]
@@ -65,7 +70,7 @@ def main() -> None:
         write_voice(Path(work) / "voice.wav", CLIP_FRAMES / FPS)
         figures = {
             kind: {
-                what: _medians([together(kind, what == "stream", args, Path(work)) for _ in range(args.repeat)])
+                what: medians([together(kind, what == "stream", args, Path(work)) for _ in range(args.repeat)])
                 for what in ("video", "stream")
             }
             for kind in ("threads", "processes")
@@ -105,10 +110,8 @@ def _set_up(work: Path, all_ready: Any) -> None:
 def read_clip(work: Path) -> Clip:
     with av.open(str(work / "face.mp4")) as video:
         frames = [frame.to_ndarray(format="nv12") for frame in video.decode(video=0)]
-    resampler = av.AudioResampler("fltp", "mono", SOUND_RATE, frame_size=SOUND_RATE // FPS)
-    with av.open(str(work / "voice.wav")) as voice:
-        sounds = [part.to_ndarray() for frame in voice.decode(audio=0) for part in resampler.resample(frame)]
-    return Clip(frames, sounds)
+    sound = np.concatenate([chunk.sound for chunk in AudioFile(work / "voice.wav")], axis=1)
+    return Clip(frames, np.split(sound, range(SOUND_RATE // FPS, sound.shape[1], SOUND_RATE // FPS), axis=1))
 
 
 def encode(frames: int, threads: int, sound: bool) -> Took:
@@ -126,10 +129,6 @@ def encode(frames: int, threads: int, sound: bool) -> Took:
         ended, cpu = time.monotonic(), time.process_time() - cpu
         _all_ready.wait()  # the others are still measuring
     return Took(began, ended, cpu)
-
-
-def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
 
 
 if __name__ == "__main__":

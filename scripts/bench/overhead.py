@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a service itself takes of the CPU for a frame, where its engines take next to nothing.
+"""CPU time that the service itself takes for a frame, with engines that only give constants.
 
     PYTHONPATH=runtime:engines python scripts/bench/overhead.py [--sessions 20] [--viewers 4] [--said always]
 

@@ -12,7 +12,6 @@ figures go to stdout as JSON. The bundle may be for a CPU or a GPU.
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -25,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.medians import medians
 from load.service import cpu_seconds
 
 from musetalk_runtime import Avatar, Bundle, Session
@@ -109,7 +109,7 @@ class Runs:
         if kind == "processes":  # the first use of shared memory takes many times as long as the next ones
             self.once(kind, count, True)
         runs = [{way: self.once(kind, count, WAYS[way]) for way in self._ways} for _ in range(repeat)]
-        found: dict[str, Any] = {way: _medians([run[way] for run in runs]) for way in self._ways}
+        found: dict[str, Any] = {way: medians([run[way] for run in runs]) for way in self._ways}
         if len(found) > 1:
             found["gain"] = round(found["batched"]["fps"] / found["one_by_one"]["fps"], 3)
         return found
@@ -162,10 +162,6 @@ class Runs:
     def _encoder_seconds(self) -> float:
         """CPU time of the encoder processes."""
         return sum(map(cpu_seconds, self._pool.pids))
-
-
-def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: round(statistics.median(run[name] for run in runs), 2) for name in runs[0]}
 
 
 def drain(items: Iterable[Any]) -> None:

@@ -13,12 +13,17 @@ second were the same, byte for byte. The figures go to stdout as JSON. Not measu
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.medians import medians
 
 from musetalk_runtime import Avatar, Bundle, Session
 from musetalk_runtime.audio.speech import SpeechFrame
@@ -56,7 +61,7 @@ def main() -> None:
     facts = gpu_facts()
     about = {"gpu": facts.name, "driver": facts.driver, "tensorrt": facts.tensorrt, "integrated": facts.integrated}
     about |= {"frame": args.size, "seconds": args.seconds, "repeat": args.repeat}
-    medians = {kind: _medians(runs[kind]) for kind in KINDS}
+    medians = {kind: medians(runs[kind], 4) for kind in KINDS}
     copied, mapped = (medians[kind] for kind in KINDS)
     ratio = {name: round(mapped[name] / copied[name], 3) for name in copied if name in mapped}
     print(json.dumps({**about, "identical": np.array_equal(first[0], first[1]), **medians, "ratio": ratio}, indent=1))
@@ -95,10 +100,6 @@ def alone(bundle: Bundle, avatar: Avatar, kind: Kind) -> dict[str, float]:
         found[f"batch_{size}_ms"] = statistics.median(times[WARM_UP:])
     renderer.close()
     return found
-
-
-def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: round(statistics.median(run[name] for run in runs), 4) for name in runs[0]}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The start of a worker process: a module of this project, in an installation, a zipapp or a frozen application."""
+"""A worker process, which runs a module of this project: its start, also from a zipapp or a frozen application."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The sending of a stream to a media server, by a process that can be ended whatever the server does."""
+"""A push of a stream to a media server, by a process of its own, which can be ended whatever the server does."""
 
 import os
 import select

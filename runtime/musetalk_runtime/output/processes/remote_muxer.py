@@ -1,4 +1,4 @@
-"""A muxer in an encoder process, which another one continues if that one ends."""
+"""A muxer in an encoder process, which goes on in another process if that one ends."""
 
 import socket
 from collections import deque
