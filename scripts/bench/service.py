@@ -8,7 +8,7 @@ voice to them again and again, with pauses as long. With --sessions 0 it opens s
 which speak without a pause. Every viewer's stream is checked: fragments must follow each other without a gap, and a
 keyframe come every second. At the end each session is interrupted while it speaks. Tells on stderr how far it is.
 Writes JSON: how the slowest session keeps up, gaps, missed keyframes, waits of playback, milliseconds of /healthz, of
-the first fragment (from the request for the session to a viewer) and of an interruption (to the fragment with the
+the first fragment (from the request for the session to a viewer) and of an interruption (to the first frame with a
 closed mouth at a viewer), and the memory, descriptors and threads of the service and its encoder processes over time.
 
 Not measured: decoding, a browser's playback (the tests do), a network, and what these clients take of the machine.
@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,8 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
     metrics = service.ask("GET", "/metrics")[1]
     health.stop()
     tell(f"{spent:.0f} s, {min(rates):.2f} of real time; interrupting")
-    interruptions = [interrupt(service, path, viewers[n * args.viewers], voice) for n, path in enumerate(paths)]
+    fps = float(Fraction(args.fps))
+    interruptions = [interrupt(service, path, viewers[n * args.viewers], voice, fps) for n, path in enumerate(paths)]
     firsts = [(viewer.first_at - asked[n // args.viewers]) * 1e3 for n, viewer in enumerate(viewers) if viewer.first_at]
     for path in paths:
         service.ask("DELETE", path)
@@ -163,15 +165,21 @@ def percentiles(milliseconds: list[float]) -> dict[str, float]:
     }
 
 
-def interrupt(service: Service, path: str, viewer: Viewer, voice: bytes) -> float:
-    """Milliseconds from the request, while the session speaks, to the fragment with the closed mouth at `viewer`."""
+def interrupt(service: Service, path: str, viewer: Viewer, voice: bytes, fps: float) -> float:
+    """Milliseconds from the request, while the session speaks, to the first frame with a closed mouth at `viewer`."""
     service.send(f"{path}/audio", voice, "audio/wav")
     time.sleep(0.5)
     begun = time.monotonic()
     closed = service.ask("POST", f"{path}/interrupt")[1]["at"]
-    while viewer.latest < closed and time.monotonic() - begun < INTERRUPTION_TIMEOUT_S:
+    while newest_frame(viewer, fps) < closed and time.monotonic() - begun < INTERRUPTION_TIMEOUT_S:
         time.sleep(0.005)
     return (time.monotonic() - begun) * 1e3
+
+
+def newest_frame(viewer: Viewer, fps: float) -> float:
+    """Where the newest frame that has come begins, in seconds of the stream."""
+    newest = viewer.newest
+    return newest.start + (newest.samples - 1) / fps if newest else 0.0
 
 
 def open_sessions(

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measure a bundle on this machine: a service under load, one session, many at once; then run the GPU's tests with it.
+# Measure a bundle on this machine: a service under load, one session, encoders alone, many sessions at once; then run the
+# GPU's tests with it.
 #
 #   [PYTHON=python3] [SERVED=40] [SESSIONS=4,16,32,64] scripts/gpu/measure.sh BUNDLE AVATAR [FIGURES]
 #
@@ -26,6 +27,7 @@ step() {  # FILE ARGUMENT ...: of Python, whose output goes to FILE
 bench=(-c 'from musetalk_runtime.cli.main import main; raise SystemExit(main())' bench -b "$bundle" -a "$avatar")
 step service.json scripts/bench/service.py "$bundle" "$avatar" --sessions "${SERVED:-40}" --fps 25 --viewers 2 --seconds 60
 for turn in 1 2 3; do step "bench-$turn.json" "${bench[@]}"; done
+step encoders.json scripts/bench/encoders.py --frames 300 --repeat 1
 for count in $(tr , ' ' <<<"${SESSIONS:-4,16,32,64}"); do
     step "sessions-$count.json" scripts/bench/sessions.py "$bundle" --avatar "$avatar" --sessions "$count" \
         --kinds processes,frames --ways batched

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from musetalk_runtime.service.delivery.mp4_boxes import children, read_runs, read_tracks
+from musetalk_runtime.service.delivery.mp4_boxes import Run, children, read_runs, read_tracks
 
 MAX_FRAGMENT_S = 0.35  # from the start of one fragment to that of the next
 
@@ -15,14 +15,15 @@ class Viewer(threading.Thread):
     """Reads the stream that `answer` brings, to its end.
 
     Attributes: ``gaps``, ``keyframes_missed``, ``seconds`` (of video seen), ``first_at`` (when the first fragment came,
-    by ``time.monotonic``), ``latest`` (the start of the newest fragment, in seconds of the stream), ``longest_wait``
-    (seconds between two fragments).
+    by ``time.monotonic``), ``newest`` (the video of the newest fragment), ``longest_wait`` (seconds between two
+    fragments).
     """
 
     def __init__(self, answer: http.client.HTTPResponse) -> None:
         super().__init__(daemon=True)
         self.first_at: float | None = None
-        self.latest = self.longest_wait = 0.0
+        self.newest: Run | None = None
+        self.longest_wait = 0.0
         self._came_at: float | None = None
         self.gaps = self.keyframes_missed = 0
         self.seconds = 0.0
@@ -62,7 +63,7 @@ class Viewer(threading.Thread):
                 if self._keyframe is not None and run.start - self._keyframe > 1.05:
                     self.keyframes_missed += 1
                 self._keyframe = run.start
-            self.latest = run.start
+            self.newest = run
             now, before = time.monotonic(), self._came_at
             self.longest_wait, self._came_at = max(self.longest_wait, now - (before or now)), now
             self.first_at = self.first_at or time.monotonic()
