@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("avatar", type=Path)
     parser.add_argument("--sessions", type=int, default=8, help="0: as many as are let in (default: 8)")
-    parser.add_argument("--fps", default="10", help="of each session (default: 10)")
+    parser.add_argument("--fps", type=Fraction, default=Fraction(10), help="of each session (default: 10)")
     parser.add_argument("--viewers", type=int, default=3, help="of each session (default: 3)")
     parser.add_argument("--seconds", type=float, default=300.0, help="default: 300")
     args = parser.parse_args()
@@ -120,8 +120,9 @@ def measure(service: Service, args: argparse.Namespace, voice: bytes) -> dict[st
     metrics = service.ask("GET", "/metrics")[1]
     health.stop()
     tell(f"{spent:.0f} s, {min(rates):.2f} of real time; interrupting")
-    fps = float(Fraction(args.fps))
-    interruptions = [interrupt(service, path, viewers[n * args.viewers], voice, fps) for n, path in enumerate(paths)]
+    interruptions = [
+        interrupt(service, path, viewers[n * args.viewers], voice, args.fps) for n, path in enumerate(paths)
+    ]
     firsts = [(viewer.first_at - asked[n // args.viewers]) * 1e3 for n, viewer in enumerate(viewers) if viewer.first_at]
     for path in paths:
         service.ask("DELETE", path)
@@ -165,7 +166,7 @@ def percentiles(milliseconds: list[float]) -> dict[str, float]:
     }
 
 
-def interrupt(service: Service, path: str, viewer: Viewer, voice: bytes, fps: float) -> float:
+def interrupt(service: Service, path: str, viewer: Viewer, voice: bytes, fps: Fraction) -> float:
     """Milliseconds from the request, while the session speaks, to the first frame with a closed mouth at `viewer`."""
     service.send(f"{path}/audio", voice, "audio/wav")
     time.sleep(0.5)
@@ -176,10 +177,10 @@ def interrupt(service: Service, path: str, viewer: Viewer, voice: bytes, fps: fl
     return (time.monotonic() - begun) * 1e3
 
 
-def newest_frame(viewer: Viewer, fps: float) -> float:
+def newest_frame(viewer: Viewer, fps: Fraction) -> float:
     """Where the newest frame that has come begins, in seconds of the stream."""
     newest = viewer.newest
-    return newest.start + (newest.samples - 1) / fps if newest else 0.0
+    return newest.start + float((newest.samples - 1) / fps) if newest else 0.0
 
 
 def open_sessions(
@@ -188,7 +189,7 @@ def open_sessions(
     """The paths of the sessions, when each was asked for, its viewers, and how the one too many was refused."""
     paths: list[str] = []
     while not args.sessions or len(paths) < args.sessions:
-        wanted = {"avatar": "one", "fps": args.fps}
+        wanted = {"avatar": "one", "fps": str(args.fps)}
         begun = time.monotonic()
         with service.open("POST", "/v1/sessions", wanted) as answer:
             content = json.loads(answer.read())

@@ -61,10 +61,10 @@ def main() -> None:
     facts = gpu_facts()
     about = {"gpu": facts.name, "driver": facts.driver, "tensorrt": facts.tensorrt, "integrated": facts.integrated}
     about |= {"frame": args.size, "seconds": args.seconds, "repeat": args.repeat}
-    medians = {kind: medians(runs[kind], 4) for kind in KINDS}
-    copied, mapped = (medians[kind] for kind in KINDS)
+    found = {kind: medians(runs[kind], 4) for kind in KINDS}
+    copied, mapped = (found[kind] for kind in KINDS)
     ratio = {name: round(mapped[name] / copied[name], 3) for name in copied if name in mapped}
-    print(json.dumps({**about, "identical": np.array_equal(first[0], first[1]), **medians, "ratio": ratio}, indent=1))
+    print(json.dumps({**about, "identical": np.array_equal(first[0], first[1]), **found, "ratio": ratio}, indent=1))
 
 
 def once(bundle: Bundle, avatar: Avatar, voice: Path, kind: Kind) -> tuple[dict[str, float], list[np.ndarray]]:

@@ -30,7 +30,6 @@ class Viewer(threading.Thread):
         self._answer = answer
         self._tracks: Any = {}
         self._first: float | None = None
-        self._last: float | None = None
         self._keyframe: float | None = None
         self.start()
 
@@ -57,7 +56,7 @@ class Viewer(threading.Thread):
         for run in read_runs(moof, self._tracks):
             if run.track.kind != "vide":
                 continue
-            if self._last is not None and not 0 < run.start - self._last < MAX_FRAGMENT_S:
+            if self.newest is not None and not 0 < run.start - self.newest.start < MAX_FRAGMENT_S:
                 self.gaps += 1
             if run.keyframe:
                 if self._keyframe is not None and run.start - self._keyframe > 1.05:
@@ -66,7 +65,6 @@ class Viewer(threading.Thread):
             self.newest = run
             now, before = time.monotonic(), self._came_at
             self.longest_wait, self._came_at = max(self.longest_wait, now - (before or now)), now
-            self.first_at = self.first_at or time.monotonic()
+            self.first_at = self.first_at or now
             self._first = run.start if self._first is None else self._first
-            self._last = run.start
             self.seconds = run.start - self._first

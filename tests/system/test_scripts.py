@@ -32,6 +32,15 @@ def test_a_script_imports_what_is_there(script: Path) -> None:
         assert hasattr(found, name), f"{module} has no {name}"
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: str(script.relative_to(ROOT)))
+def test_a_script_assigns_nothing_that_it_imports(script: Path) -> None:
+    module = ast.parse(script.read_text())
+    imports = [node for node in module.body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    imported = {each.asname or each.name for node in imports for each in node.names}
+    assigned = {node.id for node in ast.walk(module) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    assert imported & assigned == set()
+
+
 def test_scripts_are_found() -> None:
     assert len(SCRIPTS) > 30
     assert {module for script in SCRIPTS for module, _ in names(script)} > {
